@@ -22,7 +22,8 @@ from pydantic import SecretStr
 from audience_service.app import App
 from audience_service.cli.log import configure_logs
 from audience_service.cli.token import mint
-from audience_service.mongo.store import Store, embedded_store, mongo_store
+from audience_service.mongo.embedded.store import embedded_store
+from audience_service.mongo.store import Store, mongo_store
 from audience_service.settings import Settings
 from tests.support.client import Client, Refusal
 from tests.support.examples import PROFILE, PROPERTY_TIMEOUT

@@ -7,7 +7,7 @@ import pymongo.monitoring
 import pytest
 
 from audience_service.domain.core.context import Deadline
-from audience_service.mongo.store import embedded_store
+from audience_service.mongo.embedded.store import embedded_store
 from tests.conftest import URI, Service, run_service
 from tests.support.proxy import run_mongo_service
 from tests.support.waiting import eventually
@@ -40,7 +40,7 @@ def test_a_client_that_vanishes_frees_its_cursor_and_its_slot(
     def monitored_client(*args: Any, **kwargs: Any) -> Any:
         return original(*args, event_listeners=[monitor], **kwargs)
 
-    monkeypatch.setattr("audience_service.mongo.core.collections.MongoClient", monitored_client)
+    monkeypatch.setattr("audience_service.mongo.core.client.MongoClient", monitored_client)
     monkeypatch.setattr("audience_service.mongo.membership.repository.CURSOR_BATCH_SIZE", 10)
     with run_mongo_service(URI, real_service.store.database.name) as service:
         stream_limiter = service.app.server.stream_limiter
@@ -70,7 +70,7 @@ def test_a_progressive_count_stops_when_its_client_disconnects(
     monitor = AggregateMonitor()
     original = pymongo.MongoClient
     monkeypatch.setattr(
-        "audience_service.mongo.core.collections.MongoClient",
+        "audience_service.mongo.core.client.MongoClient",
         lambda *a, **k: original(*a, event_listeners=[monitor], **k),
     )
     for name in ("INITIAL_SLICE", "MAX_SLICE_GROWTH"):

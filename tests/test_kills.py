@@ -248,7 +248,7 @@ def _database(command: str) -> str:
 def test_a_killed_database_loses_nothing(durable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for batch in (
         "membership.repository.CURSOR_BATCH_SIZE",
-        "snapshots.diff.CURSOR_BATCH_SIZE",
+        "snapshots.rows.CURSOR_BATCH_SIZE",
     ):  # back to the database every few records
         monkeypatch.setattr(f"audience_service.mongo.{batch}", 10)
     with ExitStack() as stack:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from audience_service.mongo.store import Store, embedded_store
+from audience_service.mongo.embedded.store import embedded_store
+from audience_service.mongo.store import Store
 from tests.conftest import STORES, URI, Service, envelope, mongo_database, run_service
 from tests.contract.test_watch import VIPS, watching
 from tests.support.client import Refusal

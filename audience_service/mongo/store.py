@@ -1,8 +1,7 @@
-"""The store: every repository on one database, and the chores around them."""
+"""The store: every repository on one database, with health check, indexes and cleanup."""
 
 import random
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -35,38 +34,16 @@ from audience_service.domain.uploads.repository import IdentifierRepository
 from audience_service.domain.watch.repository import ChangeStream, EventLogRepository, WatchRepository
 from audience_service.mongo.audiences.member_lists import MongoLists
 from audience_service.mongo.audiences.repository import MongoUses
-from audience_service.mongo.core.collections import connect
+from audience_service.mongo.core.client import connect
 from audience_service.mongo.core.errors import map_driver_errors, with_deadline
 from audience_service.mongo.core.indexes import (
     Index,
     collated_collections,
     create_index,
     missing_indexes,
-    required_indexes,
 )
 from audience_service.mongo.custom_audiences.cleanup import CustomAudienceSweeper
 from audience_service.mongo.custom_audiences.repository import MongoCustomAudiences
-from audience_service.mongo.embedded.identifiers import EmbeddedIdentifiers
-from audience_service.mongo.embedded.locking import (
-    EmbeddedCustomAudiences,
-    EmbeddedSegments,
-    EmbeddedSnapshots,
-    EmbeddedUses,
-    EmbeddedVersions,
-)
-from audience_service.mongo.embedded.overrides import (
-    EmbeddedChangeStream,
-    EmbeddedChecks,
-    EmbeddedEventLog,
-    EmbeddedInsights,
-    EmbeddedLists,
-    EmbeddedLookalikes,
-    EmbeddedMembers,
-    EmbeddedPlans,
-    EmbeddedSlices,
-    EmbeddedSnapshotRows,
-    embedded_database,
-)
 from audience_service.mongo.explain.repository import MongoPlans
 from audience_service.mongo.identifiers.repository import MongoIdentifiers
 from audience_service.mongo.insights.repository import MongoInsights
@@ -80,12 +57,12 @@ from audience_service.mongo.schema.repository import MongoSamples
 from audience_service.mongo.segments.repository import MongoSegments
 from audience_service.mongo.segments.versions import MongoVersions
 from audience_service.mongo.snapshots.cleanup import SnapshotSweeper
-from audience_service.mongo.snapshots.diff import MongoSnapshotDiff
 from audience_service.mongo.snapshots.repository import MongoSnapshots
 from audience_service.mongo.snapshots.rows import MongoSnapshotRows
 from audience_service.mongo.targeting.repository import MongoPlatformIds
+from audience_service.mongo.uploads.cleanup import UploadSweeper
 from audience_service.mongo.uploads.list_rows import MongoListRows
-from audience_service.mongo.uploads.repository import MongoUploads, UploadSweeper
+from audience_service.mongo.uploads.repository import MongoUploads
 from audience_service.mongo.uploads.unmatched_rows import MongoUnmatched
 from audience_service.mongo.watch.change_stream import MongoChangeStreams
 from audience_service.mongo.watch.event_log import MongoEventLog
@@ -93,7 +70,7 @@ from audience_service.mongo.watch.history import MongoHistory
 from audience_service.mongo.watch.registry import MongoWatches
 
 _INSPECT_TIMEOUT_SECONDS = 10.0
-"""What a look at the database's indexes and collections may take: a connection that swallows answers ends no watch."""
+"""Time limit for reading indexes and collections, in case a connection swallows answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +104,11 @@ class Store:
     history: HistoryRepository
     platform_ids: PlatformIdRepository
     open_change_stream: Callable[[Callable[[], None]], ChangeStream]
-    """Makes a process's feed of changes, which calls what it is given when there are any."""
+    """Opens the change stream of a process. The stream calls the given function when it has changes."""
     database: Database[dict[str, Any]]
 
     def is_reachable(self) -> bool:
-        """Whether the database answers within 3 seconds."""
+        """Return whether the database answers within 3 seconds."""
         try:
             with with_deadline(self.database, Deadline.after(3)):
                 self.database.command("ping")
@@ -140,17 +117,17 @@ class Store:
         return True
 
     def missing_indexes(self, datatypes: Sequence[str], related: Sequence[str] = ()) -> list[Index]:
-        """The required indexes that are not there. Raises StoreUnavailable, OutOfTime."""
+        """Return the required indexes that are missing. Raises StoreUnavailable, OutOfTime."""
         with with_deadline(self.database, Deadline.after(_INSPECT_TIMEOUT_SECONDS)):
             return missing_indexes(self.database, datatypes, related)
 
     def create_index(self, index: Index) -> None:
-        """Create one. Raises StoreUnavailable."""
+        """Create an index. Raises StoreUnavailable."""
         with map_driver_errors():
             create_index(self.database, index)
 
     def collated_collections(self, datatypes: Sequence[str]) -> list[str]:
-        """The collections whose default collation would break the tenant scope. Raises StoreUnavailable, OutOfTime."""
+        """Return the collections whose collation breaks the tenant scope. Raises StoreUnavailable, OutOfTime."""
         with with_deadline(self.database, Deadline.after(_INSPECT_TIMEOUT_SECONDS)):
             return collated_collections(self.database, datatypes)
 
@@ -166,15 +143,17 @@ class Store:
 
 
 def mongo_store(uri: str, database: str, new_random: Callable[[], random.Random] = random.Random) -> Store:
-    """The store on a MongoDB. Connects on first use. Raises ValueError for a URI that is none.
+    """Return the store on a MongoDB. It connects on first use.
 
     `new_random` returns the generator that draws one sample of records.
+
+    Raises ValueError for a malformed URI.
     """
     connection = connect(uri, database)
     key_sampler = KeySampler(connection, new_random=new_random)
     snapshot_rows = MongoSnapshotRows(connection)
-    # Whatever the URI says of reads: one that is behind would find changes that are none, be it of what an audience is,
-    # and would not know of a use that was registered while the audience was deleted.
+    # These repositories read from the primary, whatever the URI says. A stale secondary would cause false changes of
+    # members and definitions. It would also miss a use that was registered while its audience was being deleted.
     primary = connection.with_options(read_preference=ReadPreference.PRIMARY)
     upload_sweeper = UploadSweeper(primary)
     return Store(
@@ -193,7 +172,7 @@ def mongo_store(uri: str, database: str, new_random: Callable[[], random.Random]
         lookalikes=MongoLookalikes(connection),
         snapshots=MongoSnapshots(primary),
         snapshot_rows=snapshot_rows,
-        snapshot_diff=MongoSnapshotDiff(connection),
+        snapshot_diff=snapshot_rows,
         snapshot_sweeper=SnapshotSweeper(connection, snapshot_rows),
         custom_audiences=MongoCustomAudiences(primary),
         custom_audience_sweeper=CustomAudienceSweeper(connection, snapshot_rows, [upload_sweeper.delete_children]),
@@ -206,53 +185,4 @@ def mongo_store(uri: str, database: str, new_random: Callable[[], random.Random]
         platform_ids=MongoPlatformIds(connection),
         open_change_stream=partial(MongoChangeStreams, primary),
         database=connection,
-    )
-
-
-def embedded_store(
-    records: Iterable[Record],
-    datatypes: Sequence[str],
-    related: Sequence[str] = (),
-    new_random: Callable[[], random.Random] = random.Random,
-) -> Store:
-    """A new store in memory that holds the records. Raises UnsupportedByStore where its extra is not installed.
-
-    `new_random` returns the generator that draws one sample of records.
-    """
-    database = embedded_database(records)
-    for index in required_indexes(datatypes, related):
-        create_index(database, index)
-    lock = threading.RLock()
-    key_sampler = KeySampler(database, background=False, new_random=new_random)
-    snapshot_rows = EmbeddedSnapshotRows(database)
-    upload_sweeper = UploadSweeper(database)
-    return Store(
-        segments=EmbeddedSegments(database, lock),
-        versions=EmbeddedVersions(database, lock),
-        uses=EmbeddedUses(database, lock),
-        lists=EmbeddedLists(database),
-        members=EmbeddedMembers(database),
-        checks=EmbeddedChecks(database),
-        partitions=MongoPartitions(database),
-        plans=EmbeddedPlans(database),
-        samples=MongoSamples(database, new_random),
-        slices=EmbeddedSlices(database, key_sampler),
-        key_sampler=key_sampler,
-        insights=EmbeddedInsights(),
-        lookalikes=EmbeddedLookalikes(),
-        snapshots=EmbeddedSnapshots(database, lock),
-        snapshot_rows=snapshot_rows,
-        snapshot_diff=MongoSnapshotDiff(database),
-        snapshot_sweeper=SnapshotSweeper(database, snapshot_rows),
-        custom_audiences=EmbeddedCustomAudiences(database, lock),
-        custom_audience_sweeper=CustomAudienceSweeper(database, snapshot_rows, [upload_sweeper.delete_children]),
-        upload_storage=UploadStorage(MongoUploads(database), MongoUnmatched(database), MongoListRows(database)),
-        identifiers=EmbeddedIdentifiers(database),
-        upload_sweeper=upload_sweeper,
-        watches=MongoWatches(database),
-        event_log=EmbeddedEventLog(database),
-        history=MongoHistory(database),
-        platform_ids=MongoPlatformIds(database),
-        open_change_stream=EmbeddedChangeStream,
-        database=database,
     )

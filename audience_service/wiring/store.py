@@ -1,6 +1,7 @@
 """Opens the database, or the embedded store with sample contacts."""
 
-from audience_service.mongo.store import Store, embedded_store, mongo_store
+from audience_service.mongo.embedded.store import embedded_store
+from audience_service.mongo.store import Store, mongo_store
 from audience_service.settings import Settings, SettingsError
 
 SAMPLE_ORGS = {"demo": 2_500, "demo2": 500}

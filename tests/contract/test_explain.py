@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from audience_service.mongo.store import embedded_store
+from audience_service.mongo.embedded.store import embedded_store
 from audience_service.sample_data import sample_contacts
 from tests.conftest import Service, run_service
 from tests.support.client import Client, Refusal

@@ -12,9 +12,9 @@ import pytest
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.mongo.embedded.store import embedded_store
 from audience_service.mongo.query import joins
 from audience_service.mongo.reach.regions import count_regions
-from audience_service.mongo.store import embedded_store
 from tests.conftest import STORES, URI, Service
 from tests.support.client import Client, Refusal
 from tests.support.overlaps import check_overlap, contact_filter, overlap

@@ -17,7 +17,7 @@ from audience_service.domain.audiences.repository import MemberRepository
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import UnsupportedByStore
 from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler
-from audience_service.mongo.store import embedded_store
+from audience_service.mongo.embedded.store import embedded_store
 from audience_service.rpc import interceptor
 from tests.conftest import STORES, Service, mongo_database, run_service
 from tests.contract.test_filter_attacks import ATTACKS

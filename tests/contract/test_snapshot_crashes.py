@@ -91,7 +91,7 @@ def test_an_expired_attempt_is_failed_and_cannot_write(
     timestamp = datetime.now(UTC)
     service.store.snapshot_sweeper.sweep(timestamp, timestamp + timedelta(hours=1))
     failed = client.call("GetSnapshot", {"id": snapshot_id})
-    assert (state_of(failed), failed.error) == ("FAILED", "the service that made it ended")
+    assert (state_of(failed), failed.error) == ("FAILED", "the process that created it ended")
     assert rows_of(service, f"{snapshot_id}.1") == 2, "a command may be writing them still"
     handoff.resume.set()
     assert handoff.ended.wait(20)

@@ -56,7 +56,7 @@ def test_it_streams_entered_and_exited_members_in_order(
     slice_size: int,
     batch_size: int,
 ) -> None:
-    monkeypatch.setattr("audience_service.mongo.snapshots.diff.SLICE_SIZE", slice_size)
+    monkeypatch.setattr("audience_service.mongo.snapshots.rows.SLICE_SIZE", slice_size)
     first, second, entered, exited = two
     forth = diff(client, fromSnapshotId=first, toSnapshotId=second, batchSize=batch_size)
     assert forth == (entered, exited, (7, 7, 7))
@@ -75,7 +75,7 @@ def test_it_compares_stored_rows_regardless_of_later_record_changes(
 def test_it_resumes_after_any_cursor(
     client: Client, two: tuple[str, str, list[str], list[str]], monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
-    monkeypatch.setattr("audience_service.mongo.snapshots.diff.SLICE_SIZE", 4)
+    monkeypatch.setattr("audience_service.mongo.snapshots.rows.SLICE_SIZE", 4)
     first, second, entered, exited = two
     seen: list[str] = []
     batches = list(client.call("DiffSnapshots", {"fromSnapshotId": first, "toSnapshotId": second, "batchSize": 2}))

@@ -19,7 +19,8 @@ from audience_service.domain.uploads.processor import UploadStorage
 from audience_service.domain.uploads.publisher import Publisher
 from audience_service.domain.uploads.service import Uploads
 from audience_service.domain.uploads.stream_messages import Chunk, Trailer, UploadMessage
-from audience_service.mongo.store import Store, embedded_store
+from audience_service.mongo.embedded.store import embedded_store
+from audience_service.mongo.store import Store
 from tests.conftest import URI, Service, run_service
 from tests.support.client import Client, Refusal
 from tests.support.lists import NO_DEADLINE, publish

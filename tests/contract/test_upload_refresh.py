@@ -11,7 +11,7 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.idempotency import CreationState
 from audience_service.domain.core.jobs import STOPPED
 from audience_service.domain.uploads.publisher import Publisher
-from audience_service.mongo.store import embedded_store
+from audience_service.mongo.embedded.store import embedded_store
 from audience_service.pb.audience.v1.resources_pb2 import CREATION_STATE_CREATING
 from tests.conftest import Service, run_service
 from tests.support.client import Client, Refusal

@@ -8,10 +8,11 @@ from pymongo import ReadPreference
 from pymongo.read_preferences import Secondary
 
 from audience_service.domain.core.errors import UnsupportedByStore
-from audience_service.mongo.core.collections import connect
+from audience_service.mongo.core.client import connect
 from audience_service.mongo.core.indexes import collated_collections, required_indexes
 from audience_service.mongo.core.scope import tenant_match
-from audience_service.mongo.store import embedded_store, mongo_store
+from audience_service.mongo.embedded.store import embedded_store
+from audience_service.mongo.store import mongo_store
 from tests.conftest import Service, envelope
 
 

@@ -1,4 +1,4 @@
-"""The lists of static segments, a document for each record on one."""
+"""Member lists of static segments, one document for each record on a list."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from audience_service.mongo.query.joins import list_sizes
 from audience_service.mongo.query.pipeline import build_pipeline, run
 
 CHUNK_SIZE = 5_000
-"""How many ids a command carries: 5,000 of them stay far below MongoDB's 100,000 writes and 16 MB."""
+"""Ids per command. This is far below MongoDB's limits of 100,000 writes and 16 MB."""
 
 _MAX_VIOLATIONS = 20
 _DELETE_TIMEOUT_SECONDS = 30.0
@@ -35,7 +35,7 @@ class MongoLists:
         self._collection: Collection[dict[str, Any]] = database[LISTS]
 
     def add(self, org: str, member_list: MemberList, ids: Sequence[str], deadline: Deadline) -> int:
-        """Insert what is not there; `_id` names list and record, so that nothing is on a list twice."""
+        """Insert the missing rows. `_id` consists of list and record, so a list contains each record once."""
         found = self._find_keys(org, member_list.datatype, ids, deadline)
         rows = [{"audience": member_list.audience_id, "pk": pk, "sk": sk} for pk, sk in found.items()]
         added = 0
@@ -46,11 +46,11 @@ class MongoLists:
         return added
 
     def check(self, org: str, datatype: str, ids: Sequence[str], deadline: Deadline) -> None:
-        """Raise ContactNotFound as add would."""
+        """Raise ContactNotFound in the same cases as `add`."""
         self._find_keys(org, datatype, ids, deadline)
 
     def remove(self, org: str, member_list: MemberList, ids: Sequence[str], deadline: Deadline) -> int:
-        """Delete by id."""
+        """Delete the rows by id."""
         removed = 0
         for chunk in _chunks(ids):
             with with_deadline(self._database, deadline):
@@ -59,7 +59,7 @@ class MongoLists:
         return removed
 
     def add_members(self, org: str, member_list: MemberList, population: Population, deadline: Deadline) -> None:
-        """One pipeline that ends in $merge: no record leaves the database."""
+        """Run one pipeline that ends in $merge, so that no record leaves the database."""
         pipeline = build_pipeline(self._database, org, population, deadline)
         row = {
             "_id": {"$concat": [{"$literal": f"{member_list.audience_id}/"}, "$sk"]},
@@ -77,20 +77,20 @@ class MongoLists:
             self._collection.delete_many(tenant_match(org, {"audience": member_list.audience_id}))
 
     def sizes(self, org: str, audience_ids: Sequence[str], deadline: Deadline) -> Mapping[str, int]:
-        """Count the rows of all of them in one query."""
+        """Count the rows of all lists in one query."""
         return list_sizes(self._database, org, audience_ids, deadline)
 
     def page(
         self, org: str, member_list: MemberList, size: int, after: str, deadline: Deadline
     ) -> Sequence[tuple[str, str]]:
-        """Read on behind a key."""
+        """Read the rows after a key."""
         match = tenant_match(org, {"audience": member_list.audience_id}, {"sk": {"$gt": after}})
         with with_deadline(self._database, deadline):
             rows = self._collection.find(match, {"_id": 0, "pk": 1, "sk": 1}, sort=[("sk", 1)], limit=size)
             return [(row["pk"], row["sk"]) for row in rows]
 
     def _find_keys(self, org: str, datatype: str, ids: Sequence[str], deadline: Deadline) -> dict[str, str]:
-        """The sk of each id. Raises ContactNotFound where one is no living record of the org."""
+        """Return the sk of each id. Raises ContactNotFound unless every id names a record that is not archived."""
         found: dict[str, str] = {}
         for chunk in _chunks(list(dict.fromkeys(ids))):
             with with_deadline(self._database, deadline):
@@ -101,9 +101,11 @@ class MongoLists:
         absent = [index for index, contact_id in enumerate(ids) if contact_id not in found]
         if absent:
             raise ContactNotFound(
-                f"{len(absent):,} of the ids are no living {datatype} of the org",
+                f"{len(absent):,} of the ids name no {datatype} of the org, or one that is archived or deleted",
                 violations=tuple(
-                    Violation(f"contact_ids[{index}]", f"is no living {datatype} of the org")
+                    Violation(
+                        f"contact_ids[{index}]", f"names no {datatype} of the org, or one that is archived or deleted"
+                    )
                     for index in absent[:_MAX_VIOLATIONS]
                 ),
                 metadata={"count": str(len(absent))},

@@ -1,4 +1,4 @@
-"""Who uses an audience: the uses that were registered, and the segments whose filters refer to it."""
+"""The consumers of an audience: registered uses, and segments and lookalikes that refer to it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,11 +20,11 @@ from audience_service.mongo.custom_audiences.documents import DELETED
 from audience_service.mongo.segments.documents import read_segment
 
 _MAX_UNINDEXED_FILTERS = 10_000
-"""How many filters that the platform wrote are read for references at a time."""
+"""The most filters without stored references that one call reads."""
 
 _PROJECTION = {"pk": 1, "name": 1, "data.name": 1}
 
-# What the service notes of a record holds where the version that it wrote is the record's still.
+# The stored references are valid if the service wrote the record's current version.
 _VERSIONS: list[Document] = [{"$ifNull": ["$version", 0]}, {"$ifNull": ["$data.last_write.version", None]}]
 _INDEXED: Document = {"$expr": {"$eq": _VERSIONS}}
 _UNINDEXED: Document = {
@@ -42,7 +42,7 @@ class MongoUses:
         self._collection = database[USES]
 
     def add(self, org: str, use: AudienceUse, deadline: Deadline) -> AudienceUse:
-        """Insert, or count one call more on the use that is there."""
+        """Insert the use, or increment the counter of the existing one."""
         record = _record(org, use)
         while True:
             try:
@@ -55,22 +55,22 @@ class MongoUses:
                     found = self._collection.find_one_and_update(tenant_match(org, {"_id": record["_id"]}), counted)
                 if found:
                     return _read_use(found)
-                # It was released in between.
+                # A concurrent call released it; insert it again.
 
     def withdraw(self, org: str, use: AudienceUse, deadline: Deadline) -> None:
-        """Count one call less; a use without any is none."""
+        """Decrement the counter, and delete the use at 0."""
         key = {"_id": _key(org, use)}
         with with_deadline(self._database, deadline):
             self._collection.update_one(tenant_match(org, key), {"$inc": {"registration_count": -1}})
             self._collection.delete_one(tenant_match(org, key, {"registration_count": {"$lte": 0}}))
 
     def remove(self, org: str, use: AudienceUse, deadline: Deadline) -> bool:
-        """Delete by key."""
+        """Delete the use by key."""
         with with_deadline(self._database, deadline):
             return self._collection.delete_one(tenant_match(org, {"_id": _key(org, use)})).deleted_count > 0
 
     def usage(self, org: str, audience_id: str, limit: int, deadline: Deadline) -> Usage:
-        """Three indexed queries, and a walk through the filters that carry no note of what they refer to."""
+        """Run indexed queries, and parse the filters that have no stored references."""
         match = tenant_match(org, {"audience": audience_id, "registration_count": {"$gt": 0}})
         with with_deadline(self._database, deadline):
             use_count = self._collection.count_documents(match)
@@ -80,7 +80,7 @@ class MongoUses:
         return Usage(segments, segment_count, uses, use_count, lookalikes, lookalike_count)
 
     def _referring_segments(self, org: str, audience_id: str, limit: int) -> tuple[tuple[AudienceReference, ...], int]:
-        """The living segments that refer to an audience, up to `limit` of them, and how many there are."""
+        """Return up to `limit` segments that refer to the audience, and how many do. Deleted ones do not count."""
         not_deleted = {"state": {"$ne": "deleted"}, "pk": {"$ne": audience_id}}
         indexed = tenant_match(org, {"data.references": audience_id}, not_deleted, _INDEXED)
         segments = self._database[SEGMENTS]
@@ -95,7 +95,7 @@ class MongoUses:
         return tuple(_audience_name(record) for record in found[:limit]), count
 
     def _lookalikes(self, org: str, audience_id: str, limit: int) -> tuple[tuple[AudienceReference, ...], int]:
-        """The lookalikes of an audience, those that are being made included."""
+        """Return the lookalikes of an audience, including those in creation."""
         match = tenant_match(org, {"data.spec.source_audience_id": audience_id, "state": {"$ne": DELETED}})
         collection = self._database[CUSTOM_AUDIENCES]
         found = collection.find(match, {"pk": 1, "name": 1}, sort=[("sk", 1)], limit=limit)
@@ -105,7 +105,7 @@ class MongoUses:
 
 
 def _key(org: str, use: AudienceUse) -> str:
-    """The use's sk, which is also its `_id`; what callers choose is quoted, so that no two uses share one."""
+    """Return the use's sk, which is also its `_id`. Quoting the caller's values keeps the keys unique."""
     return f"{org}/audience_use/{quote(use.audience_id, safe='')}/{use.kind}/{quote(use.consumer_id, safe='')}"
 
 

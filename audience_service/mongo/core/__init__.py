@@ -1,1 +1,1 @@
-"""What every repository uses: the client, collections, indexes, errors, tenant scope and page sizes."""
+"""What every repository uses: the client, collections, indexes, errors, tenant scope and pages."""

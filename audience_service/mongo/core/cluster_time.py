@@ -1,4 +1,4 @@
-"""Whether a deployment can answer a command as of one instant, and as of which."""
+"""Snapshot reads: whether a deployment supports them, and which instant a command has read."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,10 +11,10 @@ _REPLICATED_SERVER_TYPES = frozenset(("RSPrimary", "RSSecondary", "Mongos", "Loa
 
 
 def supports_snapshot_reads(topology: TopologyDescription) -> bool:
-    """Whether reads may ask for the concern "snapshot": replica sets and sharded clusters keep the history for it.
+    """Return whether reads may have the read concern "snapshot".
 
-    A standalone refuses it. By the kind of the servers, since a member of a replica set that is connected to directly
-    makes a topology of a single server.
+    Replica sets and sharded clusters keep the history that it needs; a standalone refuses it. The types of the servers
+    decide, because a direct connection to a member of a replica set has a topology of a single server.
     """
     return any(
         server.server_type_name in _REPLICATED_SERVER_TYPES for server in topology.server_descriptions().values()
@@ -22,9 +22,9 @@ def supports_snapshot_reads(topology: TopologyDescription) -> bool:
 
 
 def cluster_time_of(answer: Mapping[str, Any]) -> datetime | None:
-    """The instant as of which a command with the concern "snapshot" has read, to the second; None where it says none.
+    """Return the instant that a command with the read concern "snapshot" has read, in whole seconds, or None.
 
-    MongoDB tells it as `atClusterTime`, of commands that return a cursor in the cursor.
+    MongoDB returns it as `atClusterTime`: inside `cursor` for commands that return a cursor, else at the top.
     """
     timestamp = answer.get("cursor", {}).get("atClusterTime", answer.get("atClusterTime"))
     return timestamp.as_datetime() if isinstance(timestamp, Timestamp) else None

@@ -1,107 +1,81 @@
-"""The collections by name, and how they are read."""
-
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
-
-from pymongo import MongoClient
-from pymongo.database import Database
-from pymongo.errors import ConfigurationError, InvalidName
+"""The names of the collections, and what their documents contain."""
 
 SEGMENTS = "segment"
-"""Segments, in the platform's record envelope: like every collection of the platform, named for the datatype."""
+"""Segments, in the platform's record envelope. The platform names every collection after its datatype."""
 
 LISTS = "audience_member"
-"""Member lists: {_id: "<audience>/<sk>", audience, pk, sk}, one document for each record on a list. pk and sk are the
-record's own, so the tenant scope, the order and the join with the record use sk here too. Snapshots add expire_at;
-their `audience` is "<snapshot>.<attempt>", followed by "!<reason>" for records that were left out."""
+"""Member lists: {_id: "<audience>/<sk>", audience, pk, sk}, one document for each record on a list.
+
+pk and sk are those of the record, so sk also serves the tenant scope, the order and the join with the record. Snapshots
+add expire_at. Their `audience` is "<snapshot>.<attempt>", followed by "!<reason>" for excluded records.
+"""
 
 SNAPSHOTS = "audience_snapshot"
-"""Manifests of snapshots in the platform's envelope, {_id: sk, ...}; mongo/snapshots/documents.py shows the rest."""
+"""Manifests of snapshots in the platform's envelope, {_id: sk, ...}. See mongo/snapshots/documents.py."""
 
 CUSTOM_AUDIENCES = "custom"
-"""Custom audiences, in the platform's envelope, {_id: sk, ...}; mongo/custom_audiences/documents.py has the rest.
-LISTS has the rows of their lists, with "<audience>.<8 characters>" as `audience`, and `since` if an upload added them.
+"""Custom audiences in the platform's envelope, {_id: sk, ...}. See mongo/custom_audiences/documents.py.
+
+The rows of their lists are in LISTS, with "<audience>.<8 characters>" as `audience`. Rows from an upload add `since`.
 """
 
 UPLOADS = "audience_upload"
-"""The progress of uploads; mongo/uploads/documents.py shows the fields. LISTS has the contacts that an upload matched,
-with the `line` of the file that added them."""
+"""The progress of uploads. See mongo/uploads/documents.py.
+
+The contacts that an upload matched are in LISTS, with the `line` of the file that added them.
+"""
 
 UPLOAD_ROWS = "audience_upload_row"
-"""Rows of uploads that have matched nobody; mongo/uploads/unmatched_rows.py shows them."""
+"""Rows of uploads that matched no contact. See mongo/uploads/unmatched_rows.py."""
 
 IDENTIFIERS = "audience_identifier"
-"""What records are matched by: {_id: "<rule>/<sk>", rule, pk, sk, source, key, expire_at}; `key` is a digest of an
-email or phone number, `source` a hash of all that it is made of."""
+"""Match keys of records: {_id: "<rule>/<sk>", rule, pk, sk, source, key, expire_at}.
+
+`key` is a digest of an email address or phone number, and `source` a hash of the fields that the key is derived from.
+"""
 
 VERSIONS = "segment_version"
-"""Segments as they were: each record before it was written over, to the letter but for `_id`, "<sk>/<version>", and
-for the filter, which those with `omits_filter` have from the next one above."""
+"""Versions of segments: exact copies of each record before it was overwritten, with two exceptions.
+
+`_id` is "<sk>/<version>". A version with `omits_filter` has the filter of the next higher version that stores one.
+"""
 
 USES = "audience_use"
 """Registered uses: {_id: sk, sk: "<org>/audience_use/<audience>/<kind>/<consumer id>", audience, kind, consumer_id,
 description, author, createdate, registration_count}; `registration_count` is how often it was registered."""
 
 PARTITIONS = "audience_partition"
-"""Where populations are cut into parts: {_id: sk, sk: "<org>/audience_partition/<digest>/<count>", keys, used_at,
-expire_at}; a part ends with a key, up to the last, which has no end."""
+"""Partitions of populations: {_id: sk, sk: "<org>/audience_partition/<digest>/<count>", keys, used_at, expire_at}.
+
+Each key is the last sk of one partition. The last partition is unbounded.
+"""
 
 WATCHES = "audience_watch"
-"""Watched audiences, one record each: {_id: sk, sk: "<org>/audience_watch/<audience>", audience, expires_at, lease,
-lease_until, watch_epoch, seq, last_event_at, watermark, retained_from, definition, failure, stale_epochs};
-domain/history/model.py explains each."""
+"""Watched audiences: {_id: sk, sk: "<org>/audience_watch/<audience>", audience, expires_at, lease, lease_until,
+watch_epoch, seq, last_event_at, watermark, retained_from, definition, failure, stale_epochs}.
+
+domain/history/model.py explains each field.
+"""
 
 EVENTS = "audience_event"
-"""The event log: {_id: "<watch epoch>/<seq in 12 digits>", seq, pk, sk, change, cause, at}; pk and sk are the record's
-own."""
+"""The event log: {_id: "<watch epoch>/<seq in 12 digits>", seq, pk, sk, change, cause, at}.
+
+pk and sk are those of the record.
+"""
 
 MEMBER_STATES = "audience_member_state"
-"""Member states: {_id: "<watch epoch>/<sk>", pk, sk, member, seq}. A record that exited stays, with `member` false.
-`seq` is its last event, 0 for a record that was a member when the watch epoch began."""
+"""Member states: {_id: "<watch epoch>/<sk>", pk, sk, member, seq}.
+
+A record that exited keeps its document, with `member` false. `seq` is its last event, or 0 if it has been a member
+since the watch epoch began.
+"""
 
 PLATFORM_IDS = "audience_platform_ids"
-"""The ids that ad platforms know nodes of the taxonomies by: {_id: platform, version, imported_at, files, ids: {node:
-id}, unlinked}. They are no tenant's and have no sk."""
+"""The ids of ad platforms for the nodes of taxonomies: {_id: platform, version, imported_at, files, ids: {node: id},
+unlinked}.
+
+All orgs share them, so they have no sk.
+"""
 
 SUBSCRIBERS = "subscriber"
-"""The platform's records of who may be reached: {data: {email, phone, channel, status}}."""
-
-_SERVER_SELECTION_TIMEOUT_MS = 3_000
-_MAX_IDLE_TIME_MS = 300_000
-
-
-def connect(uri: str, database: str) -> Database[dict[str, Any]]:
-    """The database behind a URI. Nothing is sent yet, so that the service starts while the database is away.
-
-    Replica sets, sharded clusters, TLS and credentials are the URI's to say, and so are the timeouts set here. Writes
-    wait for a majority and reads see what a majority has: a membership that was told is not rolled back.
-
-    Raises ValueError for a URI that is none, or whose hosts the name service does not know.
-    """
-    try:
-        client: MongoClient[dict[str, Any]] = MongoClient(
-            uri,
-            tz_aware=True,
-            datetime_conversion="DATETIME_AUTO",  # dates past the year 9999 are read as DatetimeMS
-            appname="audience-service",
-            connect=False,
-            **_default_options(uri),
-        )
-        return client[database]
-    except (ConfigurationError, InvalidName) as error:
-        raise ValueError(str(error)) from error
-
-
-def _default_options(uri: str) -> dict[str, Any]:
-    """Options that hold where the URI does not set them; the driver would let keywords win over the URI."""
-    defaults = {
-        "serverSelectionTimeoutMS": _SERVER_SELECTION_TIMEOUT_MS,
-        "connectTimeoutMS": _SERVER_SELECTION_TIMEOUT_MS,
-        "w": "majority",
-        "readConcernLevel": "majority",
-        # Under a deadline the driver would repeat a read until the deadline passes; callers are told to retry instead.
-        "retryReads": False,
-        "maxIdleTimeMS": _MAX_IDLE_TIME_MS,
-    }
-    given = {name.lower() for name in parse_qs(urlsplit(uri).query, keep_blank_values=True)}
-    return {name: value for name, value in defaults.items() if name.lower() not in given}
+"""The platform's records of consent per address and channel: {data: {email, phone, channel, status}}."""

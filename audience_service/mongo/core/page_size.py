@@ -1,4 +1,4 @@
-"""How many records fit an answer."""
+"""Pages limited by bytes."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,10 +11,12 @@ Record = dict[str, Any]
 
 
 def limit_page_bytes(records: Iterable[Record], size: int) -> tuple[list[Record], Record | None]:
-    """The first records that fit an answer together, at least one and at most `size`, and the one behind them, if any.
+    """Return the first records that together fit one response, and the next record, if any.
 
-    What a client takes is 4 MiB by default, and a filter can take four times its stored size on the wire. No more is
-    read of the records than that.
+    A page has between 1 and `size` records. It takes up to 768 KiB, unless its only record is larger.
+
+    gRPC clients accept 4 MiB by default, and a filter can take four times its stored size on the wire. The function
+    reads only one record beyond the page.
     """
     page: list[Record] = []
     total = 0

@@ -1,4 +1,4 @@
-"""Pages through the records of an org, the newest first."""
+"""Pages of an org's records, newest first."""
 
 import contextlib
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ from pymongo.collection import Collection
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters.filter import Document
+from audience_service.mongo.core.documents import Record
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.page_size import limit_page_bytes
 from audience_service.mongo.core.scope import tenant_match
-from audience_service.mongo.segments.documents import Record
 
 _NEWEST_FIRST = [("createdate", -1), ("sk", -1)]
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page. `last` is the key (date, sk) to go on after, None on the last page; `total` is of all pages."""
+    """A page. `last_key` (date, sk) continues after it, and is None on the last page. `total` counts all pages."""
 
     records: Sequence[Record]
     last_key: tuple[str, str] | None
@@ -35,7 +35,9 @@ def newest_page(
     deadline: Deadline,
     projection: Document | None = None,
 ) -> Page:
-    """A page of those that meet the conditions. One more is read, to know whether there is another page.
+    """Return a page of the org's records that meet the conditions.
+
+    It reads one record more than `size`, which shows whether another page follows.
 
     Raises StoreUnavailable, OutOfTime.
     """

@@ -1,6 +1,6 @@
-"""What is left of custom audiences: lists that were given up or have been followed by others, and what was deleted.
+"""Cleans up custom audiences, for all orgs: expired work, orphaned lists, and deleted audiences.
 
-Any process may sweep, for all orgs, several at once as well: each step is compare-and-set, or can be done twice.
+Any process may run it, also concurrently: every step is compare-and-set or idempotent.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,10 +13,10 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.idempotency import CreationState
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.collections import CUSTOM_AUDIENCES
+from audience_service.mongo.core.documents import Record
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import org_of
 from audience_service.mongo.custom_audiences.documents import DELETED, INTERRUPTED, ended_work, orphaned_list
-from audience_service.mongo.segments.documents import Record
 from audience_service.mongo.snapshots.rows import RETENTION_GRACE, MongoSnapshotRows
 
 _COMMAND_TIMEOUT_SECONDS = 30.0
@@ -24,11 +24,11 @@ _DELETE_TIMEOUT_SECONDS = 600.0
 BATCH_SIZE = 100
 
 DeleteChildren = Callable[[str, str, Deadline], None]
-"""Deletes what else there is of an audience that was deleted, by org and id: uploads, models. May be called again."""
+"""Deletes the children of a deleted audience, such as uploads, by org and id. It must be idempotent."""
 
 
 class CustomAudienceSweeper:
-    """Sweeps one database."""
+    """Cleans up the custom audiences of one database."""
 
     def __init__(
         self,
@@ -42,16 +42,16 @@ class CustomAudienceSweeper:
         self._child_deleters = child_deleters
 
     def sweep(self, now: datetime) -> None:
-        """Mark work as FAILED whose lease has expired, delete rows that are no list, and then what was deleted.
+        """Fail work whose lease has expired, delete orphaned lists, and then deleted audiences.
 
-        Raises StoreUnavailable, OutOfTime; the next time goes on.
+        Raises StoreUnavailable, OutOfTime. The next run continues.
         """
         with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
             expired = {"work.state": CreationState.CREATING.value, "lease_until": {"$lt": now}}
             self._collection.update_many({**expired, "state": {"$ne": DELETED}}, ended_work(INTERRUPTED, now))
         self._orphan_deleted_lists(now)
         self._delete_orphans(now)
-        # Rows that were reserved for long may keep the record; what was uploaded, people's data, does not wait.
+        # A long reservation may delay the record's deletion, but not that of uploads, which are personal data.
         for record in self._find_records(
             {"state": DELETED, "data.list_version_id": "", "modifydate": {"$lte": now - RETENTION_GRACE}}
         ):
@@ -66,7 +66,7 @@ class CustomAudienceSweeper:
             delete(org_of(record["sk"]), record["pk"], Deadline.after(_DELETE_TIMEOUT_SECONDS))
 
     def _orphan_deleted_lists(self, now: datetime) -> None:
-        """Note the lists of audiences that the platform has marked as deleted."""
+        """Register as orphans the lists of audiences that the platform marked as deleted."""
         for record in self._find_records({"state": DELETED, "data.list_version_id": {"$ne": ""}}):
             orphans = [
                 *record["orphaned_lists"],
@@ -76,7 +76,7 @@ class CustomAudienceSweeper:
 
     def _delete_orphans(self, now: datetime) -> None:
         for record in self._find_records({"orphaned_lists.delete_after": {"$lte": now}}):
-            # First nothing may make them a list any more, nor move their time.
+            # First mark them, so that they can neither be published nor postponed.
             orphans = [{**each, "is_deleting": each["delete_after"] <= now} for each in record["orphaned_lists"]]
             due = [each["list_version_id"] for each in orphans if each["is_deleting"]]
             if self._update(record, {"$set": {"orphaned_lists": orphans}}):
@@ -89,7 +89,7 @@ class CustomAudienceSweeper:
                     self._collection.update_one({"_id": record["_id"]}, removal)
 
     def _find_records(self, condition: Document) -> Iterator[Record]:
-        """All such records, some at a time: those that stay keep none behind them from being seen."""
+        """Yield all records that meet the condition, in batches by _id, so that remaining ones do not block others."""
         after_key: Document = {}
         while True:
             with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
@@ -100,7 +100,7 @@ class CustomAudienceSweeper:
             after_key = {"_id": {"$gt": records[-1]["_id"]}}
 
     def _update(self, record: Record, change: Document) -> bool:
-        """Change a record if it is the same still; the next sweep is for those that are not."""
+        """Update a record unless it has changed. The next run handles the changed ones."""
         expected = {name: record[name] for name in ("_id", "version", "state", "orphaned_lists")}
         with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
             return self._collection.update_one(expected, change).matched_count > 0

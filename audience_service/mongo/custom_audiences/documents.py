@@ -36,24 +36,24 @@ from audience_service.domain.custom_audiences.model import (
     WorkKind,
 )
 from audience_service.mongo.core.collections import CUSTOM_AUDIENCES
-from audience_service.mongo.segments.documents import Record, name_key, request_key
+from audience_service.mongo.core.documents import Record, name_key, request_key
 
 DELETED = "deleted"
 
 RELEASE: Record = {"$unset": {"data.unique": ""}}
-"""The update that releases the name and the request_id of a record that was deleted."""
+"""The update that releases the name and the request_id of a deleted record."""
 
 INTERRUPTED = "INTERRUPTED: the process that ran it has ended; call RefreshCustomAudience to start it again"
 """The error of work whose lease has expired."""
 
 
 def custom_audience_sk(org: str, audience_id: str) -> str:
-    """The sk of a custom audience, which is also its `_id`."""
+    """Return the sk of a custom audience, which is also its `_id`."""
     return f"{org}/{CUSTOM_AUDIENCES}/{audience_id.removeprefix(CUSTOM_PREFIX)}"
 
 
 def new_custom_audience(org: str, audience: CustomAudience, key: IdempotencyKey | None, lease: Lease | None) -> Record:
-    """The record of a new audience, with its work and the lease of that, if any."""
+    """Return the record of a new audience, with its work and that work's lease, if any."""
     sk = custom_audience_sk(org, audience.id)
     unique = {"name": name_key(org, audience.name)}
     if key:
@@ -85,12 +85,12 @@ def new_custom_audience(org: str, audience: CustomAudience, key: IdempotencyKey 
 
 
 def orphaned_list(list_version_id: str, delete_after: datetime) -> Record:
-    """Rows that may lie about until then."""
+    """Return the entry of a list to delete after this time, unless it is published before."""
     return {"list_version_id": list_version_id, "delete_after": delete_after, "is_deleting": False}
 
 
 def publication_update(audience: CustomAudience) -> Record:
-    """What an update sets once an audience has a new list."""
+    """Return the fields that publishing a list sets."""
     return {
         "version": audience.version,
         "state": audience.state,
@@ -102,7 +102,7 @@ def publication_update(audience: CustomAudience) -> Record:
 
 
 def new_work(work: Work, lease: Lease) -> Record:
-    """What is stored of work that begins."""
+    """Return the fields of work that starts."""
     stored = {
         "kind": work.kind.value,
         "attempt": work.attempt,
@@ -117,7 +117,7 @@ def new_work(work: Work, lease: Lease) -> Record:
 
 
 def ended_work(error: str, at: datetime) -> Record:
-    """The update of work that ends: READY, or FAILED if there is an error."""
+    """Return the update that ends work: READY, or FAILED if there is an error."""
     result: Record = {"work.state": CreationState.FAILED.value, "work.error": error}
     if not error:
         result = {"work.state": CreationState.READY.value, "work.progress": 100}
@@ -125,13 +125,13 @@ def ended_work(error: str, at: datetime) -> Record:
 
 
 def running_work(work: Work | None, at: datetime) -> Record:
-    """The condition on a record whose work is this one, is CREATING, and has a lease that has not expired."""
+    """Return the match of a record whose work is this one, is CREATING, and has an unexpired lease."""
     attempt = work.attempt if work else 0
     return {"work.attempt": attempt, "work.state": CreationState.CREATING.value, "lease_until": {"$gte": at}}
 
 
 def renamed_custom(audience: CustomAudience) -> Record:
-    """What an update sets when the name or the description of an audience changes."""
+    """Return the fields that a change of name or description sets."""
     return {
         "version": audience.version,
         "modifydate": audience.updated_at,
@@ -141,7 +141,7 @@ def renamed_custom(audience: CustomAudience) -> Record:
 
 
 def read_custom_audience(record: Mapping[str, Any]) -> CustomAudience:
-    """The custom audience in a record."""
+    """Return the custom audience in a record."""
     data = record["data"]
     kind = CustomType(data["type"])
     return CustomAudience(

@@ -1,4 +1,4 @@
-"""The custom audiences of an org, in the platform's `custom` collection."""
+"""Custom audiences in the platform's `custom` collection."""
 
 import re
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ from audience_service.domain.core.lease import Lease
 from audience_service.domain.custom_audiences.model import CustomAudience, CustomPage, CustomQuery, Work, WorkKind
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.collections import CUSTOM_AUDIENCES
+from audience_service.mongo.core.documents import Record, name_key, request_key
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.pages import newest_page
 from audience_service.mongo.core.scope import tenant_match
@@ -34,11 +35,10 @@ from audience_service.mongo.custom_audiences.documents import (
     renamed_custom,
     running_work,
 )
-from audience_service.mongo.segments.documents import Record, name_key, request_key
 from audience_service.mongo.snapshots.rows import RETENTION_GRACE
 
 _WITHOUT_PUBLICATION: Document = {"data.publication": 0}
-"""A lookalike's model is up to 100 kB, which nobody wants of fifty at once."""
+"""Pages omit the publication: a lookalike's model takes up to 100 kB."""
 _NOT_DELETED: Document = {"state": {"$ne": DELETED}}
 
 
@@ -57,7 +57,7 @@ class MongoCustomAudiences:
         deadline: Deadline,
         lease: Lease | None = None,
     ) -> None:
-        """Store, once more where something that is no longer there has the name or the request_id still."""
+        """Insert. If a deleted record still reserves the name or the request_id, release it and retry."""
         record = new_custom_audience(org, audience, key, lease)
         try:
             with with_deadline(self._database, deadline):
@@ -66,17 +66,17 @@ class MongoCustomAudiences:
             if self._release_unique_keys(org, record["data"]["unique"], deadline):
                 self.insert(org, audience, key, deadline, lease)
             elif "data.unique.request" in ((error.details or {}).get("keyPattern") or {}):
-                raise RequestIdReused("this request_id has made a custom audience already") from None
+                raise RequestIdReused("this request_id has already created a custom audience; use a new one") from None
             else:
                 raise NameTaken.of(audience.name, "custom audience") from None
 
     def find_by_key(self, org: str, key: IdempotencyKey, deadline: Deadline) -> tuple[CustomAudience, str] | None:
-        """By the key of the request."""
+        """Find by the key of the request."""
         record = self._find(org, {"data.unique.request": request_key(org, key), **_NOT_DELETED}, deadline)
         return (read_custom_audience(record), str(record["data"]["unique"]["digest"])) if record else None
 
     def get(self, org: str, audience_id: str, deadline: Deadline) -> CustomAudience:
-        """By key."""
+        """Find by key."""
         record = self._find(
             org, {"_id": custom_audience_sk(org, audience_id), "pk": audience_id, **_NOT_DELETED}, deadline
         )
@@ -87,7 +87,7 @@ class MongoCustomAudiences:
     def page(
         self, org: str, query: CustomQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
     ) -> CustomPage:
-        """Newest first."""
+        """Return a page, newest first."""
         conditions: list[Document] = [_NOT_DELETED]
         if query.type:
             conditions.append({"data.type": query.type})
@@ -97,12 +97,12 @@ class MongoCustomAudiences:
         return CustomPage(tuple(read_custom_audience(record) for record in page.records), page.last_key, page.total)
 
     def is_name_taken(self, org: str, name: str, deadline: Deadline, except_id: str = "") -> bool:
-        """By the key of the name."""
+        """Find by the key of the name."""
         condition = {"data.unique.name": name_key(org, name), "pk": {"$ne": except_id}, **_NOT_DELETED}
         return self._find(org, condition, deadline) is not None
 
     def save(self, org: str, audience: CustomAudience, deadline: Deadline) -> CustomAudience:
-        """Compare-and-set on the version; concurrent changes of the orphaned lists do not matter."""
+        """Compare-and-set on the version. Concurrent changes of orphaned lists do not matter."""
         key = name_key(org, audience.name)
         while True:
             record = self._get_not_deleted(org, audience.id, deadline)
@@ -124,7 +124,7 @@ class MongoCustomAudiences:
                     raise NameTaken.of(audience.name, "custom audience") from None
 
     def reserve(self, org: str, audience_id: str, list_version_id: str, until: datetime, deadline: Deadline) -> None:
-        """Compare-and-set on what is noted and on the version, again where somebody else was first."""
+        """Compare-and-set on the orphaned lists and the version. Retry after a conflict."""
         while True:
             record = self._get_not_deleted(org, audience_id, deadline)
             if record["data"]["list_version_id"] == list_version_id:
@@ -138,7 +138,7 @@ class MongoCustomAudiences:
                 return
 
     def start_work(self, org: str, audience_id: str, lease: Lease, deadline: Deadline) -> CustomAudience | None:
-        """Compare-and-set on the attempt before."""
+        """Compare-and-set on the previous attempt."""
         while True:
             record = self._get_not_deleted(org, audience_id, deadline)
             audience = read_custom_audience(record)
@@ -173,7 +173,7 @@ class MongoCustomAudiences:
         *,
         ends_work: bool = False,
     ) -> CustomAudience:
-        """One update: the list before replaces the new one among the orphaned lists."""
+        """Replace the list in one update, which also registers the previous list as an orphan."""
         published_at = now()
         while True:
             record = self._get_not_deleted(org, audience.id, deadline)
@@ -184,7 +184,7 @@ class MongoCustomAudiences:
                 raise _stale_version_error(record)
             updated = replace(
                 current,
-                # The first list of a lookalike is a part of its creation.
+                # The first list of a lookalike belongs to its creation.
                 version=current.version + (current.creation_state is CreationState.READY),
                 updated_at=published_at,
                 refreshed_at=published_at,
@@ -206,12 +206,12 @@ class MongoCustomAudiences:
                 return self.get(org, audience.id, deadline)
 
     def remove(self, org: str, audience: CustomAudience, deadline: Deadline) -> None:
-        """Marked, so that nobody finds it any more; its rows are swept, and then the mark."""
+        """Mark the audience as deleted. The cleanup deletes its rows, and then the record."""
         while True:
             record = self._get_not_deleted(org, audience.id, deadline)
             if record["version"] != audience.version or record["state"] != audience.state:
                 raise _stale_version_error(record)
-            # Also where there is no list: what is left keeps the mark for as long as it may be taken back.
+            # Also without a list: the orphan keeps the record for as long as `restore` is possible.
             orphan = orphaned_list(audience.contacts.audience_id, now() + RETENTION_GRACE)
             mark: Document = {
                 "$set": {
@@ -227,7 +227,7 @@ class MongoCustomAudiences:
                 return
 
     def restore(self, org: str, audience: CustomAudience, deadline: Deadline) -> bool:
-        """Undo the mark, and remove the list from the orphaned lists."""
+        """Remove the mark, and remove the restored list from the orphans."""
         deleted_match: Document = {
             "_id": custom_audience_sk(org, audience.id),
             "version": audience.version,
@@ -262,7 +262,7 @@ class MongoCustomAudiences:
     def _write(
         self, org: str, record: Record, changes: Document, deadline: Deadline, extra: Document | None = None
     ) -> bool:
-        """Compare-and-set on all that the service writes of a record, work aside; whether it was the same still."""
+        """Compare-and-set on everything that the service writes, except work. Return whether it succeeded."""
         expected = {name: record[name] for name in ("_id", "version", "state", "orphaned_lists")}
         with with_deadline(self._database, deadline):
             return self._collection.update_one(tenant_match(org, expected, extra or {}), changes).matched_count > 0
@@ -270,7 +270,7 @@ class MongoCustomAudiences:
     def _change_work(
         self, org: str, audience: CustomAudience, changes: Document, deadline: Deadline, extra: Document | None = None
     ) -> bool:
-        """Change the work of an audience that is not deleted, if it is running still; whether it was."""
+        """Update the work of an audience if it is still running. Return whether it was."""
         same = {
             "_id": custom_audience_sk(org, audience.id),
             **_NOT_DELETED,
@@ -281,7 +281,7 @@ class MongoCustomAudiences:
             return self._collection.update_one(tenant_match(org, same), changes).matched_count > 0
 
     def _release_unique_keys(self, org: str, unique: Mapping[str, str], deadline: Deadline) -> bool:
-        """Release the name and the request_id of a record that the platform has deleted."""
+        """Release the name and the request_id of records that the platform has deleted."""
         same_keys = [{f"data.unique.{name}": unique[name]} for name in ("name", "request") if name in unique]
         with with_deadline(self._database, deadline):
             released = self._collection.update_many(tenant_match(org, {"$or": same_keys}, {"state": DELETED}), RELEASE)
@@ -293,13 +293,13 @@ class MongoCustomAudiences:
 
 
 def _is_running(current: CustomAudience, audience: CustomAudience) -> bool:
-    """Whether the work of an audience, as it was read before, is running still."""
+    """Return whether the work that was read before is still running."""
     attempts = [each.work.attempt if each.work else 0 for each in (current, audience)]
     return current.is_working and attempts[0] == attempts[1]
 
 
 def _find_reservation(record: Record, list_version_id: str, *, optional: bool = False) -> Record | None:
-    """What is noted of reserved rows. Raises StaleVersion where they were given up, and may be gone."""
+    """Return the reservation of a list. Raises StaleVersion if it has expired, since the rows may be deleted."""
     reservation: Record | None = next(
         (each for each in record["orphaned_lists"] if each["list_version_id"] == list_version_id), None
     )
@@ -310,6 +310,6 @@ def _find_reservation(record: Record, list_version_id: str, *, optional: bool = 
 
 def _stale_version_error(record: Record) -> StaleVersion:
     return StaleVersion(
-        "the custom audience was written meanwhile, or this took longer than the time reserved for it",
+        "the custom audience has changed, or its list exceeded the reserved time; read it and try again",
         metadata={"current_version": str(record["version"])},
     )

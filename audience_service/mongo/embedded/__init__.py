@@ -1,1 +1,1 @@
-"""The embedded store: mongomock behind one lock, with refusals of what it is known to get wrong."""
+"""The embedded store: mongomock with a lock, and with refusals of the filters that it evaluates wrongly."""

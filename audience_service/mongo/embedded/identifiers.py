@@ -1,4 +1,4 @@
-"""The index of identifiers of the embedded store, in the process's own memory."""
+"""The embedded store's index of identifiers."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -13,9 +13,10 @@ from audience_service.mongo.identifiers.repository import MongoIdentifiers
 
 
 class EmbeddedIdentifiers(MongoIdentifiers):
-    """MongoIdentifiers that keep the keys of an org themselves, made anew by each update.
+    """MongoIdentifiers that keeps an org's keys in memory, and rebuilds them in each update.
 
-    The embedded store has no hash to tell a change by, and looks through all that may expire at every insert.
+    The embedded store has no hash that reveals changed records. Stored keys would also be slow: on every insert, it
+    scans all documents that can expire.
     """
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
@@ -23,7 +24,7 @@ class EmbeddedIdentifiers(MongoIdentifiers):
         self._keys: dict[tuple[str, str, str], Mapping[bytes, Sequence[Contact]]] = {}
 
     def update(self, org: str, datatype: str, rule: KeyRule, deadline: Deadline) -> None:
-        """Whoever looks meanwhile finds those of before."""
+        """Rebuild the keys. Concurrent reads find the previous ones."""
         keys: dict[bytes, list[Contact]] = {}
         after = ""
         while records := self._read(org, datatype, rule, {"sk": {"$gt": after}}, deadline):
@@ -38,9 +39,9 @@ class EmbeddedIdentifiers(MongoIdentifiers):
         org: str,
         keys: Collection[bytes],
         limit: int,
-        deadline: Deadline,  # noqa: ARG002 - it does not wait
+        deadline: Deadline,  # noqa: ARG002 - the keys are in memory
     ) -> Mapping[bytes, Sequence[Contact]]:
-        """Among those of the org."""
+        """Find the keys among the org's."""
         indexes = [found for (owner, *_), found in tuple(self._keys.items()) if owner == org]
         return {key: found[key][: limit + 1] for found in indexes for key in keys if key in found}
 

@@ -1,7 +1,7 @@
-"""The embedded store: an in-memory stand-in for MongoDB, for a first look and for unit tests.
+"""The embedded store: an in-memory substitute for MongoDB, for the demo and for unit tests.
 
-It is mongomock-ng, which gets some filters wrong. What it is known to get wrong is refused here (UNIMPLEMENTED, with
-the reason) rather than answered; tests/contract holds the rest to what a real engine answers.
+It uses mongomock-ng, which evaluates some filters wrongly. The service refuses those filters (UNIMPLEMENTED, with the
+reason). For all others, tests/contract requires the answers of a real engine.
 """
 
 import hashlib
@@ -34,15 +34,16 @@ from audience_service.mongo.explain.repository import MongoPlans
 from audience_service.mongo.membership.checks import MongoChecks
 from audience_service.mongo.membership.repository import MongoMembers
 from audience_service.mongo.query.joins import Stages
+from audience_service.mongo.query.pipeline import execute
 from audience_service.mongo.reach.repository import MongoSlices
 from audience_service.mongo.snapshots.rows import MongoSnapshotRows, digest_of, rows_match
 from audience_service.mongo.watch.event_log import MongoEventLog
 
 
 def embedded_database(records: Iterable[Record]) -> Database[dict[str, Any]]:
-    """A new in-memory database that holds the records.
+    """Return a new in-memory database that contains the records.
 
-    Raises UnsupportedByStore where the extra is not installed, and for records with decimals.
+    Raises UnsupportedByStore if the extra `embedded` is not installed, and for records with decimals.
     """
     try:
         import mongomock_ng
@@ -50,13 +51,13 @@ def embedded_database(records: Iterable[Record]) -> Database[dict[str, Any]]:
         raise UnsupportedByStore(
             "the embedded store is not installed: set AUDIENCE_MONGODB_URI, or install audience-service[embedded]"
         ) from None
-    # It warns that it ignores time limits and batch sizes, which it has no use for.
+    # mongomock-ng warns that it ignores time limits and batch sizes. In memory neither matters.
     warnings.filterwarnings("ignore", message=r".* is accepted by .* for pymongo compatibility", category=UserWarning)
     database: Database[dict[str, Any]] = mongomock_ng.MongoClient(tz_aware=True)["crm"]
     by_collection: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         if _has_decimal(record):
-            raise UnsupportedByStore(f"the embedded store takes in no decimals, as {record['pk']} has")
+            raise UnsupportedByStore(f"the embedded store does not support decimals, which {record['pk']} contains")
         by_collection.setdefault(record["datatype"], []).append(dict(record))
     for name, documents in by_collection.items():
         database[name].insert_many(documents)
@@ -64,20 +65,20 @@ def embedded_database(records: Iterable[Record]) -> Database[dict[str, Any]]:
 
 
 class EmbeddedMembers(MongoMembers):
-    """MongoMembers that refuse what the embedded store gets wrong. Raises UnsupportedByStore besides."""
+    """MongoMembers that refuses unsupported filters. Its methods also raise UnsupportedByStore."""
 
     def count(self, org: str, population: Population, deadline: Deadline, after: str = "", until: str = "") -> int:
-        """As on MongoDB, or refused."""
+        """As on MongoDB, unless the filter is unsupported."""
         with refuse_unsupported(population):
             return super().count(org, population, deadline, after, until)
 
     def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
-        """As on MongoDB, or refused."""
+        """As on MongoDB, unless the filter is unsupported."""
         with refuse_unsupported(population):
             return super().reach(org, population, deadline)
 
     def regions(self, org: str, populations: Sequence[Population], deadline: Deadline) -> Mapping[int, int]:
-        """As on MongoDB, or refused."""
+        """As on MongoDB, unless the filter is unsupported."""
         with ExitStack() as checks:
             for population in populations:
                 checks.enter_context(refuse_unsupported(population))
@@ -93,7 +94,7 @@ class EmbeddedMembers(MongoMembers):
         deadline: Deadline,
         until: str = "",
     ) -> Generator[list[Record], None, None]:
-        """As on MongoDB, or refused."""
+        """As on MongoDB, unless the filter is unsupported."""
         found = population if isinstance(population, MemberList) else self._drop_subscriber_lookups(org, population)
         with refuse_unsupported(found):
             yield from super().stream(org, found, paths, batch_size, after, deadline, until)
@@ -107,7 +108,7 @@ class EmbeddedMembers(MongoMembers):
         after: str = "",
         until: str = "",
     ) -> Sequence[int]:
-        """As on MongoDB, or refused."""
+        """As on MongoDB, unless the filter is unsupported."""
         simplified = [self._drop_subscriber_lookups(org, reason) for reason in reasons]
         with ExitStack() as checks:
             for population in (candidates, *simplified):
@@ -115,14 +116,14 @@ class EmbeddedMembers(MongoMembers):
             return super().exclusions(org, candidates, simplified, deadline, after, until)
 
     def _drop_subscriber_lookups(self, org: str, compiled: CompiledFilter) -> CompiledFilter:
-        """The filter without lookups of subscriber records, where the org has none that they could find."""
+        """Return the filter without lookups of subscribers if the org has no subscriber records."""
         if compiled.joins is None or self._database[SUBSCRIBERS].find_one(tenant_match(org)):
             return compiled
         return compile_node(compiled.datatype, remove_suppression(compiled.node), compiled.field_path)
 
 
 class EmbeddedChecks(MongoChecks):
-    """MongoChecks that refuse what the embedded store gets wrong. Raises UnsupportedByStore besides."""
+    """MongoChecks that refuses unsupported filters. Its methods also raise UnsupportedByStore."""
 
     def evaluate(
         self,
@@ -133,7 +134,7 @@ class EmbeddedChecks(MongoChecks):
         paths: Sequence[str],
         deadline: Deadline,
     ) -> MembershipResults:
-        """As on MongoDB, or refused."""
+        """As on MongoDB, unless the filter is unsupported."""
         with ExitStack() as checks:
             for population in populations:
                 checks.enter_context(refuse_unsupported(population))
@@ -141,75 +142,76 @@ class EmbeddedChecks(MongoChecks):
 
 
 class EmbeddedSlices(MongoSlices):
-    """MongoSlices that refuse what the embedded store gets wrong. Raises UnsupportedByStore besides."""
+    """MongoSlices that refuses unsupported filters. Its methods also raise UnsupportedByStore."""
 
     def filter_keys(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
-        """As on MongoDB, or refused; all members are read, since $in compares every record with every key there."""
+        """As on MongoDB, but read all members: in this store, $in compares every record with every key."""
         requested = frozenset(keys)
         with refuse_unsupported(population):
-            members = self._run(org, population, {}, [{"$project": {"_id": 0, "sk": 1}}], deadline)
+            pipeline = self._pipeline(org, population, {}, deadline)
+            members = execute(self._database, pipeline, pipeline.stages(), deadline)
             return [member["sk"] for member in members if member["sk"] in requested]
 
     def count_range(self, org: str, population: Population, after: str, until: str, deadline: Deadline) -> int:
-        """As on MongoDB, or refused."""
+        """As on MongoDB, unless the filter is unsupported."""
         with refuse_unsupported(population):
             return super().count_range(org, population, after, until, deadline)
 
     def first_in_range(
         self, org: str, population: Population, after: str, until: str, deadline: Deadline
     ) -> Record | None:
-        """As on MongoDB, or refused."""
+        """As on MongoDB, unless the filter is unsupported."""
         with refuse_unsupported(population):
             return super().first_in_range(org, population, after, until, deadline)
 
 
 class EmbeddedLists(MongoLists):
-    """MongoLists that freezes nothing that the embedded store would get wrong. Raises UnsupportedByStore besides."""
+    """MongoLists that refuses unsupported filters. Its methods also raise UnsupportedByStore."""
 
     def add_members(self, org: str, member_list: MemberList, population: Population, deadline: Deadline) -> None:
-        """As on MongoDB, or refused."""
+        """As on MongoDB, unless the filter is unsupported."""
         with refuse_unsupported(population):
             super().add_members(org, member_list, population, deadline)
 
 
 class EmbeddedEventLog(MongoEventLog):
-    """MongoLedger that refuses what the embedded store gets wrong. Raises UnsupportedByStore besides."""
+    """MongoEventLog that refuses unsupported filters. Its methods also raise UnsupportedByStore."""
 
     def record_members(self, org: str, watch_epoch: str, population: Population, deadline: Deadline) -> None:
-        """As on MongoDB, or refused."""
+        """As on MongoDB, unless the filter is unsupported."""
         with refuse_unsupported(population):
             super().record_members(org, watch_epoch, population, deadline)
 
     def diff(
         self, org: str, watch_epoch: str, population: Population, deadline: Deadline
     ) -> Generator[list[str], None, None]:
-        """As on MongoDB, or refused."""
+        """As on MongoDB, unless the filter is unsupported."""
         with refuse_unsupported(population):
             yield from super().diff(org, watch_epoch, population, deadline)
 
     def evaluate(
         self, org: str, watch_epoch: str, population: Population, keys: Sequence[str], deadline: Deadline
     ) -> list[MembershipChange]:
-        """As on MongoDB, or refused."""
+        """As on MongoDB, unless the filter is unsupported."""
         with refuse_unsupported(population):
             return super().evaluate(org, watch_epoch, population, keys, deadline)
 
 
 class EmbeddedChangeStream:
-    """The change feed of a store that tells of none."""
+    """The change stream of a store that reports no changes."""
 
     def __init__(self, _: Callable[[], None]) -> None:
-        """Nothing will ever ring."""
+        """Ignore the function that a change would call."""
 
     def subscribe(self, org: str, datatype: str) -> None:
-        """Nobody is told of anything."""
+        """Ignore the subscription."""
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing."""
 
 
 class EmbeddedSnapshotRows(MongoSnapshotRows):
-    """MongoFrozen that freezes nothing that the embedded store would get wrong. Raises UnsupportedByStore besides."""
+    """MongoSnapshotRows that refuses unsupported filters. Its methods also raise UnsupportedByStore."""
 
     def write(
         self,
@@ -220,7 +222,7 @@ class EmbeddedSnapshotRows(MongoSnapshotRows):
         deadline: Deadline,
         on_written: Callable[[], None],
     ) -> SnapshotResult:
-        """As on MongoDB, or refused."""
+        """As on MongoDB, unless the filter is unsupported."""
         with ExitStack() as checks:
             for population in (candidates, *reasons.values()):
                 checks.enter_context(refuse_unsupported(population))
@@ -234,7 +236,7 @@ class EmbeddedSnapshotRows(MongoSnapshotRows):
         return {}
 
     def count_and_digest(self, org: str, list_version_id: str, deadline: Deadline) -> dict[str, tuple[int, str]]:  # noqa: ARG002
-        """With another hash, since it does not know the database's."""
+        """As on MongoDB, but with SHA-256, since the store lacks the hash of hashed indexes."""
         sums: dict[str, tuple[int, int]] = {}
         for row in self._collection.find(tenant_match(org, rows_match(list_version_id)), {"audience": 1, "sk": 1}):
             count, total = sums.get(row["audience"], (0, 0))
@@ -244,26 +246,26 @@ class EmbeddedSnapshotRows(MongoSnapshotRows):
 
 
 class EmbeddedPlans(MongoPlans):
-    """No plans: the embedded store has no indexes to choose from, and makes its explain up."""
+    """MongoPlans without plans: the embedded store uses no indexes, and its explain is fictitious."""
 
     def plan(self, org: str, population: Population, deadline: Deadline, *, analyze: bool) -> QueryPlan:  # noqa: ARG002
-        """Refused. Raises UnsupportedByStore."""
-        raise UnsupportedByStore("the embedded store has no query plans; a MongoDB explains this filter")
+        """Raise UnsupportedByStore."""
+        raise UnsupportedByStore("the embedded store has no query plans; use a MongoDB to explain this filter")
 
 
 class EmbeddedInsights:
-    """The InsightRepository of a store that cannot rank values or accumulate them. Raises UnsupportedByStore."""
+    """The InsightRepository of a store that cannot rank or accumulate values."""
 
     def breakdown(self, *_: Any) -> Breakdown:
-        """Refused."""
-        raise UnsupportedByStore("the embedded store does not know $setWindowFields; a MongoDB answers insights")
+        """Raise UnsupportedByStore."""
+        raise UnsupportedByStore("the embedded store does not support $setWindowFields; use a MongoDB for insights")
 
 
 class EmbeddedLookalikes:
-    """The LookalikeRepository of a store that has neither hashes nor ranks of values. Raises UnsupportedByStore."""
+    """The LookalikeRepository of a store that has neither hashes nor ranks. Every method raises UnsupportedByStore."""
 
     def _refuse(self, *_: Any) -> Any:
-        raise UnsupportedByStore("the embedded store does not know $setWindowFields; a MongoDB models lookalikes")
+        raise UnsupportedByStore("the embedded store does not support $setWindowFields; use a MongoDB for lookalikes")
 
     check_supported = feature_stats = seed_counts = moment_sums = scores = seed_scores = write = _refuse
 

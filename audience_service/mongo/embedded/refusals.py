@@ -1,4 +1,4 @@
-"""What the embedded store gets wrong in filters, as differential tests against a real engine have shown."""
+"""The filters that the embedded store evaluates wrongly, as differential tests against a real engine show."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,21 +19,24 @@ _EQUALITIES = frozenset(("$eq", "$ne", "$in", "$nin", "$all"))
 
 @contextmanager
 def refuse_unsupported(population: Population) -> Iterator[None]:
-    """Around a read: raises UnsupportedByStore, with the reason, where the store would answer it wrongly."""
+    """Raise UnsupportedByStore, with the reason, if the embedded store evaluates the filter wrongly.
+
+    Enter it around the read, since some filters fail only during evaluation.
+    """
     if isinstance(population, CompiledFilter):
         for reason in _unsupported_in_filter(population):
-            raise UnsupportedByStore(f"the embedded store {reason}; a MongoDB answers this filter")
+            raise UnsupportedByStore(f"the embedded store {reason}; use a MongoDB for this filter")
     try:
         yield
     except (AudienceError, PyMongoError):
         raise
     except Exception as error:
-        # It fails in many ways on values that it does not know (decimals, say), none of them MongoDB's.
+        # mongomock-ng raises many kinds of errors for unsupported values such as decimals.
         raise UnsupportedByStore(f"the embedded store cannot evaluate this filter: {error}") from error
 
 
 def remove_suppression(node: Node) -> Node:
-    """The node as it is where nobody is suppressed."""
+    """Return the node with suppression conditions replaced: no address is suppressed."""
     match node:
         case Suppressed():
             return Nor((And(()),))
@@ -47,7 +50,7 @@ def remove_suppression(node: Node) -> Node:
 
 def _unsupported_in_filter(population: CompiledFilter) -> Iterator[str]:
     if population.has_expressions:
-        yield "does not know the expressions of $expr"
+        yield "does not support the expressions of $expr"
     yield from _unsupported_in_match(population.match)
     if population.joins:
         if any(isinstance(join, Related | Suppressed) for join in joins(population.joins)):
@@ -56,7 +59,7 @@ def _unsupported_in_filter(population: CompiledFilter) -> Iterator[str]:
 
 
 def _unsupported_in_match(match: Mapping[str, Any]) -> Iterator[str]:
-    """Why the store would answer a match wrongly, as differential tests against a real engine have shown."""
+    """Yield the reasons why the store evaluates a match wrongly."""
     for key, value in match.items():
         if key in _LOGICAL:
             for item in value:
@@ -68,18 +71,18 @@ def _unsupported_in_match(match: Mapping[str, Any]) -> Iterator[str]:
 def _unsupported_in_field(path: str, operators: Mapping[str, Any]) -> Iterator[str]:
     is_nested = "." in path.removeprefix("data.")
     if path.rpartition(".")[2].isdigit():
-        yield "looks into the lists that stand at an index of a list"
+        yield "mishandles lists nested at an index of a list"
     for name, operand in operators.items():
         if name == "$size":
-            yield "counts objects and texts in $size"
+            yield "counts objects and strings in $size"
         if name == "$mod" or name.startswith("$bits"):
-            yield f"does not know {name}"
+            yield f"does not support {name}"
         if name == "$type":
-            yield "mistakes types in $type"
+            yield "confuses types in $type"
         if name == "$exists" and is_nested:
-            yield "looks for $exists in arrays wrongly"
+            yield "mishandles $exists in arrays"
         if name == "$all" and not operand:
-            yield "finds everything with an empty $all"
+            yield "matches every record with an empty $all"
         if name in ("$gt", "$gte", "$lt", "$lte"):
             yield from _unsupported_comparison(operand)
         if name in _EQUALITIES:
@@ -88,24 +91,24 @@ def _unsupported_in_field(path: str, operators: Mapping[str, Any]) -> Iterator[s
         if name == "$not":
             yield from _unsupported_in_field(path, operand)
         if name == "$elemMatch":
-            yield "looks for elements of $elemMatch in lists of lists too"
+            yield "applies $elemMatch also to lists of lists"
 
 
 def _unsupported_comparison(operand: Any) -> Iterator[str]:
     if operand is None:
-        yield "finds nothing that is at least, or at most, null"
+        yield "mishandles range comparisons with null"
     if isinstance(operand, Decimal128):
-        yield "mistakes decimals"
+        yield "mishandles decimals"
     if operand != operand:
-        yield "finds no NaN"
+        yield "never matches NaN"
 
 
 def _unsupported_equality(value: Any, is_nested: bool) -> Iterator[str]:
     if isinstance(value, bool | int | float) and value in (0, 1):
-        yield "takes true for 1 and false for 0"
+        yield "treats true as 1 and false as 0"
     if isinstance(value, list | Mapping):
-        yield "compares lists and objects wrongly"
+        yield "mishandles comparisons of lists and objects"
     if isinstance(value, Decimal128):
-        yield "mistakes decimals"
+        yield "mishandles decimals"
     if value is None and is_nested:
-        yield "looks for null in arrays wrongly"
+        yield "mishandles null in arrays"

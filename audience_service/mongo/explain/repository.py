@@ -1,4 +1,4 @@
-"""How the database answers: its plans, and the indexes that it has."""
+"""Query plans and existing indexes."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from audience_service.mongo.query.explain_parser import execution_failure, parse
 from audience_service.mongo.query.pipeline import build_pipeline, run
 
 _UNUSABLE_INDEX_OPTIONS = ("partialFilterExpression", "hidden", "collation")
-"""Options of an index that keep queries from it."""
+"""Options that make an index unusable for filters."""
 
 
 class MongoPlans:
@@ -27,7 +27,7 @@ class MongoPlans:
         self._database = database
 
     def plan(self, org: str, population: Population, deadline: Deadline, *, analyze: bool) -> QueryPlan:
-        """By an explain of the very command that counts; running it takes as long as the count does."""
+        """Explain the command that counts. `analyze` also executes it, which takes as long as the count."""
         pipeline = build_pipeline(self._database, org, population, deadline)
         stages = pipeline.count_stages()
         command = {"aggregate": pipeline.collection, "pipeline": stages, "cursor": {}}
@@ -44,7 +44,7 @@ class MongoPlans:
         return QueryPlan(parsed.kind, parsed.index, sum("$lookup" in stage for stage in stages), parsed.execution_stats)
 
     def indexes(self, org: str, datatype: str, deadline: Deadline) -> Sequence[ExistingIndex]:  # noqa: ARG002 - orgs share them
-        """Those in one order by plain fields, without conditions on who may use them."""
+        """Return the indexes on plain fields that every filter may use."""
         with with_deadline(self._database, deadline):
             found = self._database[datatype].index_information()
         return [
@@ -56,7 +56,7 @@ class MongoPlans:
 
 
 def _named_fields(population: Population) -> Collection[str]:
-    """The fields that a population names, by which an index can narrow it down."""
+    """Return the fields by which an index can narrow the population."""
     if isinstance(population, MemberList):
         return {"audience"}
     on_lists = any(isinstance(join, OnList) for join in joins(population.node))

@@ -1,8 +1,8 @@
-"""The index of identifiers: for each record and each way of normalising an identifier, the key that uploads ask for.
+"""The index of match keys: for each record and each normalisation rule, the key that uploads search for.
 
-MongoDB can compute neither E.164 nor SHA-256, so keys are made here, and kept. Whether they are of the record as it is
-now is told by a hash of what they were made of, which the database computes: nothing else of the record is kept, and no
-date in it is trusted.
+MongoDB can compute neither E.164 nor SHA-256, so the service computes the keys and stores them. With each key it stores
+a hash of the fields that the key is derived from. The database computes that hash again to find outdated keys. The
+index stores nothing else of the record, and does not depend on the record's dates.
 """
 
 import itertools
@@ -26,10 +26,10 @@ from audience_service.mongo.core.errors import raise_unless_duplicate, with_dead
 from audience_service.mongo.core.scope import tenant_match
 
 KEY_TTL = timedelta(days=30)
-"""How long a key is kept, used or not: also how long one of a record that is gone is, where nobody asks meanwhile."""
+"""How long a key is stored. It also bounds how long a deleted record's key remains if no upload updates the index."""
 
 _RENEW_BEFORE_EXPIRY = timedelta(days=1)
-"""Keys that go within this time are renewed, so that none goes under an upload."""
+"""Keys that expire within this time are renewed, so that none expires during an upload."""
 
 _BATCH_SIZE = 5_000
 
@@ -44,7 +44,7 @@ class MongoIdentifiers:
         self._collection = database[IDENTIFIERS]
 
     def update(self, org: str, datatype: str, rule: KeyRule, deadline: Deadline) -> None:
-        """The first time all records are read, in the order of sk; then those alone that the database names."""
+        """Read all records the first time, in sk order. Later, read only records whose keys are outdated."""
         name = f"{datatype}.{rule.name}"
         with with_deadline(self._database, deadline):
             is_new = self._collection.find_one(tenant_match(org, {"rule": name}), {"_id": 1}) is None
@@ -67,7 +67,7 @@ class MongoIdentifiers:
     def find(
         self, org: str, keys: Collection[bytes], limit: int, deadline: Deadline
     ) -> Mapping[bytes, Sequence[Contact]]:
-        """By the index on key and sk."""
+        """Find by the index on key and sk."""
         found: dict[bytes, list[Contact]] = {}
         match = tenant_match(org, {"key": {"$in": [Binary(key) for key in keys]}})
         with with_deadline(self._database, deadline):
@@ -80,7 +80,7 @@ class MongoIdentifiers:
     def find_ids(
         self, org: str, datatype: str, ids: Collection[str], deadline: Deadline
     ) -> Mapping[str, Sequence[Contact]]:
-        """Among the records themselves."""
+        """Find the ids among the records themselves."""
         match = tenant_match(org, {"pk": {"$in": list(ids)}}, NOT_ARCHIVED_MATCH)
         with with_deadline(self._database, deadline):
             rows = self._database[datatype].find(match, {"_id": 0, "pk": 1, "sk": 1}, batch_size=_BATCH_SIZE)
@@ -93,7 +93,7 @@ class MongoIdentifiers:
             try:
                 with with_deadline(self._database, deadline):
                     self._collection.insert_many(documents, ordered=False)
-            except BulkWriteError as error:  # another upload builds it as well
+            except BulkWriteError as error:  # a concurrent upload builds it as well
                 raise_unless_duplicate(error)
             after = records[-1]["sk"]
 
@@ -110,7 +110,7 @@ class MongoIdentifiers:
                     [ReplaceOne({"_id": document["_id"]}, document, upsert=True) for document in documents],
                     ordered=False,
                 )
-        # Those that have gone since they were named.
+        # Records that were deleted since the database listed them.
         self._delete_keys(
             org, f"{datatype}.{rule.name}", sorted({*record_keys} - {record["sk"] for record in records}), deadline
         )
@@ -123,7 +123,7 @@ class MongoIdentifiers:
                 )
 
     def _read(self, org: str, datatype: str, rule: KeyRule, condition: Document, deadline: Deadline) -> list[Record]:
-        """Up to 5,000 records in use that have the identifier, with what it is made of and the hash of that."""
+        """Return up to 5,000 unarchived records that have the identifier, with its fields and their hash."""
         stages: list[Document] = [
             {"$match": tenant_match(org, condition, _has_identifier(rule), NOT_ARCHIVED_MATCH)},
             {"$sort": {"sk": 1}},
@@ -135,9 +135,9 @@ class MongoIdentifiers:
             return list(self._database[datatype].aggregate(stages, batchSize=_BATCH_SIZE))
 
     def _find_outdated(self, org: str, datatype: str, rule: KeyRule, deadline: Deadline) -> Iterator[tuple[str, bool]]:
-        """The sk of each record whose key is missing or of something else, and of each key whose record is gone.
+        """Yield the sk of each record with a missing or outdated key, and of each key whose record was deleted.
 
-        The second says which: whether the record is there.
+        The second value is whether the record exists.
         """
         record_rows = {
             "_id": 0,
@@ -147,7 +147,7 @@ class MongoIdentifiers:
             "key": {"$literal": 0},
         }
         key_rows = {"_id": 0, "sk": 1, "source": 1, "record": {"$literal": 0}, "key": {"$literal": 1}}
-        # One that will go soon counts as missing.
+        # A key that expires soon counts as missing.
         unexpired = {"rule": f"{datatype}.{rule.name}", "expire_at": {"$gt": now() + _RENEW_BEFORE_EXPIRY}}
         stages: list[Document] = [
             {"$match": tenant_match(org, _has_identifier(rule), NOT_ARCHIVED_MATCH)},
@@ -178,11 +178,11 @@ class MongoIdentifiers:
             yield from ((row["_id"], bool(row["record"])) for row in batch)
 
     def _source_hash(self, rule: KeyRule) -> Document:
-        """The hash of all that a record's key is made of, computed by the database."""
+        """Return the expression for the hash of a record's identifier fields."""
         return {"$toHashedIndexKey": {f"f{number}": f"${path}" for number, path in enumerate(rule.record_paths)}}
 
     def _key_document(self, datatype: str, rule: KeyRule, record: Record) -> Record:
-        """What is kept of a record: no key where what it has is not valid, so that it is not read again."""
+        """Return the document of a record. Without a valid identifier it has no key, but prevents repeated reads."""
         name = f"{datatype}.{rule.name}"
         key = rule.key_in(datatype, record)
         return {
@@ -197,5 +197,5 @@ class MongoIdentifiers:
 
 
 def _has_identifier(rule: KeyRule) -> Document:
-    """The records that have anything where the identifier is."""
+    """Return the match of records with a value in the identifier's field."""
     return {rule.record_paths[0]: {"$nin": [None, ""]}}

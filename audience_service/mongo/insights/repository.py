@@ -1,4 +1,4 @@
-"""Populations broken down by the database, in one pass for all dimensions."""
+"""Breakdowns of populations by all dimensions, in one scan."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -29,7 +29,7 @@ from audience_service.mongo.insights.value_expressions import (
     raw_key,
 )
 from audience_service.mongo.query.joins import Stages
-from audience_service.mongo.query.pipeline import build_pipeline, run
+from audience_service.mongo.query.pipeline import build_pipeline, execute
 
 _KINDS = {
     VALUE: BucketKind.VALUE,
@@ -57,15 +57,14 @@ class MongoInsights:
         max_values: int,
         deadline: Deadline,
     ) -> Breakdown:
-        """One $facet with a $group for each dimension, after a projection of what they read."""
+        """Run one $facet with a $group for each dimension, after a projection of their fields."""
         pipeline = build_pipeline(self._database, org, population, deadline)
         facets = {f"d{number}": dimension_stages(found, as_of, max_values) for number, found in enumerate(dimensions)}
-        # Every record is in one cell of a dimension of single values; only where there is none are they counted apart.
+        # A single-valued dimension has every record in exactly one bucket. Without one, count the records separately.
         single = next((name for name, found in zip(facets, dimensions, strict=True) if not found.is_list), "size")
         facets.setdefault(single, [{"$count": "n"}])
         stages = [*pipeline.stages(), _project_stage(dimensions), {"$facet": facets}]
-        with run(self._database, pipeline, deadline) as collection:
-            [answer] = collection.aggregate(stages, allowDiskUse=True)
+        [answer] = execute(self._database, pipeline, stages, deadline)
         return Breakdown(
             size=sum(int(row["n"]) for row in answer[single]),
             read_at=as_of,
@@ -76,9 +75,9 @@ class MongoInsights:
 
 
 def dimension_stages(dimension: Dimension, as_of: datetime, max_values: int) -> Stages:
-    """From records to a dimension's rows: {_id: {k, v}, n, values}, and what its quantiles are made of.
+    """Return the stages from records to a dimension's rows: {_id: {k, v}, n, values}, and inputs of its quantiles.
 
-    All stages but the first work on groups.
+    All stages except the first work on groups.
     """
     stages: Stages = [
         {"$group": {"_id": raw_key(dimension, as_of), "n": {"$sum": 1}}},
@@ -102,14 +101,14 @@ def dimension_stages(dimension: Dimension, as_of: datetime, max_values: int) -> 
 
 
 def _rank_stages() -> Stages:
-    """The position of each value, the most frequent first and then in the database's own order."""
+    """Return the stages that rank values, the most frequent first, then in the database's order."""
     order = {"$set": {"order": {"n": {"$multiply": ["$n", -1]}, "v": "$_id.v"}}}
     output: dict[str, Any] = {"rank": {"$documentNumber": {}}}
     return [order, {"$setWindowFields": {"partitionBy": "$_id.k", "sortBy": {"order": 1}, "output": output}}]
 
 
 def _cumulative_counts_stage() -> dict[str, Any]:
-    """For each number how many have it or less, and how many numbers there are."""
+    """Return the stage that adds to each number its cumulative count, and the count of all numbers."""
     output: dict[str, Any] = {
         "until": {"$sum": "$n", "window": {"documents": ["unbounded", "current"]}},
         "all": {"$sum": "$n", "window": {"documents": ["unbounded", "unbounded"]}},
@@ -118,7 +117,7 @@ def _cumulative_counts_stage() -> dict[str, Any]:
 
 
 def _quantile_accumulators() -> dict[str, Any]:
-    """By nearest rank: the least number that `percent` of the numbers are at most."""
+    """Return the accumulators of quantiles, by the nearest-rank method."""
     number = is_number("$_id.v")
     above = {"$add": [{"$subtract": ["$all", "$until"]}, "$n"]}
     entry = {"v": "$_id.v", "le": "$until", "ge": above}
@@ -130,7 +129,7 @@ def _quantile_accumulators() -> dict[str, Any]:
 
 
 def _project_stage(dimensions: Sequence[Dimension]) -> dict[str, Any]:
-    """What the dimensions read, which spares each of them a way through whole records."""
+    """Return the projection of the dimensions' fields, so that each $facet reads small documents."""
     paths = {path for dimension in dimensions for path in dimension.paths}
     outermost = sorted(p for p in paths if not any(p.startswith(f"{q}.") for q in paths))
     return {"$project": {"_id": 0, **dict.fromkeys(outermost, 1)}}
@@ -146,23 +145,25 @@ def _read_dimension(dimension: Dimension, as_of: datetime, rows: Sequence[Mappin
 
 
 def _read_buckets(dimension: Dimension, as_of: datetime, rows: Sequence[Mapping[str, Any]]) -> list[BucketCount]:
-    """The rows as cells in order, with those of empty bands."""
+    """Return the rows as buckets in order, including empty bands."""
     labels = [band.label or "" for band in dimension.bands(as_of)]
     counts = {(BucketKind.VALUE, label): (0, 1) for label in labels if label}
     for row in rows:
         kind, value = _KINDS[int(row["_id"]["k"])], row["_id"].get("v")
         label = "" if kind is not BucketKind.VALUE else labels[int(value)] if dimension.is_banded else _label(value)
-        count, _ = counts.get((kind, label), (0, 1))  # a number may look like text that is no plain numeral
+        count, _ = counts.get(
+            (kind, label), (0, 1)
+        )  # a number and a string that is no plain numeral may have the same label
         counts[kind, label] = count + int(row["n"]), int(row["values"]) if kind is BucketKind.OTHER else 1
     buckets = [BucketCount(kind, label, count, values) for (kind, label), (count, values) in counts.items()]
     if not dimension.is_banded:
-        return sorted(buckets, key=lambda cell: (-cell.count, cell.label))
+        return sorted(buckets, key=lambda bucket: (-bucket.count, bucket.label))
     order = labels[::-1] if dimension.kind is DimensionKind.NUMBER else labels
-    return sorted(buckets, key=lambda cell: order.index(cell.label) if cell.label else len(labels))
+    return sorted(buckets, key=lambda bucket: order.index(bucket.label) if bucket.label else len(labels))
 
 
 def _smallest_quantiles(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Quantile]]:
-    """Each quantile: the least of what the rows have for it."""
+    """Yield each quantile: the smallest of the rows' values for it."""
     for percent in PERCENTS:
         entries = [row[f"q{percent}"] for row in rows if row.get(f"q{percent}")]
         found = (Quantile(_float(entry["v"]), int(entry["le"]), int(entry["ge"])) for entry in entries)
@@ -171,7 +172,7 @@ def _smallest_quantiles(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int
 
 
 def _label(value: Any) -> str:
-    """A value as text, numbers without needless decimals."""
+    """Return a value as text, and whole numbers without decimals."""
     if isinstance(value, float | Decimal128):
         number = _float(value)
         return str(int(number)) if number.is_integer() and abs(number) < _MAX_INTEGER_LABEL else repr(number)

@@ -1,11 +1,11 @@
-"""What a record's value of a dimension is, as expressions of the database.
+"""Expressions that map a record's stored values to the buckets of a dimension.
 
-A dimension is counted in two steps. Records are grouped by what stands at its paths, as it stands there (`raw_key`),
-which is cheap; what it means is then found out once for each of these groups and not for each record (`to_cells`).
-Dates alone hardly recur, so they are put into their bands at once.
+A dimension is counted in two steps. First, records are grouped by their stored values (`raw_key`), which is cheap.
+Then each group, instead of each record, is mapped to its bucket (`bucket_stages`). Dates rarely repeat, so the first
+step already maps them to their bands.
 
-Dates in text are of the shapes that domain/filters/dates.py reads in storage, and compared as text, which for these
-shapes is their order in time to the second.
+Dates in text have the formats that domain/filters/dates.py accepts in storage. They are compared as text, which for
+these formats equals their order in time, to the second.
 """
 
 import sys
@@ -20,7 +20,7 @@ Expression = Any
 Stages = list[dict[str, Any]]
 
 VALUE, MISSING, INVALID, OTHER = range(4)
-"""The kinds of cells, as `k`; the value is `v`: text, a number, or the number of a band."""
+"""The kinds of buckets, as `k`. The value `v` is text, a number, or the number of a band."""
 
 _TEXT_LENGTH = 100
 _BLANKS = " \t\r\n\u00a0"
@@ -29,35 +29,35 @@ _SCALAR_TYPES = ("string", "int", "long", "double", "decimal", "bool", "date")
 _MAX_EXACT_INTEGER = 2**53
 _MAX_DOUBLE = sys.float_info.max
 DATE_TEXT = "^(?!0000)(?=.{5}(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01]))" + DATE_TEXT_PATTERN
-"""The shapes of dates with a month and a day in them: some stores write 0000-00-00 for none."""
+"""The formats of dates with a valid month and day: some stores write 0000-00-00 for no date."""
 _FIRST_DATE, _LAST_DATE = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
-"""What $dateToString can spell; it fails on all others, which are times in other units as a rule."""
+"""The range of $dateToString. It fails on other dates, which are usually times in the wrong unit."""
 _NO_DATE = "-1"
 _NUMERAL = r"^[+-]?[0-9]{1,15}(\.[0-9]{1,15})?([eE][+-]?[0-9]{1,2})?$"
 _PLAIN_NUMERAL = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,6})?$"
 
 
 def raw_key(dimension: Dimension, as_of: datetime) -> Expression:
-    """What records are grouped by first: what stands at each path, dates as the number of their band, in text."""
+    """Return the key of the first grouping: the value at each path, and for dates the number of the band as text."""
     paths = {f"p{number}": f"${path}" for number, path in enumerate(dimension.paths)}
     if dimension.kind is not DimensionKind.DATE:
         return paths
     bands = dimension.bands(as_of)
     first, *rest = paths
     band_texts = {name: _band_text(path, bands) for name, path in paths.items()}
-    # What comes after a date does not count, and is not looked at.
+    # After a date at the first path, further paths do not count, and are not read.
     skipped = {name: _cond({"$eq": [{"$type": paths[first]}, "date"]}, None, band_texts[name]) for name in rest}
     return band_texts | skipped
 
 
 def bucket_stages(dimension: Dimension, as_of: datetime) -> Stages:
-    """From groups to their cells: `c` is {k, v}, or of dimensions of several values the list of these.
+    """Return the stages from groups to buckets: `c` is {k, v}, or a list of these for multi-valued dimensions.
 
-    Each step is a stage: an expression that is given a name by $let may be evaluated wherever the name stands.
+    Each step is a stage, because the database may evaluate an expression bound by $let at every use of its name.
     """
     found = [f"$_id.p{number}" for number in range(len(dimension.paths))]
     if dimension.kind is DimensionKind.DATE:
-        # Text is a band's number already; in lists dates are still as stored.
+        # Outside lists, text is already the number of a band. In lists, dates are as stored.
         bands = dimension.bands(as_of)
         found = [_cond({"$isArray": path}, _map(path, _band_text("$$this", bands)), path) for path in found]
     lists = [_cond({"$isArray": path}, path, [path]) for path in found]
@@ -71,7 +71,7 @@ def bucket_stages(dimension: Dimension, as_of: datetime) -> Stages:
     if dimension.is_list:
         buckets = {"$setUnion": [_map("$some", _text_bucket("$$this", dimension.kind)), []]}
         values = {"$filter": {"input": "$some", "as": "c", "cond": {"$eq": ["$$c.k", VALUE]}}}
-        # One with a value has one, whatever else stands beside it.
+        # A record with a usable value counts only by its usable values.
         return [
             *trimmed,
             {"$project": {"n": 1, "all": 1, "some": usable}},
@@ -93,18 +93,18 @@ def bucket_stages(dimension: Dimension, as_of: datetime) -> Stages:
 
 
 def is_number(value: Expression) -> Expression:
-    """Whether a value is a number that a double can hold, and neither infinite nor NaN (which is less than all)."""
+    """Return whether a value is a finite number within the range of a double. NaN sorts before all numbers."""
     finite = [{"$gte": [value, -_MAX_DOUBLE]}, {"$lte": [value, _MAX_DOUBLE]}]
     return {"$and": [{"$isNumber": value}, *finite]}
 
 
 def band_number(value: str, bands: Sequence[Band]) -> Expression:
-    """The number of the band that a value is in."""
+    """Return the number of the band that contains a value."""
     return _switch(value, [band.start for band in bands], list(range(len(bands))))
 
 
 def _band_text(value: str, bands: Sequence[Band]) -> Expression:
-    """The number of a date's band as text, "-1" where text is no date, null for blank text, all else as stored."""
+    """Return a date's band number as text; "-1" for text without a date, null for blank text, else the value."""
     starts = [band.start for band in bands]
     results = [_NO_DATE if band.label is None else str(number) for number, band in enumerate(bands)]
     shaped = {"$regexMatch": {"input": value, "regex": DATE_TEXT}}
@@ -117,7 +117,7 @@ def _band_text(value: str, bands: Sequence[Band]) -> Expression:
 
 
 def date_text(start: datetime | None) -> str | None:
-    """What text that spells the moment, or a later one, is not less than: shorter than all of its spellings."""
+    """Return the lower bound, as text, of all texts of this time or a later one: the shortest such prefix."""
     if start is None:
         return None
     return start.strftime("%Y-%m-%d" if (start.hour, start.minute, start.second) == (0, 0, 0) else "%Y-%m-%dT%H:%M:%S")
@@ -128,7 +128,7 @@ def _blank_or_no_date(value: str) -> Expression:
 
 
 def _bucket(value: str, kind: DimensionKind) -> Expression:
-    """The cell of one value, which is neither empty nor a list or object."""
+    """Return the bucket of a value that is neither empty nor a list or object."""
     match kind:
         case DimensionKind.DATE:
             is_band = {"$and": [_is_text(value), {"$ne": [value, _NO_DATE]}]}
@@ -139,7 +139,7 @@ def _bucket(value: str, kind: DimensionKind) -> Expression:
 
 
 def _text_bucket(value: str, kind: DimensionKind) -> Expression:
-    """The cell of a value that is a bucket of its own; a numeral in text is the number that it spells."""
+    """Return the bucket of a value that forms its own bucket. A numeral in text counts as its number."""
     is_numeral = {"$regexMatch": {"input": value, "regex": _PLAIN_NUMERAL}}
     text = _cond(is_numeral, _unsigned_zero({"$toDouble": value}), {"$substrCP": [value, 0, _TEXT_LENGTH]})
     if kind is DimensionKind.ANY:
@@ -173,22 +173,22 @@ def _switch(value: str, starts: Sequence[Any], results: Sequence[Any]) -> Expres
 
 
 def _number(value: str) -> Expression:
-    """A number, or text that spells one, as a number; else null."""
+    """Return the number of a number or of a numeral in text, else null."""
     spelt = {"$convert": {"input": value, "to": "double", "onError": None}}
     read = _cond({"$regexMatch": {"input": value, "regex": _NUMERAL}}, spelt, None)
-    # Guarded by $cond: all of $and may be evaluated, whatever comes first.
+    # Guarded by $cond, because $and may evaluate all of its operands.
     return _cond(is_number(value), plain_number(value), _cond(_is_text(value), _unsigned_zero(read), None))
 
 
 def plain_number(number: str) -> Expression:
-    """A number of one type, unless it would lose digits: inside a document 1 and 1.0 may not be taken for equal."""
+    """Return a number as a double unless it would lose digits. Inside documents, 1 and 1.0 may differ."""
     exact = {"$and": [{"$gte": [number, -_MAX_EXACT_INTEGER]}, {"$lte": [number, _MAX_EXACT_INTEGER]}]}
-    # A decimal may be too small for a double.
+    # A decimal may underflow a double.
     return _cond(exact, _unsigned_zero({"$convert": {"input": number, "to": "double", "onError": 0.0}}), number)
 
 
 def _unsigned_zero(number: Expression) -> Expression:
-    """A double of which 0 and -0, which are equal and not the same, are one."""
+    """Return a double with -0 replaced by 0: they are equal, but group separately."""
     return {"$add": [number, 0.0]}
 
 
@@ -201,7 +201,7 @@ def _is_text(value: str) -> Expression:
 
 
 def _trim(value: str) -> Expression:
-    """Text without blanks around it."""
+    """Return text without surrounding blanks."""
     return {"$trim": {"input": value, "chars": _BLANKS}}
 
 

@@ -1,8 +1,8 @@
-"""Models of lookalikes counted, and records scored by them, by the database.
+"""Lookalike models: the database counts features, and scores records.
 
-Every method is one aggregation. Fields are counted as insights are: records are grouped by what stands at a field's
-place, and what it means is found out for each of the groups, of which there are few. Records are scored by where their
-values stand among those that have weights.
+Every method is one aggregation. Features are counted like insights: records are grouped by stored values, and the few
+groups are mapped to features. Scoring looks up each value's position among those with weights.
+feature_expressions.py has a worked example.
 """
 
 from collections.abc import Sequence
@@ -38,10 +38,10 @@ from audience_service.mongo.lookalikes.feature_expressions import (
     is_sampled,
 )
 from audience_service.mongo.query.joins import Stages
-from audience_service.mongo.query.pipeline import build_pipeline, run
+from audience_service.mongo.query.pipeline import build_pipeline, execute
 
 _MAX_DISTINCT_NUMBERS = 20
-"""Different numbers of a field that stand for themselves; more are put into bands."""
+"""The most distinct numbers of a feature that are values of their own. More are put into bins."""
 _BIN_COUNT = 10
 _SAMPLE_SIZE = 10_000
 _SIZE_FACET = "size"
@@ -54,7 +54,7 @@ class MongoLookalikes:
         self._database = database
 
     def check_supported(self) -> None:
-        """Every MongoDB models lookalikes."""
+        """Do nothing: every MongoDB supports lookalikes."""
 
     def feature_stats(
         self,
@@ -66,7 +66,7 @@ class MongoLookalikes:
         min_bucket_size: int,
         deadline: Deadline,
     ) -> FeatureStats:
-        """One $facet with a $group for each field."""
+        """Run one $facet with a $group for each feature."""
         facets: dict[str, Stages] = {
             f"f{number}": _feature_stats_stages(field, as_of, max_values, min_bucket_size)
             for number, field in enumerate(fields)
@@ -80,17 +80,17 @@ class MongoLookalikes:
     def seed_counts(
         self, org: str, seed: Population, everyone: CompiledFilter, stats: FeatureStats, deadline: Deadline
     ) -> SeedCounts:
-        """Likewise."""
-        training_flag = {"learnt": {"$cond": [is_holdout(), 0, 1]}}
+        """Run one $facet with a $group for each feature."""
+        training_flag = {"training": {"$cond": [is_holdout(), 0, 1]}}
         fields = [found.feature for found in stats.fields]
         facets: dict[str, Stages] = {
             f"f{number}": _seed_count_stages(found, stats.as_of) for number, found in enumerate(stats.fields)
         }
-        counts = {"n": {"$sum": 1}, "learnt": {"$sum": "$learnt"}}
+        counts = {"n": {"$sum": 1}, "training": {"$sum": "$training"}}
         facets[_SIZE_FACET] = [{"$group": {"_id": None, **counts}}]
         stages: Stages = [{"$match": everyone.match}, _project_stage(fields, sk=1, **training_flag), {"$facet": facets}]
         [answer] = self._run(org, seed, stages, deadline)
-        [size, training_size] = next(([int(row["n"]), int(row["learnt"])] for row in answer[_SIZE_FACET]), [0, 0])
+        [size, training_size] = next(([int(row["n"]), int(row["training"])] for row in answer[_SIZE_FACET]), [0, 0])
         return SeedCounts(
             size,
             training_size,
@@ -100,14 +100,14 @@ class MongoLookalikes:
     def moment_sums(
         self, org: str, everyone: CompiledFilter, size: int, fields: Sequence[ScoredFeature], deadline: Deadline
     ) -> MomentSums:
-        """One $group of sums over 10,000 records or so at most."""
+        """Run one $group of sums over a sample of about 10,000 records."""
         sample_stage: Stages = [{"$match": {"$expr": is_sampled(_SAMPLE_SIZE / size)}}] if size > _SAMPLE_SIZE else []
-        weights = {f"w{place}": feature_weight(field) for place, field in enumerate(fields)}
+        weights = {f"w{index}": feature_weight(field) for index, field in enumerate(fields)}
         sums: Document = {"n": {"$sum": "$n"}}
         for i in range(len(fields)):
             sums[f"s{i}"] = {"$sum": {"$multiply": ["$n", f"$_id.w{i}"]}}
             sums |= {f"p{i}_{j}": {"$sum": {"$multiply": ["$n", f"$_id.w{i}", f"$_id.w{j}"]}} for j in range(i + 1)}
-        # Each sum may evaluate anew what it is of: by groups first, whose weights stand there as numbers.
+        # Group first, so that the sums read weights as numbers. Otherwise each sum may evaluate them again.
         grouped: Stages = [{"$group": {"_id": weights, "n": {"$sum": 1}}}, {"$group": {"_id": None, **sums}}]
         stages: Stages = [*sample_stage, _project_stage([field.feature for field in fields], sk=1), *grouped]
         row = next(iter(self._run(org, everyone, stages, deadline)), None)
@@ -117,23 +117,23 @@ class MongoLookalikes:
         return MomentSums(int(row["n"]), [int(row[f"s{i}"]) for i in range(len(fields))], products)
 
     def scores(self, org: str, everyone: CompiledFilter, fields: Sequence[ScoredFeature], deadline: Deadline) -> Scores:
-        """One $group by the score."""
+        """Run one $group by score."""
         stages: Stages = [*_score_stages(fields), {"$group": {"_id": "$score", "n": {"$sum": 1}}}]
         return {int(row["_id"]): int(row["n"]) for row in self._run(org, everyone, stages, deadline)}
 
     def seed_scores(
         self, org: str, seed: Population, everyone: CompiledFilter, fields: Sequence[ScoredFeature], deadline: Deadline
     ) -> SeedScores:
-        """Likewise."""
-        group = {"_id": "$score", "n": {"$sum": 1}, "held_out": {"$sum": {"$cond": ["$held_out", 1, 0]}}}
+        """Run one $group by score."""
+        group = {"_id": "$score", "n": {"$sum": 1}, "holdout": {"$sum": {"$cond": ["$holdout", 1, 0]}}}
         stages: Stages = [
             {"$match": everyone.match},
-            *_score_stages(fields, sk=1, held_out=is_holdout()),
+            *_score_stages(fields, sk=1, holdout=is_holdout()),
             {"$group": group},
         ]
         rows = self._run(org, seed, stages, deadline)
         return SeedScores(
-            holdout={int(row["_id"]): int(row["held_out"]) for row in rows if row["held_out"]},
+            holdout={int(row["_id"]): int(row["holdout"]) for row in rows if row["holdout"]},
             all={int(row["_id"]): int(row["n"]) for row in rows},
         )
 
@@ -147,7 +147,7 @@ class MongoLookalikes:
         max_members: int,
         deadline: Deadline,
     ) -> None:
-        """One pipeline that ends in $merge: no record leaves the database."""
+        """Run one pipeline that ends in $merge, so that no record leaves the database."""
         row = {
             "_id": {"$concat": [{"$literal": list_version_id}, "/", "$sk"]},
             "audience": {"$literal": list_version_id},
@@ -168,15 +168,14 @@ class MongoLookalikes:
 
     def _run(self, org: str, population: Population, stages: Stages, deadline: Deadline) -> list[Document]:
         pipeline = build_pipeline(self._database, org, population, deadline)
-        with run(self._database, pipeline, deadline) as collection:
-            return list(collection.aggregate([*pipeline.stages(), *stages], allowDiskUse=True))
+        return execute(self._database, pipeline, [*pipeline.stages(), *stages], deadline)
 
 
 def _feature_stats_stages(feature: Feature, as_of: datetime, max_values: int, min_count: int) -> Stages:
-    """From records to a field's values: {v, n, top, several, band}, where numbers are many the bands of these.
+    """Return the stages from records to a feature's values: {v, n, top, several, band}, or bins of many numbers.
 
-    All stages but the first work on groups. A band holds the numbers whose least rank is in the same tenth. What a
-    record has nearly alone, a name of a company say, goes early: there may be as many groups of it as records.
+    All stages except the first work on groups. A bin contains the numbers whose lowest rank is in the same tenth. Rare
+    values, such as company names, are dropped early: they may form as many groups as records.
     """
     partition_window = {"documents": ["unbounded", "unbounded"]}
     numbers: Document = {
@@ -215,22 +214,22 @@ def _feature_stats_stages(feature: Feature, as_of: datetime, max_values: int, mi
 
 
 def _seed_count_stages(found: FeatureValues, as_of: datetime) -> Stages:
-    """From records to how many have each of the survey's values, by its position."""
-    counts = {"n": {"$sum": "$n"}, "learnt": {"$sum": "$learnt"}}
+    """Return the stages that count the records with each known value, by its position."""
+    counts = {"n": {"$sum": "$n"}, "training": {"$sum": "$training"}}
     position = {"$indexOfArray": [{"$literal": [value.value for value in found.values]}, "$values"]}
     return [
         {
             "$group": {
                 "_id": group_key(found.feature, as_of),
                 "n": {"$sum": 1},
-                "learnt": {"$sum": "$learnt"},
+                "training": {"$sum": "$training"},
             }
         },
         {
             "$project": {
                 "_id": 0,
                 "n": 1,
-                "learnt": 1,
+                "training": 1,
                 "values": feature_values("$_id", found.feature, as_of, found.bin_edges),
             }
         },
@@ -240,14 +239,17 @@ def _seed_count_stages(found: FeatureValues, as_of: datetime) -> Stages:
 
 
 def _project_stage(fields: Sequence[Feature], **extra: Any) -> Document:
-    """What the fields read, and more: sk where it is hashed, which early releases do not see (SERVER-58047)."""
+    """Return the projection of the features' fields and `extra`.
+
+    Expressions that hash sk need it in `extra`, because early releases miss that the hash reads it (SERVER-58047).
+    """
     paths = {path for field in fields for path in field.paths}
     outermost = sorted(path for path in paths if not any(path.startswith(f"{other}.") for other in paths))
     return {"$project": {"_id": 0, **dict.fromkeys(outermost, 1), **extra}}
 
 
 def _score_stages(fields: Sequence[ScoredFeature], **extra: Any) -> Stages:
-    """The score of each record."""
+    """Return the stages that compute each record's score."""
     score = {"$add": [0, *(feature_weight(field) for field in fields)]}
     return [
         _project_stage([field.feature for field in fields], **extra),
@@ -260,7 +262,7 @@ def _read_field_values(feature: Feature, rows: Sequence[Document]) -> FeatureVal
     return FeatureValues(
         feature=feature,
         values=tuple(ValueCount(row["v"], int(row["n"])) for row in rows),
-        bin_edges=tuple(low for low, _ in bins),
+        bin_edges=tuple(edge for edge, _ in bins),
         bin_maxima=tuple(top for _, top in bins),
         multi_valued=any(int(row["several"]) > 1 for row in rows),
         has_lists=any(int(row["several"]) > 0 for row in rows),
@@ -268,5 +270,5 @@ def _read_field_values(feature: Feature, rows: Sequence[Document]) -> FeatureVal
 
 
 def _read_counts(rows: Sequence[Document], size: int) -> Sequence[tuple[int, int]]:
-    counted: dict[int, tuple[int, int]] = {int(row["_id"]): (int(row["n"]), int(row["learnt"])) for row in rows}
+    counted: dict[int, tuple[int, int]] = {int(row["_id"]): (int(row["n"]), int(row["training"])) for row in rows}
     return [counted.get(position, (0, 0)) for position in range(size)]

@@ -1,7 +1,7 @@
-"""Which of some records are members of which populations: all judged by one command.
+"""Membership checks: which of some records are members of which populations, by one command.
 
-The records are found by id and brought with the lists that they are on, and every population judges them in a $facet:
-its match, its joins, the ids that are left. So all is told of one state of the records and the lists.
+The command finds the records by id and joins them with their lists. A $facet then evaluates each population: its match,
+its joins, and the ids of the remaining records. All results therefore come from one state of the records and lists.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ from audience_service.domain.membership.results import MembershipResults
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import tenant_match
 from audience_service.mongo.query.joins import Joins, Stages, lists_lookup
-from audience_service.mongo.query.pipeline import Pipeline, run
+from audience_service.mongo.query.pipeline import Pipeline, execute
 
 MAX_COMMAND_BYTES = MAX_REPLY_BYTES = 12 * 1024 * 1024
-"""How much of the 16 MiB that a command, or the document that it answers with, may take is for populations."""
+"""The part of the 16 MiB of a command, and of its result, that populations may fill."""
 _ITEM_OVERHEAD_BYTES = 14
-"""What an item of a BSON array takes beside its text."""
+"""Bytes of an item of a BSON array, without its text."""
 MAX_FACETS = 1_000
 _RECORDS = "records"
 
@@ -37,7 +37,7 @@ class MongoChecks:
         self._database = database
 
     def find(self, org: str, datatype: str, ids: Sequence[str], deadline: Deadline) -> frozenset[str]:
-        """By the index on pk and sk."""
+        """Find the ids by the index on pk and sk."""
         match = tenant_match(org, {"pk": {"$in": list(ids)}})
         with with_deadline(self._database, deadline):
             return frozenset(row["pk"] for row in self._database[datatype].find(match, {"_id": 0, "pk": 1}))
@@ -51,7 +51,7 @@ class MongoChecks:
         paths: Sequence[str],
         deadline: Deadline,
     ) -> MembershipResults:
-        """One command; several where the filters, or the ids that they may find, do not fit one."""
+        """Evaluate in one command, or in more if the filters or their possible results exceed its size."""
         pipelines = [Pipeline(org, found, Joins(org, found.joins, {}, lists_preloaded=True)) for found in populations]
         records: dict[str, Record] = {}
         members: list[frozenset[str] | InvalidFilter] = []
@@ -70,7 +70,7 @@ class MongoChecks:
         paths: Sequence[str],
         deadline: Deadline,
     ) -> MembershipResults:
-        """What can be judged by one command; where that fails, by halves, until what fails stands alone."""
+        """Evaluate the pipelines in one command. If it fails, evaluate each half, to isolate the failing filters."""
         stages = _stages(org, pipelines, ids, paths)
         try:
             if not pipelines:
@@ -78,8 +78,7 @@ class MongoChecks:
                     [answer] = self._database[datatype].aggregate(stages)
             else:
                 riskiest = next((pipeline for pipeline in pipelines if pipeline.may_fail), pipelines[0])
-                with run(self._database, riskiest, deadline) as collection:
-                    [answer] = collection.aggregate(stages)
+                [answer] = execute(self._database, riskiest, stages, deadline)
         except InvalidFilter as error:
             if len(pipelines) == 1:
                 return MembershipResults(
@@ -97,7 +96,7 @@ class MongoChecks:
 
 
 def _batches(pipelines: Sequence[Pipeline], ids: Sequence[str]) -> Iterator[Sequence[Pipeline]]:
-    """As many pipelines at once as fit a command and an answer; one part at least."""
+    """Yield batches of pipelines that fit a command and its result. There is at least one batch."""
     answer = sum(len(name.encode()) + _ITEM_OVERHEAD_BYTES for name in ids)
     max_facets = min(max(1, MAX_REPLY_BYTES // max(1, answer)), MAX_FACETS)
     batch: list[Pipeline] = []
@@ -118,7 +117,7 @@ def _stages(org: str, pipelines: Sequence[Pipeline], ids: Sequence[str], paths: 
     facets = {_name(number): _facet(pipeline) for number, pipeline in enumerate(pipelines)}
     return [
         {"$match": tenant_match(org, {"pk": {"$in": list(ids)}})},
-        # No filter reads _id. Some engines would find the records anew for every facet but for a stage like this.
+        # No filter reads _id. Without such a stage, some engines repeat the search for every facet.
         {"$unset": "_id"},
         *([lists_lookup(org, lists)] if lists else []),
         {"$facet": {_RECORDS: [{"$project": _projection(paths)}], **facets}},
@@ -134,9 +133,9 @@ def _name(number: int) -> str:
 
 
 def _projection(paths: Sequence[str]) -> Document:
-    """What holds the paths: the fields of the payload, or of the envelope, that they begin with.
+    """Return the projection of the top fields, of payload or envelope, that contain the paths.
 
-    A projection of the paths themselves would miss those through a place in a list, like `tags.0`.
+    A projection of the paths themselves would miss indexes of lists, such as `tags.0`.
     """
     steps = [path.split(".") for path in paths]
-    return {"_id": 0, "pk": 1, **{".".join(way[: 2 if way[0] == "data" else 1]): 1 for way in steps}}
+    return {"_id": 0, "pk": 1, **{".".join(step[: 2 if step[0] == "data" else 1]): 1 for step in steps}}

@@ -1,4 +1,4 @@
-"""Agreed cuts of populations: the PartitionRepository on MongoDB; the protocol states what each method promises."""
+"""Stored partitions of populations, which parallel readers share."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -15,12 +15,12 @@ from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import tenant_match
 
 _VALID_FOR = timedelta(hours=1)
-"""How long after their last use keys hold: then populations have grown, and cut anew they are in balance again."""
+"""How long keys stay valid after their last use. Populations grow, and new keys balance the partitions again."""
 _RETENTION = timedelta(days=1)
 
 
 class MongoPartitions:
-    """Keeps one record for each way of cutting; whoever writes it first is right."""
+    """The PartitionRepository on MongoDB, one record per name. The first writer decides the keys."""
 
     def __init__(self, database: Database[dict[str, Any]], clock: Callable[[], datetime] = now) -> None:
         self._database = database
@@ -28,21 +28,21 @@ class MongoPartitions:
         self._clock = clock
 
     def find(self, org: str, name: str, deadline: Deadline) -> Sequence[str] | None:
-        """Those used lately."""
+        """Return the keys that were used within the last hour."""
         timestamp = self._clock()
         return self._mark_used(org, name, timestamp, deadline, {"used_at": {"$gt": timestamp - _VALID_FOR}})
 
     def get_or_create(self, org: str, name: str, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
-        """Write over what is held no more; where something is, the insert that is tried instead meets it."""
+        """Replace expired keys in one upsert. Its insert conflicts with valid ones, which are then returned."""
         timestamp, key = self._clock(), _key(org, name)
-        # The embedded store takes the id of what it inserts from the top level alone.
+        # The embedded store reads the id of an upserted document only from the top level of the match.
         stale = {"_id": key, **tenant_match(org, {"used_at": {"$lte": timestamp - _VALID_FOR}})}
         update = {"$set": {**_use_fields(timestamp), "keys": list(keys)}, "$setOnInsert": {"sk": key}}
         try:
             with with_deadline(self._database, deadline):
                 self._collection.update_one(stale, update, upsert=True)
         except DuplicateKeyError:
-            # What was held a moment ago holds, though its hour may just have ended.
+            # The keys were valid at the conflict, even if they have expired since.
             valid = self._mark_used(org, name, timestamp, deadline)
             return self.get_or_create(org, name, keys, deadline) if valid is None else valid
         return keys
@@ -50,7 +50,7 @@ class MongoPartitions:
     def _mark_used(
         self, org: str, name: str, timestamp: datetime, deadline: Deadline, *conditions: Document
     ) -> Sequence[str] | None:
-        """The keys under a name, read and marked as used in one command; a clock that is behind sets no mark back."""
+        """Return the keys of a name, and mark them as used, in one command. A slow clock never reduces the time."""
         match = tenant_match(org, {"_id": _key(org, name)}, *conditions)
         with with_deadline(self._database, deadline):
             found = self._collection.find_one_and_update(match, {"$max": _use_fields(timestamp)})

@@ -1,9 +1,8 @@
-"""The members of populations: counted, sampled and streamed by the database."""
+"""Counts and streams of a population's members."""
 
 import itertools
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from typing import Any
 
 from pymongo.database import Database
@@ -13,11 +12,12 @@ from audience_service.domain.core.record import Record
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.ast import And, Nor
 from audience_service.domain.filters.population import Population
-from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, key_range_condition, run
+from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.query.pipeline import build_pipeline, execute, key_range_condition, read_count, run
 from audience_service.mongo.reach.regions import count_regions
 
 CURSOR_BATCH_SIZE = 10_000
-"""Records that a cursor brings at once, 16 MiB at most: a batch costs a round trip, however few a caller's are."""
+"""Records per batch of a cursor, up to 16 MiB. Each batch costs a round trip, even if the caller's are smaller."""
 
 
 class MongoMembers:
@@ -27,22 +27,22 @@ class MongoMembers:
         self._database = database
 
     def count(self, org: str, population: Population, deadline: Deadline, after: str = "", until: str = "") -> int:
-        """By the same stages as stream, so that the two agree."""
+        """Count with the stages of `stream`, so that both agree."""
         key_range = key_range_condition(after, until)
-        return self._count(build_pipeline(self._database, org, population, deadline, key_range), deadline)
+        pipeline = build_pipeline(self._database, org, population, deadline, key_range)
+        return read_count(execute(self._database, pipeline, pipeline.count_stages(), deadline))
 
     def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
-        """The count, and the record of the first member that the database comes upon."""
+        """Return the count, and the first member that the database finds."""
         pipeline = build_pipeline(self._database, org, population, deadline)
-        count = self._count(pipeline, deadline)
+        count = read_count(execute(self._database, pipeline, pipeline.count_stages(), deadline))
         if not count:
             return 0, None
-        with run(self._database, pipeline, deadline) as collection:
-            found = list(collection.aggregate(pipeline.first_stages()))
+        found = execute(self._database, pipeline, pipeline.first_stages(), deadline)
         return count, found[0] if found else None
 
     def regions(self, org: str, populations: Sequence[Population], deadline: Deadline) -> Mapping[int, int]:
-        """By the same stages as stream, all in one command."""
+        """Count with the stages of `stream`, all in one command."""
         return count_regions(self._database, org, populations, deadline)
 
     def exclusions(
@@ -54,7 +54,7 @@ class MongoMembers:
         after: str = "",
         until: str = "",
     ) -> Sequence[int]:
-        """A $facet behind the stages that stream has; each candidate is looked up once for all reasons."""
+        """Run a $facet after the stages of `stream`, so that all reasons share each candidate's lookups."""
         nodes = [reason.node for reason in reasons]
         exclusive_nodes = [
             And((node, *([Nor(tuple(nodes[:number]))] if number else []))) for number, node in enumerate(nodes)
@@ -69,7 +69,7 @@ class MongoMembers:
         population = next(
             (reason for reason in reasons if reason.has_expressions and not pipeline.may_fail), pipeline.population
         )
-        with run(self._database, replace(pipeline, population=population), deadline):
+        with with_deadline(self._database, deadline, population):
             [answer] = self._database[pipeline.collection].aggregate(stages, allowDiskUse=True)
         return [int(answer[name][0]["n"]) if answer[name] else 0 for name in facets]
 
@@ -83,7 +83,7 @@ class MongoMembers:
         deadline: Deadline,
         until: str = "",
     ) -> Generator[list[Record], None, None]:
-        """One cursor in sk order; closed with the generator."""
+        """Read one cursor in sk order. Closing the generator closes it."""
         pipeline = build_pipeline(self._database, org, population, deadline, key_range_condition("", until))
         projection = pipeline.project_stages(outermost(paths))
         with run(self._database, pipeline, deadline) as collection:
@@ -100,13 +100,8 @@ class MongoMembers:
                     return
                 yield batch
 
-    def _count(self, pipeline: Pipeline, deadline: Deadline) -> int:
-        with run(self._database, pipeline, deadline) as collection:
-            answer = list(collection.aggregate(pipeline.count_stages()))
-        return int(answer[0]["n"]) if answer else 0
-
 
 def outermost(paths: Sequence[str]) -> list[str]:
-    """The paths without those inside another of them, which MongoDB refuses as a collision."""
+    """Return the paths except those inside another one: MongoDB refuses such a projection as a collision."""
     always_read = {"pk", "sk"}
     return [p for p in dict.fromkeys(paths) if p not in always_read and not any(p.startswith(f"{q}.") for q in paths)]

@@ -1,1 +1,1 @@
-"""Queries: pipelines, joins and what decides how a filter is read."""
+"""Queries: pipelines, joins, and the choice of how to read a filter."""

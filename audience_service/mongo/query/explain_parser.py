@@ -1,8 +1,8 @@
-"""What an explain document says, in whichever shape the database gives it.
+"""Reads explain documents, in every shape that MongoDB returns.
 
-MongoDB has several: the plan at the top, or in the `$cursor` of the first of `stages`, or one of either for each of
-`shards`; the stages of its classic engine, or of its other one (SBE) below `queryPlan`. Source: MongoDB manual, explain
-results.
+The plan is at the top, or in the `$cursor` of the first of `stages`; with `shards`, each shard has one of these. The
+stages are those of the classic engine or, below `queryPlan`, of the slot-based engine (SBE). Source: MongoDB manual,
+explain results.
 """
 
 import itertools
@@ -21,9 +21,9 @@ _INDEX_STAGES = frozenset(
 )
 _ID_STAGES = frozenset(("IDHACK", "EXPRESS_IDHACK"))
 _ALTERNATIVES = frozenset(("OR", "SORT_MERGE"))
-"""Stages that read by each of their inputs: an index narrows only where one narrows each of them."""
+"""Stages that read all of their inputs. They are narrowed only if an index narrows every input."""
 _JOINS = frozenset(("EQ_LOOKUP", "EQ_LOOKUP_UNWIND", "NESTED_LOOP_JOIN", "HASH_JOIN", "MERGE_JOIN"))
-"""Stages whose first input are the filter's records; the others are what they are joined with."""
+"""Stages whose first input is the filter's records. The other inputs are the joined records."""
 _COUNTS = frozenset(("group", "block_group", "hash_agg", "count"))
 _INPUTS = ("outerStage", "inputStage", "thenStage", "innerStage", "elseStage")
 _NO_BOUNDS = ("[MinKey, MaxKey]", "(MinKey, MaxKey)")
@@ -31,7 +31,7 @@ _NO_BOUNDS = ("[MinKey, MaxKey]", "(MinKey, MaxKey)")
 
 @dataclass(frozen=True, slots=True)
 class ParsedExplain:
-    """A plan's kind, the indexes that narrow, and, where it was run, what it took."""
+    """A plan's kind, the indexes that narrow it and, if it was executed, its statistics."""
 
     kind: PlanKind
     index: str
@@ -39,10 +39,10 @@ class ParsedExplain:
 
 
 def parse_explain(document: Document, org: str, field_names: Collection[str]) -> ParsedExplain:
-    """What an explain says of a count.
+    """Return the plan of an explained count.
 
-    `names` are the fields that the filter names: an index on another narrows nothing, and neither does one on sk whose
-    bounds are the org's range.
+    `field_names` are the fields in the filter. An index narrows the plan only if it is on one of them. An index on sk
+    with the org's range as bounds does not narrow it.
     """
     parts = list(_parts(document))
     narrowing = [_narrowing_indexes(plan, org, field_names) for part in parts if (plan := _plan(part))]
@@ -52,7 +52,7 @@ def parse_explain(document: Document, org: str, field_names: Collection[str]) ->
 
 
 def execution_failure(document: Document) -> tuple[str, int] | None:
-    """The message and code of an execution that failed, which some servers tell in the document."""
+    """Return the message and code of a failed execution, which some servers report in the document, or None."""
     for part in _parts(document):
         statistics = _cursor(part).get("executionStats") or {}
         if statistics.get("executionSuccess") is False:
@@ -61,7 +61,7 @@ def execution_failure(document: Document) -> tuple[str, int] | None:
 
 
 def _parts(document: Document) -> Iterator[Document]:
-    """The explain of each shard, or the one that there is."""
+    """Yield the explain of each shard, or the only one."""
     if shards := document.get("shards"):
         for part in shards.values():
             yield from _parts(part)
@@ -70,7 +70,7 @@ def _parts(document: Document) -> Iterator[Document]:
 
 
 def _cursor(part: Document) -> Document:
-    """Where the plan and its statistics are."""
+    """Return the part with the plan and its statistics."""
     stages = part.get("stages")
     return next((value for name, value in stages[0].items() if name.endswith("ursor")), part) if stages else part
 
@@ -88,7 +88,7 @@ def _inputs(stage: Document) -> list[Document]:
 
 
 def _narrowing_indexes(stage: Document, org: str, field_names: Collection[str]) -> list[str]:
-    """The indexes that narrow the records down before a stage, none where it reads all of the org's."""
+    """Return the indexes that narrow a stage's input, or an empty list if it reads all of the org's records."""
     kind = stage.get("stage", "")
     if kind in _ID_STAGES:
         return ["_id_"]
@@ -103,7 +103,7 @@ def _narrowing_indexes(stage: Document, org: str, field_names: Collection[str]) 
 
 def _restricts(stage: Document, org: str, field_names: Collection[str]) -> bool:
     keys = stage.get("keyPattern") or {}
-    # The quick plans of MongoDB 8 tell their keys as text.
+    # The express plans of MongoDB 8 report their keys as text.
     fields = re.findall(r'"?([\w.]+)"?\s*:', keys) if isinstance(keys, str) else list(keys)
     if not fields:
         return True  # the collection itself, clustered by _id
@@ -123,7 +123,7 @@ def _is_bounded(bounds: str | None, field: str, org: str, *, is_leading: bool) -
 
 
 def _bounds(stage: Document, field: str, fields: Sequence[str]) -> str | None:
-    """The intervals of one field, None where they are not told."""
+    """Return the intervals of a field, or None if the plan does not report them."""
     bounds = stage.get("indexBounds")
     if not bounds:
         return None
@@ -132,7 +132,7 @@ def _bounds(stage: Document, field: str, fields: Sequence[str]) -> str | None:
             start, end = bounds["startKey"].get(field), bounds["endKey"].get(field)
             return f"[{_format_bound(start)}, {_format_bound(end)}{']' if bounds.get('endKeyInclusive') else ')'}"
         return ", ".join(bounds[field]) if field in bounds else None
-    # One text for each combination of intervals: ["a": [1, 1], "b": [2, 3)].
+    # One string for each combination of intervals: ["a": [1, 1], "b": [2, 3)].
     later = [f'"{other}": ' for other in fields[fields.index(field) + 1 :]]
     return ", ".join(dict.fromkeys(_text_between(text, f'"{field}": ', later[:1]) for text in bounds))
 
@@ -160,7 +160,7 @@ def _execution_stats(parts: Sequence[Document]) -> ExecutionStats | None:
 
 
 def _total(parts: Sequence[Document], name: str) -> int:
-    """What the plans have examined, and the lookups behind them."""
+    """Return the total over the plans and the lookups after them."""
     lookup_stages = (stage for part in parts for stage in part.get("stages", ())[1:])
     return sum(int(_cursor(part)["executionStats"].get(name, 0)) for part in parts) + sum(
         int(stage.get(name, 0)) for stage in lookup_stages
@@ -173,7 +173,7 @@ def _elapsed_milliseconds(part: Document) -> int:
 
 
 def _matched_count(part: Document) -> int | None:
-    """How many records have come to where they are counted."""
+    """Return the number of records that reached the counting stage, or None if the plan does not report it."""
     stages = part.get("stages", ())
     for before, stage in itertools.pairwise(stages):
         if "$group" in stage:

@@ -1,12 +1,33 @@
-"""Records of other datatypes that a filter's records are related to: read before the filter, or looked up for each.
+"""Related records of a filter: prefetched before the filter runs, or looked up for each of its records.
 
-Read, they are passed over once: the values that enough of those that match have go into the filter, which finds the
-records that have one of them as any $in does. That takes as long as there are related records to read, however many
-records the filter has; looks take as long as it has records. So those of few are looked up, and reading for more of
-them is given up once it has taken as long as their looks would.
+Worked example. Contacts with at least two orders over 100:
 
-Of a record with several values the related records of each count, and one that has two of them counts once: by value
-they do not add up. Where more than one is asked for they are looked up, unless no record has several values there.
+    {$related: {datatype: "order", on: {local: "pk", foreign: "contactId"},
+                where: {total: {$gt: 100}}, count: {$gte: 2}}}
+
+The orders of the org:   contactId    contact-1  contact-1  contact-2  contact-3  contact-3
+                         total        150        200        900        120        10
+
+Prefetching reads the orders once, grouped by `contactId`, and returns the values that occur often enough:
+
+    $match  data.total > 100                    contact-1, contact-1, contact-2, contact-3
+    $group  {_id: $data.contactId, n: count}    contact-1: 2, contact-2: 1, contact-3: 1
+    $match  {n: {$gte: 2}}                      contact-1: 2
+
+    JoinValues(included=["contact-1"], excluded=None)    inlined as {pk: {$in: ["contact-1"]}}
+
+A lookup joins each contact with up to two of its orders, and tests whether the second exists.
+
+Prefetching costs time per related record, lookups per record of the filter (its candidates). Therefore:
+
+1. Up to 1,000 candidates are looked up. From 50,000 on, or without an index for lookups, prefetching may take until
+   the deadline.
+2. In between, prefetching stops once it has taken as long as the lookups would.
+3. Values that exceed the space of a command are looked up.
+4. Counts by value do not add up for a candidate with several values: an order with two of them counts once. If a count
+   above 1 matters and some record has several values at `local`, the related records are looked up.
+5. Both ways match the same records. If the database refuses the query, the lookups meet the same error, but only for
+   related records of candidates.
 """
 
 from collections import Counter
@@ -35,25 +56,25 @@ from audience_service.mongo.query.lookups import lookup_stages, values_at
 Stages = list[Document]
 
 MIN_PREFETCH_CANDIDATES, _MAX_COUNTED_CANDIDATES = 1_000, 50_000
-"""So few records are looked up; for so many reading may take as long as the deadline allows."""
+"""Up to the first number, candidates are looked up. From the second on, prefetching has no limit but the deadline."""
 LOOKUP_SECONDS = 100e-6
-"""What a look takes that an index serves. Without one it takes as long as reading does."""
+"""The time of a lookup with an index. Without one, a lookup takes as long as prefetching."""
 NO_TIMEOUT = 1e9
 _INDEX_SHARE, _MAX_INDEX_VALUES = 50, 5_000
-"""One value in so many records, and no more than so many values, are sought in an index rather than in each record."""
+"""An index serves at most one value per 50 candidates, and at most 5,000 values. Otherwise, a scan is faster."""
 _READ_BATCH_SIZE = 50_000
 _TEXT_OVERHEAD_BYTES, _VALUE_BYTES = 14, 25
-"""What an item of a BSON array takes at most: a text beside itself, and any other value that is comparable."""
+"""Upper bounds for the bytes of an item of a BSON array: a string without its text, and any other value."""
 
 _SINGLE_VALUE_PATHS = frozenset(("pk", "sk"))
-"""What every record has one text in."""
+"""Paths at which every record has exactly one string."""
 _COMPARABLE = (str, bool, int, float, datetime, DatetimeMS, ObjectId)
-"""What an $in takes for nothing but the value that it is equal to, unlike patterns and objects."""
+"""Types that $in compares by equality, unlike patterns and objects."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The records that joins are to tell of: of a datatype, those that meet a match, or those on a list that do."""
+    """The records to evaluate joins on: those of a datatype, or rows of a list, that meet the match."""
 
     datatype: str
     collection: str
@@ -62,19 +83,19 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class JoinValues:
-    """The values that enough related records have, and those that too many have; None where that is not asked."""
+    """The values with enough related records, and those with too many; None if the filter has no such bound."""
 
     included: Sequence[Any] | None
     excluded: Sequence[Any] | None
     index_limit: int = 0
-    """Up to so many values are for an index to lead to."""
+    """Up to this number of values, an index may serve the condition."""
 
     def condition(self, local: str) -> Document:
-        """What a record meets that has one of the former in `local`, and none of the latter."""
+        """Return the match of records with an included value, and no excluded value, at `local`."""
         conditions: list[Document] = []
         if self.included is not None:
             has_one = {local: {"$in": self.included}}
-            # Twice negated no index serves it: some engines seek each value in it, however many there are.
+            # A double negation hides the condition from indexes: some engines seek every value, however many there are.
             conditions.append(has_one if len(self.included) <= self.index_limit else {"$nor": [{"$nor": [has_one]}]})
         if self.excluded is not None:
             conditions.append({"$nor": [{local: {"$in": self.excluded}}]})
@@ -82,22 +103,22 @@ class JoinValues:
 
     @property
     def size(self) -> int:
-        """Bytes that they take in a filter, or more."""
+        """An upper bound of the bytes that they take in a filter."""
         return sum(map(_item_bytes, self.included or ())) + sum(map(_item_bytes, self.excluded or ()))
 
 
 @dataclass(frozen=True, slots=True)
 class PrefetchedFilter(CompiledFilter):
-    """A filter that several commands run, for all of which its related records have been read."""
+    """A filter with prefetched joins, which several commands reuse."""
 
     prefetched: Mapping[int, JoinValues] = field(default_factory=dict)
-    """What those of a join were read as, by its identity."""
+    """The values of related records, by the identity of the join."""
     addresses: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
-    """The addresses of subscribers by channel and status, of the channels that are not looked up."""
+    """The suppressed addresses by channel and status. Other channels are looked up."""
 
 
 def constant_condition(related: Related) -> Document | None:
-    """The condition where it is the same whatever is related to a record."""
+    """Return the condition of a join that no related record can change, or None."""
     if related.max_count is not None and related.max_count < related.min_count:
         return MATCH_NONE
     return {} if not related.min_count and related.max_count is None else None
@@ -111,25 +132,27 @@ def prefetch_joins(
     deadline: Deadline,
     max_bytes: int,
 ) -> dict[int, JoinValues]:
-    """What the related records of some nodes are read as, by the identity of the join; of those that are not, nothing.
+    """Return the values of the nodes' related records, by the identity of the join.
 
-    They fit into so many bytes of a filter that holds the nodes. Raises what `limited` raises.
+    The result omits joins that are looked up. The values take at most `max_bytes` in a filter with these nodes.
+
+    Raises what `with_deadline` raises.
     """
     found = [
         join for node in nodes for join in joins(node) if isinstance(join, Related) and constant_condition(join) is None
     ]
     use_counts = Counter(map(id, found))
-    reader = JoinPrefetcher(database, org, candidates, deadline)
+    prefetcher = JoinPrefetcher(database, org, candidates, deadline)
     prefetched: dict[int, JoinValues] = {}
     for join in {id(join): join for join in found}.values():
-        if values := reader.prefetch(join, max_bytes // use_counts[id(join)]):
+        if values := prefetcher.prefetch(join, max_bytes // use_counts[id(join)]):
             max_bytes -= use_counts[id(join)] * values.size
             prefetched[id(join)] = values
     return prefetched
 
 
 class JoinPrefetcher:
-    """Reads for the candidates of one filter."""
+    """Prefetches joins for the candidates of one filter."""
 
     def __init__(
         self, database: Database[dict[str, Any]], org: str, candidates: Candidates, deadline: Deadline
@@ -141,10 +164,9 @@ class JoinPrefetcher:
         self._cached_candidate_count: int | None = None
 
     def prefetch(self, related: Related, max_bytes: int) -> JoinValues | None:
-        """The values; None where looks take less time, where they take more than so many bytes, or do not tell.
+        """Return the values, or None if the related records must be looked up (see the module's rules).
 
-        Raises what `limited` raises. What the database refuses in the query is left for the looks to meet, which are
-        at the candidates' related records alone.
+        Raises what `with_deadline` raises, except for errors of the join's query.
         """
         min_count, max_count = related.min_count, related.max_count
         if not _is_decidable_by_values(related):
@@ -178,20 +200,20 @@ class JoinPrefetcher:
         return join_values if join_values.size <= max_bytes else None
 
     def prefetch_timeout(self, related: Related) -> float:
-        """For how many seconds to read: as long as looks would take, none at all where these are few."""
+        """Return the seconds that prefetching may take: as long as the lookups, or 0 if there are few."""
         number = self._candidate_count()
         if number >= _MAX_COUNTED_CANDIDATES or not self._is_indexed(related):
             return NO_TIMEOUT
         return number * LOOKUP_SECONDS if number > MIN_PREFETCH_CANDIDATES else 0.0
 
     def _is_indexed(self, related: Related) -> bool:
-        """Whether a look need not read the related records whole."""
+        """Return whether an index serves lookups."""
         with with_deadline(self._database, self._deadline):
             indexes = self._database[related.datatype].index_information().values()
         return any(index["key"][0][0] == related.foreign for index in indexes)
 
     def _candidate_count(self) -> int:
-        """How many candidates there are, as long as they are not many."""
+        """Return the number of candidates, counted up to 50,000."""
         if self._cached_candidate_count is None:
             with with_deadline(self._database, self._deadline):
                 collection = self._database[self._candidates.collection]
@@ -201,7 +223,7 @@ class JoinPrefetcher:
         return self._cached_candidate_count
 
     def _has_multiple_values(self, path: str) -> bool:
-        """Whether a record of the org has several values there, so that one related record may be counted by each."""
+        """Return whether some record of the org has several values at the path."""
         if path in _SINGLE_VALUE_PATHS:
             return False
         steps = path.split(".")
@@ -211,9 +233,9 @@ class JoinPrefetcher:
             return collection.find_one(tenant_match(self._org, {"$or": second}), {"_id": 1}) is not None
 
     def _read_values(self, related: Related, deadline: Deadline, max_bytes: int) -> list[tuple[Any, int]] | None:
-        """The values that any of the counts asks for, with how many related records have them.
+        """Return the values that a bound of the join needs, each with its number of related records.
 
-        None where they take more than so many bytes, or some are no values for an $in.
+        Returns None if they take more than `max_bytes`, or if $in does not compare some of them by equality.
         """
         bounds = [related.min_count, *([] if related.max_count is None else [related.max_count + 1])]
         min_count = min(bound for bound in bounds if bound)
@@ -237,12 +259,18 @@ class JoinPrefetcher:
 
 
 def _is_decidable_by_values(related: Related) -> bool:
-    """Whether conditions on the paths find the values that lookups go by: a number may be a place in a list to them."""
+    """Return whether conditions and lookups read the same values at the paths.
+
+    They differ for a number in a path, which conditions also treat as an index of a list.
+    """
     return not any(step.isdigit() for path in (related.local, related.foreign) for step in path.split("."))
 
 
 def _value_count_stages(org: str, related: Related, min_count: int) -> Stages:
-    """Grouped as they stand first, which leaves few to be taken apart; a list that has a value twice has it once."""
+    """Return the stages from related records to values with counts.
+
+    They group stored values first, so that few lists need to be unwound. A value that a list repeats counts once.
+    """
     path = related.foreign
     is_flat = len(path.removeprefix("data.").split(".")) == 1
     stages: Stages = [
@@ -265,7 +293,7 @@ def _item_bytes(value: Any) -> int:
 
 
 def related_lookup_stages(org: str, related: Related, name: str) -> Stages:
-    """What brings as many related records as it takes to decide, into the field `name`."""
+    """Return the stages that join as many related records as the bounds need, into the field `name`."""
     values = f"{name}_local"
     limit = max(related.min_count, 0 if related.max_count is None else related.max_count + 1, 1)
     lookup = {
@@ -281,14 +309,14 @@ def related_lookup_stages(org: str, related: Related, name: str) -> Stages:
     }
     if related.local not in _SINGLE_VALUE_PATHS:
         return lookup_stages(values, values_at(f"${related.local}"), lookup)
-    # A record that lacks it all the same would be related to those without the foreign field.
+    # Without this, a record that lacks the field would match related records that lack the foreign field.
     is_present = {"$gt": [f"${related.local}", None]}
     return [{"$lookup": lookup}, {"$set": {name: {"$cond": [is_present, f"${name}", []]}}}]
 
 
 def related_count_condition(related: Related, name: str) -> Document:
-    """Whether those that were brought into the field `name` are as many as asked for."""
-    # The n-th of those found is there, and there is none behind the last that may be.
+    """Return the match on the field `name` of a record whose joined records are within the bounds."""
+    # The record at the lower bound exists, and the one after the upper bound does not.
     bounds: list[Document] = [{f"{name}.{related.min_count - 1}": {"$exists": True}}] if related.min_count else []
     bounds += [{f"{name}.{related.max_count}": {"$exists": False}}] if related.max_count is not None else []
     return {"$and": bounds}

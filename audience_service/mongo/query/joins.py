@@ -1,8 +1,33 @@
-"""Looks into other collections that a filter takes: lists of audiences, related records, and subscribers.
+"""Joins of a filter: lists of audiences, related records, and subscribers.
 
-A list is read and put into the filter where all lists together fit there, which the database then answers like any $in.
-Longer ones are joined, all by one $lookup for each record that the plain conditions have left: three to four times as
-slow for 200,000 of a million (docs/performance.md), but without a limit. Related records are either too: related.py.
+Worked example. Contacts with a score of at least 50, on the list "segment-vip", with at least two orders over 100:
+
+    {score: {$gte: 50}, $inAudience: "segment-vip",
+     $related: {datatype: "order", on: {local: "pk", foreign: "contactId"},
+                where: {total: {$gt: 100}}, count: {$gte: 2}}}
+
+The list has 2 contacts, and one contact has enough orders. Both are small, so `build_joins` reads them first, and the
+filter becomes a single `$match` without lookups:
+
+    $match  sk in org; data.score >= 50; pk $in ["contact-1"]; sk $in ["acme/contact/1", "acme/contact/7"]
+
+If the list and the orders are large, each record that meets the plain conditions is joined with both:
+
+    $match   sk in org; data.score >= 50
+    $lookup  audience_member by sk, audience $in ["segment-vip"]       as __lists
+    $lookup  order by data.contactId = pk, total > 100, $limit 2       as __related0
+    $match   __lists.audience = "segment-vip"; __related0.1 exists     (the second order exists)
+    $unset   __lists, __related0
+
+Invariants:
+
+1. Both ways match the same records.
+2. A list is inlined completely or not at all, the shortest lists first, as long as they fit one command.
+3. One `$lookup` serves all lists of a filter. For 200,000 of a million contacts it costs three to four times as much
+   as inlining (docs/performance.md), but it has no limit of size.
+4. Inlined values were read before the command. A command with `has_prefetched` therefore has no single point in time.
+
+For related records, join_prefetch.py makes the choice; for subscribers, suppression.py.
 """
 
 import itertools
@@ -41,9 +66,9 @@ from audience_service.mongo.query.suppression import (
 Stages = list[Document]
 
 MAX_INLINE_BYTES = 12 * 1024 * 1024
-"""How much of the 16 MiB that a command may take is for lists; a filter itself may take 1 MiB."""
+"""The part of a command's 16 MiB that lists may fill. A filter itself may take 1 MiB."""
 _ITEM_OVERHEAD_BYTES = 14
-"""What an item of a BSON array takes beside its text: type, index of up to 7 digits, length, ends."""
+"""Bytes of an item of a BSON array, without its text: type, index of up to 7 digits, length, terminators."""
 _READ_BATCH_SIZE = 50_000
 
 NOT_PREFETCHED: Mapping[int, JoinValues] = MappingProxyType({})
@@ -54,33 +79,33 @@ _RELATED_FIELD = "__related"
 
 @dataclass(frozen=True, slots=True)
 class Joins:
-    """The joins of one filter, ready to run: the lists that go into it, by audience, and what is to be looked up."""
+    """The joins of one filter: the values to inline, by audience, channel or join, and the lookups for the others."""
 
     org: str
     node: Node | None
     inlined_lists: Mapping[str, Sequence[str]]
     extra_nodes: Sequence[Node] = ()
-    """Further nodes that are to be told of the records found: what they join is looked up as well."""
+    """Further nodes to evaluate on the records found. Their joins are looked up as well."""
     inlined_addresses: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
-    """The addresses that go into it, by channel and status, of the channels whose subscribers are not looked up."""
+    """The suppressed addresses to inline, by channel and status. Other channels are looked up."""
     prefetched: Mapping[int, JoinValues] = field(default_factory=dict)
-    """The values that related records were read as, by the identity of the join."""
+    """The prefetched values of related records, by the identity of the join."""
     lists_preloaded: bool = False
-    """Whether the records come with the lists that they are on, which a stage before (`list_look`) has looked up."""
+    """Whether an earlier stage (`lists_lookup`) has already joined the records with their lists."""
 
     @property
     def has_prefetched(self) -> bool:
-        """Whether any of what it joins was read before the command that it goes into."""
+        """Whether any joined value was read before the command that contains it."""
         return bool(self.inlined_lists or self.inlined_addresses or self.prefetched)
 
     @property
     def inline_match(self) -> Document:
-        """What joins into the first match, where the node needs nothing to be looked up; else nothing."""
+        """The condition to inline into `$match`, or `{}` if the node needs a `$lookup`."""
         return {} if self.node is None or self._pending_joins(self.node) else self.condition(self.node)
 
     @property
     def stages(self) -> Stages:
-        """The looks, the match on what they bring, and what removes it again."""
+        """The lookups, the match on their results, and the removal of those results."""
         lookups = self.lookup_stages
         added_fields = [stage["$lookup"]["as"] for stage in lookups if "$lookup" in stage]
         added_fields += [
@@ -90,7 +115,7 @@ class Joins:
 
     @property
     def lookup_stages(self) -> Stages:
-        """The same without the removal, for what comes next to test its own nodes by."""
+        """The lookups and the match, without the removal: later stages may evaluate further nodes."""
         pending = self._all_pending_joins
         lists = sorted({join.member_list.audience_id for join in pending if isinstance(join, OnList)})
         stages: Stages = [lists_lookup(self.org, lists)] if lists else []
@@ -107,12 +132,12 @@ class Joins:
         return [*stages, {"$match": self.condition(self.node)}] if self.node is not None and needs_match else stages
 
     def condition(self, node: Node) -> Document:
-        """A match of a node behind the looks."""
+        """Return the match of a node, for use after the lookups."""
         return to_match(node, self._condition)
 
     @property
     def _all_pending_joins(self) -> list[Join]:
-        """Of the same join in several nodes there is one look."""
+        """The joins to look up, without duplicates: a join that occurs in two nodes has one lookup."""
         nodes = (*([] if self.node is None else [self.node]), *self.extra_nodes)
         return list({id(join): join for node in nodes for join in self._pending_joins(node)}.values())
 
@@ -120,7 +145,7 @@ class Joins:
         return [join for join in joins(node) if not self._is_resolved(join)]
 
     def _is_resolved(self, join: Join) -> bool:
-        """Whether nothing is to be brought to a record to tell."""
+        """Return whether the join needs no lookup."""
         match join:
             case OnList(contacts):
                 return self.lists_preloaded or contacts.audience_id in self.inlined_lists
@@ -165,13 +190,19 @@ def build_joins(
     inlined_addresses: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
     single_command: bool = False,
 ) -> Joins:
-    """The joins of a filter's node, the lists in it read as long as they fit, the shortest first, each whole or not.
+    """Return the joins of a filter's node, and read the values that fit the command.
 
-    `told` are further nodes that are to be told of the records found. For the part of the records whose sk meets a
-    condition, lists are that part of them. They fit into one of `share` parts of the room that a command has; so do the
-    values that related records are read as for `candidates`, if any are given, and the addresses of those who may not
-    be reached; these are left to the command itself where it reads `at_once`. `held` and `addresses` have been read
-    already, and together take half of the room at most; channels without addresses are looked up.
+    The lists come first, from the shortest on. Then come the values of related records, if `candidates` are given. The
+    addresses of suppressed subscribers come last.
+
+    - `key_range` is a condition on sk. It also restricts the lists.
+    - `budget_divisor` is the number of filters that share the space of one command.
+    - `extra_nodes` are further nodes to evaluate on the records found.
+    - `prefetched` and `inlined_addresses` were read before, and take at most half of the space. Channels without
+      addresses are looked up.
+    - `single_command` leaves the addresses to the command, so that it reads them in its own snapshot.
+
+    Raises what `with_deadline` raises.
     """
     nodes = (*([] if joined is None else [joined]), *extra_nodes)
     found = [join for node in nodes for join in joins(node)]
@@ -199,19 +230,19 @@ def build_joins(
 
 
 def read_all_addresses(
-    database: Database[dict[str, Any]], org: str, found: Sequence[Join], deadline: Deadline, room: int
+    database: Database[dict[str, Any]], org: str, found: Sequence[Join], deadline: Deadline, max_bytes: int
 ) -> dict[str, dict[str, list[str]]]:
-    """The addresses by channel and status, of the channels whose addresses fit into so many bytes of a filter."""
+    """Return the suppressed addresses by channel and status, for the channels that fit `max_bytes` of a filter."""
     uses = Counter((join.channel, join.status) for join in found if isinstance(join, Suppressed))
     addresses: dict[str, dict[str, list[str]]] = {}
     for channel in sorted({channel for channel, _ in uses}):
-        statuses = sorted(status for of, status in uses if of == channel)
+        statuses = sorted(status for used_channel, status in uses if used_channel == channel)
         read = read_addresses(database, org, channel, statuses, deadline)
         if read is None:
             continue
         size = sum(uses[channel, status] * sum(map(_item_bytes, texts)) for status, texts in read.items())
-        if size <= room:
-            room -= size
+        if size <= max_bytes:
+            max_bytes -= size
             addresses[channel] = read
     return addresses
 
@@ -223,7 +254,7 @@ def list_sizes(
     deadline: Deadline,
     key_range: Document | None = None,
 ) -> dict[str, int]:
-    """How many records stand on each list, or on a part of it, all counted by one query from an index."""
+    """Return the number of records on each list, or in a key range of it. One indexed query counts them all."""
     match = tenant_match(org, {"audience": {"$in": list(audience_ids)}}, key_range or {})
     stages: Stages = [{"$match": match}, {"$group": {"_id": "$audience", "n": {"$sum": 1}}}]
     with with_deadline(database, deadline):
@@ -239,7 +270,7 @@ def read_list(
     key_range: Document | None,
     max_bytes: int,
 ) -> list[str] | None:
-    """The keys on a list, None where they take more than so many bytes in a filter."""
+    """Return the keys on a list, or None if they take more than `max_bytes` in a filter."""
     match = tenant_match(org, {"audience": audience_id}, key_range or {})
     keys: list[str] = []
     with (
@@ -259,7 +290,7 @@ def _item_bytes(key: str) -> int:
 
 
 def lists_lookup(org: str, audience_ids: Sequence[str]) -> Document:
-    """All lists at once: which of them the record is on."""
+    """Return the stage that joins a record with all of these lists that contain it."""
     match = tenant_match(org, {"audience": {"$in": list(audience_ids)}})
     stages: Stages = [{"$match": match}, {"$project": {"_id": 0, "audience": 1}}]
     return {

@@ -1,8 +1,31 @@
-"""Landmarks of an org's records, read from the index on sk in short queries, and kept for a while.
+"""Key samples: random sort keys of an org's records, read from the index on sk and cached.
 
-Random keys cannot be had of the database itself for less than a look at every record: $sample reads them all, and a
-random place in the order of keys is reached by skipping what lies before it. So all keys of the org are read once and
-some are kept: one out of each run, at random.
+Worked example, with runs of 4 keys and at most 3 kept keys. The org has the keys k0 to k15:
+
+    page              run          kept key (random in its run)    rank
+    k0 ... k7         k0 - k3      k2                              2
+                      k4 - k7      k5                              5
+    k8 ... k15        k8 - k11     k8                              8
+                      k12 - k15    k15                             15
+
+Four kept keys exceed the limit, so runs double to 8 keys, and one of each two neighbours survives, at random:
+
+    k0 - k7           k5           rank 5
+    k8 - k15          k8           rank 8             KeySample(keys=(k5, k8), ranks=(5, 8), total=16)
+
+A caller cuts the collection at the keys, and estimates sizes from the ranks.
+
+The database cannot return random keys cheaply: $sample reads all records, and `skip` reads all keys before a random
+position. The sampler therefore reads all keys once, in short queries.
+
+Invariants:
+
+1. Every key is kept with the same probability. The last run may be incomplete; it then keeps no key if the random
+   position is past its end.
+2. A page is a whole number of runs, so halving the sample equals reading with longer runs from the start.
+3. An org of up to 5 pages is read for each call, within its deadline, and not cached.
+4. A larger org is read in the background and cached. After 60 s a call starts a refresh, after 600 s it waits for one.
+5. A background scan pauses once every call that asked for it is cancelled. The next call resumes it within 60 s.
 """
 
 import random
@@ -30,31 +53,31 @@ from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import tenant_match
 
 PAGE_SIZE = 4_096
-"""Keys that a query reads: some 10 ms of the database's time."""
+"""Keys per query, which take the database about 10 ms."""
 MIN_RUN, MAX_KEYS = 4, 8_192
-"""Each run of keys leaves one, and runs grow as an org does, so that none has more than so many landmarks: 1 MB."""
+"""The initial run, and the most keys of one sample (1 MB). Runs grow with the org to stay below it."""
 MAX_FOREGROUND_PAGES = 5
-"""What takes no more queries than this is read for each call anew, in its own time, and not kept."""
+"""Up to this number of queries, each call reads the keys itself, and the sample is not cached."""
 _REFRESH_AFTER_SECONDS, _MAX_AGE_SECONDS = 60.0, 600.0
-"""After the former, landmarks are read anew in the background; after the latter, calls wait until they have been."""
+"""After the first time a sample is refreshed in the background; after the second, calls wait for a new one."""
 _PAGE_TIMEOUT_SECONDS = 10.0
 _CANCEL_POLL_SECONDS = 0.1
-"""How soon a call that waits for a reading notices that its caller has gone."""
+"""How soon a waiting call notices its cancellation."""
 _MAX_CONCURRENT_SCANS = 2
-_MAX_STOPPED = 16
+_MAX_PAUSED_SCANS = 16
 MAX_CACHED_KEYS = 131_072
-"""Landmarks of all orgs together: 15 MB. Those that have not been asked for longest are dropped."""
+"""Cached keys of all orgs together: 15 MB. The least recently used samples are dropped."""
 
 CacheKey = tuple[str, str, str, int | None]
 
 
 class KeyScan:
-    """One reading of all keys, which can stop and go on."""
+    """A scan of all keys that can pause and resume."""
 
     def __init__(
         self, database: Database[dict[str, Any]], org: str, population: Population, rng: random.Random
     ) -> None:
-        """`chance` chooses one key of each run."""
+        """`rng` selects one key of each run."""
         is_list = isinstance(population, MemberList)
         self._collection = database[LISTS if is_list else population.datatype]
         self._database = database
@@ -70,7 +93,7 @@ class KeyScan:
         self._total = 0
 
     def read_page(self, deadline: Deadline) -> bool:
-        """Read on by a page; answers with whether that was the last."""
+        """Read the next page, and return whether it was the last."""
         after: Document = {"sk": {"$gt": self._last_key}} if self._last_key else {}
         match = tenant_match(self._org, self._audience_match, after)
         with with_deadline(self._database, deadline):
@@ -78,7 +101,7 @@ class KeyScan:
                 match, {"_id": 0, "sk": 1}, sort=[("sk", 1)], limit=PAGE_SIZE, batch_size=PAGE_SIZE
             )
             page = [row["sk"] for row in rows]
-        # A run that is not full has less of a chance, so that every record has the same.
+        # An incomplete run keeps a key less often, so that every record has the same probability.
         for start in range(0, len(page), self._run_length):
             index = start + self._rng.randrange(self._run_length)
             if index < len(page):
@@ -91,19 +114,19 @@ class KeyScan:
         return len(page) < PAGE_SIZE
 
     def key_sample(self) -> KeySample:
-        """Those of the keys read so far."""
+        """Return the sample of the keys read so far."""
         return KeySample(tuple(self._keys), array("L", self._ranks), self._total)
 
     def _downsample(self) -> None:
-        """One of each two neighbours stays, as if runs had been twice as long from the beginning."""
-        # All runs but the last page's have been full, and pages are whole numbers of runs.
+        """Keep one of each two neighbours, as if runs had been twice as long from the start."""
+        # Only runs of the last page can be incomplete, and a page is a whole number of runs.
         indexes = [
-            place
+            index
             for first in range(0, len(self._keys), 2)
-            if (place := first + self._rng.randrange(2)) < len(self._keys)
+            if (index := first + self._rng.randrange(2)) < len(self._keys)
         ]
         self._keys = [self._keys[index] for index in indexes]
-        self._ranks = [self._ranks[place] for place in indexes]
+        self._ranks = [self._ranks[index] for index in indexes]
         self._run_length *= 2
 
 
@@ -115,7 +138,7 @@ class _CachedSample:
 
 @dataclass(slots=True)
 class _BackgroundScan:
-    """A walk in the background, and the deadlines of the calls that have asked for it."""
+    """A scan in the background, and the deadlines of the calls that wait for it."""
 
     scan: KeyScan
     deadlines: list[Deadline] = field(default_factory=list)
@@ -123,10 +146,9 @@ class _BackgroundScan:
 
 
 class KeySampler:
-    """The landmarks of orgs, for all threads of a process.
+    """Provides key samples to all threads of a process.
 
-    What is read in the background stops once all calls that have asked for it are cancelled; the next one goes on.
-    Without `background` everything is read in the caller's own time, and nothing kept.
+    Without `background`, each call reads the keys itself, without a cache.
     """
 
     def __init__(
@@ -137,7 +159,7 @@ class KeySampler:
         clock: Callable[[], float] = time.monotonic,
         new_random: Callable[[], random.Random] = random.Random,
     ) -> None:
-        """`new_random` returns the generator that chooses the landmarks of one reading."""
+        """`new_random` returns the generator that selects the keys of one scan."""
         self._database = database
         self._background = background
         self._clock = clock
@@ -150,9 +172,9 @@ class KeySampler:
         self._closed = threading.Event()
 
     def get(self, org: str, population: Population, deadline: Deadline) -> KeySample:
-        """The landmarks of what the population is drawn from.
+        """Return a key sample of the population's datatype, or of its member list.
 
-        Raises StoreUnavailable and, while they are read on, OutOfTime.
+        Raises StoreUnavailable, and OutOfTime while the scan continues in the background.
         """
         key = _cache_key(org, population)
         with self._lock:
@@ -162,16 +184,16 @@ class KeySampler:
         age = self._clock() - cached.created_at if cached else _MAX_AGE_SECONDS
         if cached and age < _MAX_AGE_SECONDS:
             if age >= _REFRESH_AFTER_SECONDS:
-                self._start(key, self._walk(org, population), deadline)
+                self._start(key, self._new_scan(org, population), deadline)
             return cached.key_sample
-        return self._scan(key, self._walk(org, population), deadline)
+        return self._scan(key, self._new_scan(org, population), deadline)
 
     def close(self) -> None:
-        """Read no more."""
+        """Stop all scans, and wait for their threads."""
         self._closed.set()
         self._scanners.shutdown(wait=True, cancel_futures=True)
 
-    def _walk(self, org: str, population: Population) -> KeyScan:
+    def _new_scan(self, org: str, population: Population) -> KeyScan:
         return KeyScan(self._database, org, population, self._new_random())
 
     def _scan(self, key: CacheKey, scan: KeyScan, deadline: Deadline) -> KeySample:
@@ -185,9 +207,7 @@ class KeySampler:
             try:
                 seconds_left = deadline.remaining()
             except OutOfTime as error:
-                raise OutOfTime(
-                    f"{error.message} while the org's records were looked over for the first time"
-                ) from None
+                raise OutOfTime(f"{error.message} during the first scan of the org's sort keys") from None
             with suppress(NotInTime):
                 future.result(_CANCEL_POLL_SECONDS if seconds_left is None else min(seconds_left, _CANCEL_POLL_SECONDS))
         if found := future.result():
@@ -199,13 +219,13 @@ class KeySampler:
             return key in self._running or key in self._paused_scans
 
     def _start(self, key: CacheKey, scan: KeyScan, deadline: Deadline) -> "Future[KeySample | None]":
-        """Read in the background, unless that is under way, or go on where it was stopped lately."""
+        """Start a background scan, or resume a recently paused one, unless one is running. Return its future."""
         with self._lock:
             background = self._running.get(key)
             if background is None:
-                paused_at, stopped_scan = self._paused_scans.pop(key, (0.0, scan))
+                paused_at, paused_scan = self._paused_scans.pop(key, (0.0, scan))
                 background = _BackgroundScan(
-                    stopped_scan if self._clock() - paused_at < _REFRESH_AFTER_SECONDS else scan
+                    paused_scan if self._clock() - paused_at < _REFRESH_AFTER_SECONDS else scan
                 )
                 background.deadlines.append(deadline)
                 self._running[key] = background
@@ -219,7 +239,7 @@ class KeySampler:
             while not background.scan.read_page(Deadline.after(_PAGE_TIMEOUT_SECONDS)):
                 if self._closed.is_set():
                     raise StoreUnavailable("the service is stopping")
-                if self._stop_if_cancelled(key, background):
+                if self._pause_if_cancelled(key, background):
                     return None
             key_sample = background.scan.key_sample()
             self._cache_sample(key, key_sample)
@@ -229,14 +249,14 @@ class KeySampler:
                 if self._running.get(key) is background:
                     del self._running[key]
 
-    def _stop_if_cancelled(self, key: CacheKey, background: _BackgroundScan) -> bool:
-        """Whether nobody is left who wants it; if so, it is put aside."""
+    def _pause_if_cancelled(self, key: CacheKey, background: _BackgroundScan) -> bool:
+        """Pause the scan if all calls that wait for it are cancelled. Return whether it was paused."""
         with self._lock:
             if not all(deadline.is_cancelled for deadline in background.deadlines):
                 return False
             del self._running[key]
             self._paused_scans[key] = self._clock(), background.scan
-            while len(self._paused_scans) > _MAX_STOPPED:
+            while len(self._paused_scans) > _MAX_PAUSED_SCANS:
                 self._paused_scans.popitem(last=False)
             return True
 

@@ -1,4 +1,4 @@
-"""Lookups of records in other collections by the values that a record has at a path."""
+"""Lookups in other collections by the values at a path of a record."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ _NO_MATCH = [{"__no_match": True}]
 
 
 def lookup_stages(name: str, values: Document, lookup: Document) -> Stages:
-    """A $lookup whose local field is a list of values, computed into the field `name` and removed again.
+    """Return a $lookup by a list of values, which the stages compute into the field `name` and remove afterwards.
 
-    $lookup takes a missing value for null, and finds records without the foreign field by it; the record's values are
-    therefore put into a list without nulls first. By an empty one nothing is found, but some engines read all of those
-    records for it, and again for each record that has no values: in its place stands a value that is nowhere.
+    $lookup treats a missing value as null, which matches records without the foreign field. `values` must therefore be
+    a list without nulls. An empty list matches no record, but some engines read all records without the foreign field
+    for it, for each such record. The stages replace it by a value that occurs in no record.
     """
     is_empty = {"$eq": [f"${name}", _NO_MATCH]}
     return [
@@ -27,10 +27,10 @@ def lookup_stages(name: str, values: Document, lookup: Document) -> Stages:
 
 
 def values_at(path: str) -> Document:
-    """The values at a path as a flat list without nulls, as conditions on the path find them.
+    """Return the values at a path as a flat list without nulls, as conditions on the path find them.
 
-    The elements of a list that stands there, and through a list of objects those of each. A list inside a list is no
-    value, and a number in the path names a field, not a place in a list.
+    A list at the path yields its elements, and a list of objects on the way yields the values of each object. A list
+    inside a list is not a value. A number in the path names a field, not an index of a list.
     """
     head, *steps = _steps(path)
     values = _as_list(head)
@@ -42,7 +42,7 @@ def values_at(path: str) -> Document:
 
 
 def _steps(path: str) -> list[str]:
-    """The payload is an object: what is looked at first lies in it."""
+    """Return the steps of a path. The payload `data` is always an object, so it needs no step of its own."""
     if not path.startswith("$data."):
         return path.split(".")
     first, *steps = path.removeprefix("$data.").split(".")
@@ -54,5 +54,5 @@ def _as_list(value: str) -> Document:
 
 
 def text_values(values: Any) -> Document:
-    """Those of a list's values that are text."""
+    """Return the strings among a list's values."""
     return {"$filter": {"input": values, "cond": {"$eq": [{"$type": "$$this"}, "string"]}}}

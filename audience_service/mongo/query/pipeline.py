@@ -1,4 +1,29 @@
-"""The stages that yield a population's records: one way for counts, streams, lists and whatever else reads members."""
+"""The pipeline that yields a population's records. Counts, streams, lists and all other readers use the same stages.
+
+Worked example. A population is a filter or a member list. For the filter of joins.py, the stages of a stream that
+continues after the sk "acme/contact/3" are:
+
+    $match  {sk: {$gte: "acme/", $lt: "acme0"},                    the tenant scope
+             $and: [{sk: {$gt: "acme/contact/3"}},                 the cursor
+                    {$and: [{"data.score": {$gte: 50}}, ...]},     the compiled filter, with the active guard
+                    {sk: {$in: [...]}}]}                           the joins that were inlined
+    $sort   {sk: 1}                                                only for ordered streams
+    $lookup, $match, $unset                                        the other joins
+
+For the member list "segment-vip", the same stream reads the rows of the list, and joins each with its record:
+
+    $match  {sk: {$gte: "acme/", $lt: "acme0"}, $and: [{audience: "segment-vip"}, {sk: {$gt: "acme/contact/3"}}]}
+    $sort   {sk: 1}
+    $lookup, $unwind, $replaceRoot                                 the record of each row
+    $match  {state: {$nin: ["archived", "deleted"]}}
+
+Invariants:
+
+1. The first stage restricts the pipeline to the org, after compilation, so no filter can escape it.
+2. Sorting comes before joins, so that the index on sk provides the order.
+3. A count is these stages and `$count`, so it equals the number of streamed members.
+4. A list with `include_inactive` yields its rows (pk and sk) without reading the records.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,10 +32,8 @@ from typing import Any
 
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import OperationFailure
 
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.core.errors import ExpressionFailed, FilterTooLarge, InvalidFilter
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.ast import Node, Suppressed, joins
 from audience_service.domain.filters.compiler import NOT_ARCHIVED_MATCH
@@ -18,7 +41,7 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.collections import LISTS
-from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.core.errors import map_driver_errors, with_deadline
 from audience_service.mongo.core.scope import tenant_match
 from audience_service.mongo.query.join_prefetch import Candidates, PrefetchedFilter, prefetch_joins
 from audience_service.mongo.query.joins import (
@@ -30,44 +53,43 @@ from audience_service.mongo.query.joins import (
     read_all_addresses,
 )
 
-_FROZEN_ROWS = 100
-"""Rows of a frozen list that are tried for a record to show."""
-_OUT_OF_MEMORY_CODES = frozenset((146, 292, 17261))
+_MAX_ROWS_TRIED = 100
+"""Rows of a list with inactive members that are tried to find one existing record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """What yields a population's records, and no other org's: the tenant scope is anded in here, after compiling."""
+    """The stages of a population's records, restricted to one org."""
 
     org: str
     population: Population
     joins: Joins
     key_range: Document = field(default_factory=dict)
-    """A condition on sk that the records must meet besides, where only a part of them is wanted."""
+    """A further condition on sk, which restricts the pipeline to a key range."""
 
     @property
     def collection(self) -> str:
-        """Where the stages begin."""
+        """The collection that the stages run on."""
         return LISTS if isinstance(self.population, MemberList) else self.population.datatype
 
     @property
     def may_fail(self) -> bool:
-        """Whether the caller's own expressions can make the database refuse, rather than a defect."""
+        """Whether the filter has expressions that can fail on a record. Any other failure is a defect."""
         return isinstance(self.population, CompiledFilter) and self.population.has_expressions
 
     @property
     def record_condition(self) -> Document | None:
-        """What a record of the org meets to be one of them; None where it takes more than the record to tell."""
+        """The condition that identifies members among the org's records, or None if it needs other collections."""
         if isinstance(self.population, MemberList) or self.joins.stages:
             return None
         conditions = [part for part in (self.population.match, self.joins.inline_match) if part]
         return {"$and": conditions} if len(conditions) > 1 else dict(*conditions)
 
     def stages(self, *, after: str = "", ordered: bool = False, keep_lookups: bool = False) -> Stages:
-        """The stages that yield the records behind the sk `after`; with `looks` they keep what was looked up.
+        """Return the stages that yield the records after the sk `after`. `keep_lookups` keeps the joined fields.
 
-        A compiled filter says itself whether archived records count; a list yields living ones alone, a frozen one its
-        rows: pk and sk. Sorting comes before any join, on the index that the records, or the list, are read by.
+        A compiled filter decides itself whether archived records match. A member list yields only records that are not
+        archived, unless it has `include_inactive`: then it yields its rows, pk and sk.
         """
         after_key: Document = {"sk": {"$gt": after}} if after else {}
         sort: Stages = [{"$sort": {"sk": 1}}] if ordered else []
@@ -82,9 +104,10 @@ class Pipeline:
                 return [list_match, *sort, *records, *(self.joins.lookup_stages if keep_lookups else [])]
 
     def project_stages(self, paths: Sequence[str]) -> Stages:
-        """The stages behind those that leave pk, sk and the paths of each record, none of them inside another.
+        """Return the stages that follow to project each record to pk, sk and the paths, none inside another.
 
-        Of a frozen list those of the records as they are now; of one that is gone, pk and sk.
+        For a list with inactive members, the values are those of the current records. A deleted record has only pk and
+        sk.
         """
         projection = {"$project": {"_id": 0, "pk": 1, "sk": 1, **dict.fromkeys(paths, 1)}}
         if not (isinstance(self.population, MemberList) and self.population.include_inactive and paths):
@@ -92,18 +115,18 @@ class Pipeline:
         return [*join_records(self.population.datatype, ("pk", "sk")), projection]
 
     def first_stages(self) -> Stages:
-        """The stages that yield the record of any one member; none comes if there is none.
+        """Return the stages that yield the record of any one member, or no document if there are no members.
 
-        Of a frozen list they look at its first rows only, and yield a record that still exists.
+        For a list with inactive members, they try its first 100 rows for a record that still exists.
         """
         if isinstance(self.population, MemberList) and self.population.include_inactive:
-            rows = [*self.stages(), {"$limit": _FROZEN_ROWS}]
+            rows = [*self.stages(), {"$limit": _MAX_ROWS_TRIED}]
             return [*rows, *_joined_records(self.population.datatype), {"$limit": 1}]
         return [*self.stages(), {"$limit": 1}]
 
     def count_stages(self) -> Stages:
-        """The stages that count the records, in the field `n` of one document; none comes where there are none."""
-        # $count, unlike the count command, is right on shards too.
+        """Return the stages that yield the count as `n` of one document, or no document if the count is 0."""
+        # Unlike the count command, $count is also correct on sharded clusters.
         return [*self.stages(), {"$count": "n"}]
 
 
@@ -119,19 +142,22 @@ def build_pipeline(
     force_lookup: bool = False,
     single_command: bool = False,
 ) -> Pipeline:
-    """The pipeline of a population, or of the part of it whose sk meets a condition.
+    """Return the pipeline of a population, and read the values that joins inline.
 
-    Reads the lists that go into a filter: of each no more than what lies in the part. They have one of `share` parts of
-    the room, where several filters stand in one command. `told` are nodes to tell of each record found. For `few`
-    records those related to them are not read but looked up. What a command that reads as of one instant can look up
-    itself is not read before it. Raises what `running` raises.
+    - `key_range` is a condition on sk. It also restricts the lists that are read.
+    - `budget_divisor` is the number of filters that share the space of one command.
+    - `extra_nodes` are further nodes to evaluate on each record found.
+    - `force_lookup` looks up related records instead of prefetching them, for pipelines that read few records.
+    - `single_command` leaves suppressed addresses to the command, so that it reads them in its own snapshot.
+
+    Raises what `run` raises.
     """
     node = population.joins if isinstance(population, CompiledFilter) else None
-    settled = population if isinstance(population, PrefetchedFilter) else None
-    prefetched = settled.prefetched if settled else NOT_PREFETCHED
-    addresses = settled.addresses if settled else None
+    read = population if isinstance(population, PrefetchedFilter) else None
+    prefetched = read.prefetched if read else NOT_PREFETCHED
+    addresses = read.addresses if read else None
     candidates = None if force_lookup or prefetched else _candidates(org, population, key_range or {})
-    with map_filter_errors(population):
+    with map_driver_errors(population):
         joins = build_joins(
             database,
             org,
@@ -151,16 +177,16 @@ def build_pipeline(
 def prefetch_addresses(
     database: Database[dict[str, Any]], org: str, population: Population, deadline: Deadline
 ) -> Population:
-    """The population with the addresses of suppressed subscribers read, if they fit a command.
+    """Return the population with the addresses of suppressed subscribers prefetched, if they fit a command.
 
-    Otherwise they are looked up, in every command of the population. Raises what `running` raises.
+    Otherwise every command of the population looks them up. Raises what `run` raises.
     """
     if not isinstance(population, CompiledFilter) or not population.joins:
         return population
     suppressed = [join for join in joins(population.joins) if isinstance(join, Suppressed)]
     if not suppressed:
         return population
-    with map_filter_errors(population):
+    with map_driver_errors(population):
         addresses = read_all_addresses(database, org, suppressed, deadline, MAX_INLINE_BYTES // 4)
     return PrefetchedFilter(**_fields_of(population), addresses=addresses)
 
@@ -168,14 +194,14 @@ def prefetch_addresses(
 def with_prefetched_joins(
     database: Database[dict[str, Any]], org: str, population: Population, deadline: Deadline
 ) -> Population:
-    """The population with its related records read, if that takes less than looks. Raises what `running` raises."""
+    """Return the population, with related records prefetched if that is faster. Raises what `run` raises."""
     if not isinstance(population, PrefetchedFilter):
         population = prefetch_addresses(database, org, population, deadline)
     if not isinstance(population, CompiledFilter) or not population.joins:
         return population
     nodes, candidates = [population.joins], _candidates(org, population, {})
     addresses = population.addresses if isinstance(population, PrefetchedFilter) else {}
-    with map_filter_errors(population):
+    with map_driver_errors(population):
         prefetched = prefetch_joins(
             database, org, nodes, candidates, deadline, MAX_INLINE_BYTES // (4 if addresses else 2)
         )
@@ -197,7 +223,7 @@ def _candidates(org: str, population: Population, key_range: Document) -> Candid
 
 
 def key_range_condition(after: str, until: str) -> Document:
-    """The condition on sk of the part behind `after` up to and including `until`; "" is no bound."""
+    """Return the condition on sk for the range after `after`, up to and including `until`. "" means unbounded."""
     bounds = {"$gt": after} if after else {}
     if until:
         bounds["$lte"] = until
@@ -205,9 +231,9 @@ def key_range_condition(after: str, until: str) -> Document:
 
 
 def join_records(datatype: str, kept_fields: Sequence[str]) -> Stages:
-    """From rows that refer to records, by sk, to the records as they are now, with fields of the rows that are kept.
+    """Return the stages that replace rows by their current records, joined by sk.
 
-    Of a record that is gone, these alone.
+    The fields `kept_fields` come from the row. They are all that remains of a deleted record.
     """
     record = {"from": datatype, "localField": "sk", "foreignField": "sk", "as": "record"}
     merged = {"$mergeObjects": [{"$arrayElemAt": ["$record", 0]}, {name: f"${name}" for name in kept_fields}]}
@@ -218,44 +244,34 @@ def join_records(datatype: str, kept_fields: Sequence[str]) -> Stages:
 def run(
     database: Database[dict[str, Any]], pipeline: Pipeline, deadline: Deadline
 ) -> Iterator[Collection[dict[str, Any]]]:
-    """The collection to run a pipeline on, within a deadline.
+    """Enter `with_deadline` for a pipeline, and return the collection to run it on.
 
-    Raises what `limited` raises, InvalidFilter at the filter's place, and ExpressionFailed where an expression of the
-    filter met a value that it cannot take.
+    Raises what `with_deadline` raises. Errors of the filter name its path.
     """
-    with map_filter_errors(pipeline.population), with_deadline(database, deadline):
+    with with_deadline(database, deadline, pipeline.population):
         yield database[pipeline.collection]
 
 
-@contextmanager
-def map_filter_errors(population: Population) -> Iterator[None]:
-    """Tell what the database refuses in a population's filter at the filter's place."""
-    field_path = population.field_path
-    try:
-        yield
-    except InvalidFilter as error:
-        raise InvalidFilter.at(field_path, error.violations[0].description) from error
-    except OperationFailure as error:
-        if not (isinstance(population, CompiledFilter) and population.has_expressions):
-            raise
-        # The server's message may hold the value, which may be personal.
-        if error.code in _OUT_OF_MEMORY_CODES:
-            raise FilterTooLarge.at(
-                field_path, "holds an expression that takes more memory than there is for it"
-            ) from error
-        kind = (error.details or {}).get("codeName") or error.code
-        raise ExpressionFailed.at(
-            field_path, f"an expression in it fails on a record ({kind}); guard it by $ifNull, $type or $convert"
-        ) from error
+def execute(
+    database: Database[dict[str, Any]], pipeline: Pipeline, stages: Stages, deadline: Deadline
+) -> list[Document]:
+    """Run stages on the pipeline's collection, and return all documents. Raises what `run` raises."""
+    with with_deadline(database, deadline, pipeline.population):
+        return list(database[pipeline.collection].aggregate(stages, allowDiskUse=True))
+
+
+def read_count(documents: Sequence[Document]) -> int:
+    """Return the count in the result of a pipeline that ends in `{$count: "n"}`."""
+    return int(documents[0]["n"]) if documents else 0
 
 
 def _record_stages(datatype: str) -> Stages:
-    """From a list's rows to the records they refer to, by sk, which holds the org."""
+    """Return the stages that replace a list's rows by their records that are not archived. sk contains the org."""
     return [*_joined_records(datatype), {"$match": NOT_ARCHIVED_MATCH}]
 
 
 def _joined_records(datatype: str) -> Stages:
-    """The same, archived and deleted records included."""
+    """Return the stages that replace rows by their records, including archived ones."""
     return [
         {"$lookup": {"from": datatype, "localField": "sk", "foreignField": "sk", "as": "record"}},
         {"$unwind": "$record"},

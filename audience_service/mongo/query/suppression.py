@@ -1,11 +1,10 @@
-"""Subscriber records, which hold whether an address may be reached on a channel.
+"""Suppression by subscriber records, which store the consent status of an address on a channel.
 
-An address is a contact's email, or its phone number for text messages. It is looked for as it stands in the contact and
-in the plain form that subscriber records have it in: an email trimmed and in lower case, a number without blanks and
-punctuation.
+An address is a contact's email address or, for text messages, its phone number. The join uses it both as stored and in
+normalised form. An email address is normalised by trimming and lower case, a number by removing blanks and punctuation.
 
-Where few subscribers of an org may not be reached, their addresses are read and put into the filter; else each record's
-are looked up. Either way by the same equality of the same values.
+If an org has few suppressed addresses, they are read and inlined into the filter. Otherwise each record's addresses are
+looked up. Both ways compare the same values for equality.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +24,7 @@ from audience_service.mongo.query.lookups import lookup_stages, text_values, val
 _PUNCTUATION = " -().\u00a0"
 MAX_ADDRESSES = 20_000
 READ_TIMEOUT_SECONDS = 0.25
-"""How many addresses of a channel are read at most, and for how long, which a few thousand looks take as well."""
+"""Limits of reading a channel's addresses. A few thousand lookups take about the same time."""
 
 
 def _normalise_email(text: str) -> Document:
@@ -43,27 +42,27 @@ _ADDRESS_RULES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "email": ("data.email", _normalise_email),
     "sms": ("data.phone", _normalise_phone),
 }
-"""Of each channel, where both a contact and a subscriber have the address, and its plain form."""
+"""Per channel: the path of the address, which contacts and subscribers share, and its normalisation."""
 
 
 def subscribers_field(channel: str) -> str:
-    """The field that subscriber_stages put what they find into, as {status}."""
+    """Return the field for the results of `subscriber_lookup_stages`, as {status}."""
     return f"__subscribers_{channel}"
 
 
 def addresses_field(channel: str) -> str:
-    """The field that address_stage puts a record's addresses into."""
+    """Return the field for the results of `address_stage`."""
     return f"__address_{channel}"
 
 
 def address_stage(channel: str) -> Document:
-    """What brings the addresses of a record: as it has them, and in plain form."""
+    """Return the stage that computes a record's addresses, as stored and normalised."""
     path, normalise = _ADDRESS_RULES[channel]
     values = values_at(f"${path}")
     stored_and_normalised = {
         "$concatArrays": [values, {"$map": {"input": text_values(values), "in": normalise("$$this")}}]
     }
-    # As it nearly always is, in half the time.
+    # The usual case, in half the time.
     is_text = {"$eq": [{"$type": f"${path}"}, "string"]}
     return {
         "$set": {
@@ -75,10 +74,10 @@ def address_stage(channel: str) -> Document:
 def read_addresses(
     database: Database[dict[str, Any]], org: str, channel: str, statuses: Sequence[str], deadline: Deadline
 ) -> dict[str, list[str]] | None:
-    """The addresses of the subscriber records in use that have one of the statuses, by status.
+    """Return the addresses of subscribers with one of the statuses, by status. Archived subscribers are ignored.
 
-    None where there are many, where finding them takes long, or where any is not text, which is left to the database to
-    compare. Raises what `limited` raises, but OutOfTime.
+    Returns None if there are too many, or if the query takes too long. It also returns None if an address is not a
+    string: then the database must compare them. Raises what `with_deadline` raises, except OutOfTime.
     """
     path, _ = _ADDRESS_RULES[channel]
     projection = {"_id": 0, "status": "$data.status", "address": f"${path}"}
@@ -95,7 +94,7 @@ def read_addresses(
     for row in rows:
         status, address = row.get("status"), row.get("address")
         if address is None:
-            continue  # of no contact
+            continue  # no contact has it
         if not (isinstance(status, str) and isinstance(address, str)):
             return None
         found[status][address] = None
@@ -107,7 +106,7 @@ def _status_match(org: str, channel: str, statuses: Sequence[str]) -> Document:
 
 
 def subscriber_lookup_stages(org: str, channel: str, statuses: Sequence[str]) -> list[Document]:
-    """The stages that bring the subscriber records in use of a record's address that have one of the statuses."""
+    """Return the stages that join a record with the subscribers of its addresses that have one of the statuses."""
     path, _ = _ADDRESS_RULES[channel]
     addresses = addresses_field(channel)
     return lookup_stages(

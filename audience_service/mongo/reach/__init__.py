@@ -1,1 +1,1 @@
-"""Samples, slices and overlap regions."""
+"""Slices and overlap regions of populations."""

@@ -1,9 +1,11 @@
-"""Which records are in exactly which of several populations, counted by one command.
+"""Overlap regions: the number of records in each combination of populations, counted by one command.
 
-Two filters that records alone decide are read in one go, each record judged by both: half the time of three counts, and
-less than grouping takes. From three on there are more combinations than it pays to judge, and a list is read from its
-rows: then each population's records are brought as keys and digits, and grouped (docs/performance.md). In both ways the
-regions of a population add up to it, though the database may write between two reads of a command.
+Two filters without lookups are evaluated together, in one scan of the records. That takes half the time of three
+counts, and less than grouping. With three or more populations, or with lists, each population yields a row per
+record: its key, and the population's digit. The command groups the rows by key (docs/performance.md).
+
+In both ways the regions of a population add up to its count, even if the database writes between two reads of the
+command.
 """
 
 from collections import Counter
@@ -21,15 +23,17 @@ from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, run
 
 _DIGIT_BASE = 64
-"""What a population's digit is counted in. A scan may come upon a record twice, where a write moves it in the index
-that is read: were a digit one bit, the record would be carried into a population that it is not in."""
+"""The base of a population's digit. A scan may find a record twice if a concurrent write moves it in the index.
+
+With base 2, the second occurrence would carry into the digit of another population.
+"""
 
 
 def count_regions(
     database: Database[dict[str, Any]], org: str, populations: Sequence[Population], deadline: Deadline
 ) -> dict[int, int]:
-    """The counts by a mask whose bit i stands for populations[i]; regions without records may be left out."""
-    # A command that holds several filters has room for half the usual lists, and two filters stand in it twice.
+    """Return the counts by mask, whose bit i means populations[i]. The result may omit empty regions."""
+    # A command with several filters has half the usual space for lists, and contains each of two filters twice.
     join_count = sum(1 for found in populations if isinstance(found, CompiledFilter) and found.joins)
     budget_divisor = join_count * (4 if len(populations) == 2 else 2)
     pipelines = [
@@ -50,7 +54,7 @@ def count_regions(
 
 
 def _two_filter_stages(org: str, first: Document, second: Document) -> Stages:
-    """How many meet the first, the second, and either: every record is read once, and judged in one state."""
+    """Return the stages that count the first, the second, and their union, in one scan of the records."""
     count = {"$count": "n"}
     facets = {"first": [{"$match": first}, count], "second": [{"$match": second}, count], "either": [count]}
     return [{"$match": tenant_match(org, {"$or": [first, second]})}, {"$facet": facets}]
@@ -62,7 +66,7 @@ def _two_filter_regions(found: Mapping[str, list[Document]]) -> dict[int, int]:
 
 
 def _group_stages(pipelines: Sequence[Pipeline]) -> Stages:
-    """Every record of every population as its sk and the population's digit, summed by sk and counted by the sums."""
+    """Return the stages that sum the populations' digits for each sk, and count the sums."""
     stages: Stages = []
     for index, pipeline in enumerate(pipelines):
         digit_rows = [*pipeline.stages(), {"$project": {"_id": 0, "sk": 1, "digit": {"$literal": _DIGIT_BASE**index}}}]
@@ -75,5 +79,5 @@ def _group_stages(pipelines: Sequence[Pipeline]) -> Stages:
 
 
 def _mask(digits: int, population_count: int) -> int:
-    """The populations whose digit is not 0."""
+    """Return the mask of the populations whose digit is not 0."""
     return sum(1 << index for index in range(population_count) if digits // _DIGIT_BASE**index % _DIGIT_BASE)

@@ -1,8 +1,8 @@
-"""Samples of an org's records, by seeks into the index on sk at random keys.
+"""Samples of an org's records, by index seeks at random sort keys.
 
-`$sample` reads the whole collection on some engines, and knows no org. A seek reads the records that follow a key:
-where keys are random so is what is found, and where they are given in sequence a seek finds records of one time, which
-is why there are many short ones.
+On some engines `$sample` reads the complete collection, and it does not know orgs. A seek reads the records that follow
+a random key. If keys are random, so are those records. If keys are sequential, neighbours were created at about the
+same time, so a sample takes many short seeks.
 """
 
 import random
@@ -23,9 +23,9 @@ from audience_service.mongo.query.joins import Stages
 
 _SEEK_COUNT = 20
 _KEY_LENGTH = 12
-"""Characters of a random key behind what all keys have in common."""
+"""Characters of a random key after the common prefix of all keys."""
 _EDGE_KEY_COUNT = 50
-"""Keys at either end that tell which characters keys are made of."""
+"""Keys at either end that show the characters of keys."""
 
 
 class MongoSamples:
@@ -34,12 +34,12 @@ class MongoSamples:
     def __init__(
         self, database: Database[dict[str, Any]], new_random: Callable[[], random.Random] = random.Random
     ) -> None:
-        """`new_random` returns the generator that chooses the keys of one sample."""
+        """`new_random` returns the generator that draws the keys of one sample."""
         self._database = database
         self._new_random = new_random
 
     def sample(self, org: str, datatype: str, deadline: Deadline) -> Sample:
-        """One read of all where there are few; else seeks, in which a record that is found twice counts once."""
+        """Read all records if there are few. Otherwise seek, and count a record that several seeks find once."""
         first = self._edge_keys(org, datatype, 1, SAMPLE_SIZE + 1, deadline)
         if len(first) <= SAMPLE_SIZE:
             return Sample(self._read_from(org, datatype, "", SAMPLE_SIZE, deadline), is_complete=True)
@@ -51,7 +51,7 @@ class MongoSamples:
         return Sample(list(found.values()), is_complete=False)
 
     def schema(self, org: str, datatype: str, deadline: Deadline) -> Mapping[str, Any]:  # noqa: ARG002 - orgs share it
-        """Of the collection's validator, at its top or in an `$and` there."""
+        """Return the $jsonSchema of the collection's validator, from its top level or an `$and` there."""
         with with_deadline(self._database, deadline):
             found = list(self._database.list_collections(filter={"name": datatype}))
         validator = found[0].get("options", {}).get("validator", {}) if found else {}
@@ -61,7 +61,7 @@ class MongoSamples:
     def count_matching(
         self, org: str, datatype: str, keys: Sequence[str], matches: Sequence[Document], deadline: Deadline
     ) -> Sequence[int]:
-        """By a $facet of true matches over the records with the keys."""
+        """Count with a $facet of the matches over the records with these keys."""
         if not matches:
             return []
         facets = {f"m{i}": [{"$match": match}, {"$count": "n"}] for i, match in enumerate(matches)}
@@ -72,14 +72,14 @@ class MongoSamples:
         return [answer[name][0]["n"] if answer[name] else 0 for name in facets]
 
     def _edge_keys(self, org: str, datatype: str, order: int, limit: int, deadline: Deadline) -> list[str]:
-        """The sks at one end of the org's."""
+        """Return the first or last sks of the org."""
         with with_deadline(self._database, deadline):
             rows = self._database[datatype].find(tenant_match(org), {"_id": 0, "sk": 1}).sort("sk", order).limit(limit)
             return [row["sk"] for row in rows]
 
     def _read_from(self, org: str, datatype: str, key: str, limit: int, deadline: Deadline) -> list[Record]:
-        """The records in use among the next ones from a key on."""
-        # Those not in use are left out behind the limit: or, where nearly all are, a seek would read on to the end.
+        """Return those of the next `limit` records from a key on that are not archived."""
+        # The match comes after the limit. Otherwise a seek among archived records would read to the end.
         from_key: Document = {"sk": {"$gte": key}} if key else {}
         stages: Stages = [
             {"$match": tenant_match(org, from_key)},
@@ -92,9 +92,10 @@ class MongoSamples:
 
 
 def random_keys(first: Sequence[str], last: Sequence[str], count: int, rng: random.Random) -> list[str]:
-    """Keys between the least and the greatest one, spread as if keys were numbers in the digits that they are made of.
+    """Return random keys between the least and the greatest key, uniform if keys are read as numbers.
 
-    `first` are the least keys in ascending order, `last` the greatest in descending order.
+    The digits of those numbers are the characters of the keys. `first` are the least keys in ascending order, `last`
+    the greatest in descending order.
     """
     low, high = first[0], last[0]
     prefix_length = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
@@ -117,7 +118,7 @@ def random_keys(first: Sequence[str], last: Sequence[str], count: int, rng: rand
 
 
 def _digits(sample: str) -> str:
-    """The characters that keys are made of, in the order of keys, given some that were seen."""
+    """Return the characters that keys may have, in sort order, inferred from a sample."""
     digits = set(sample)
     for letters in (string.digits, string.ascii_lowercase, string.ascii_uppercase):
         used, hexadecimal = digits & set(letters), set(letters[:6])

@@ -11,7 +11,6 @@ not known here: those are left alone. If the platform has written since, `data.l
 the record's, and neither it nor `data.references` describes the record.
 """
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -20,30 +19,19 @@ from audience_service.domain.core.idempotency import IdempotencyKey
 from audience_service.domain.filters import Filter
 from audience_service.domain.filters.references import audience_references
 from audience_service.domain.segments.model import ID_PREFIX, Segment, SegmentType
-
-Record = dict[str, Any]
+from audience_service.mongo.core.documents import Record, name_key, request_key
 
 MAX_VERSION = 2**31 - 1
-"""The highest version that an answer can tell."""
+"""The highest version that the API can return (int32)."""
 
 
 def segment_sk(org: str, segment_id: str) -> str:
-    """The sk of a segment that this service makes."""
+    """Return the sk of a segment that this service creates."""
     return f"{org}/segment/{segment_id.removeprefix(ID_PREFIX)}"
 
 
-def name_key(org: str, name: str) -> str:
-    """What the unique index on living segments' names is on."""
-    return f"{org}/{name}"
-
-
-def request_key(org: str, key: IdempotencyKey) -> str:
-    """What the unique index on request ids is on."""
-    return json.dumps([org, key.subject, key.request_id], ensure_ascii=False)
-
-
 def new_segment_record(org: str, segment: Segment, key: IdempotencyKey | None) -> Record:
-    """The record of a new segment."""
+    """Return the record of a new segment."""
     unique = {"name": name_key(org, segment.name)}
     if key:
         unique |= {"request": request_key(org, key), "digest": key.digest}
@@ -69,7 +57,7 @@ def new_segment_record(org: str, segment: Segment, key: IdempotencyKey | None) -
 
 
 def update_segment_record(org: str, record: Record, segment: Segment, updated_at: datetime) -> Record:
-    """The record with what a segment says differently in it, one version up; all else stays to the letter."""
+    """Return the record with the segment's changes and the next version. Other fields keep their exact values."""
     before = read_segment(record)
     data = dict(_mapping(record.get("data")))
     unique = {**_mapping(data.get("unique")), "name": name_key(org, segment.name)}
@@ -88,14 +76,14 @@ def update_segment_record(org: str, record: Record, segment: Segment, updated_at
 
 
 def touch_segment_record(record: Record, segment: Segment, updated_at: datetime) -> Record:
-    """The record one version up, after an edit of its list."""
+    """Return the record with the next version, after an edit of its list."""
     last_write = _last_write(segment, segment.version + 1, is_list_edit=True)
     data = {**_mapping(record.get("data")), **last_write}
     return {**record, "version": segment.version + 1, "modifydate": updated_at, "data": data}
 
 
 def read_segment(record: Mapping[str, Any]) -> Segment:
-    """The segment in a record, the platform's own ones included."""
+    """Return the segment in a record, which the platform may have written."""
     data = _mapping(record.get("data"))
     stored = _mapping(data.get("filter"))
     where = stored.get("where")
@@ -114,7 +102,7 @@ def read_segment(record: Mapping[str, Any]) -> Segment:
         created_at=_parse_datetime(record.get("createdate")),
         updated_at=_parse_datetime(record.get("modifydate")),
         author=author,
-        # Whoever made a record wrote its version 0; of later ones that the platform wrote, it does not say who did.
+        # The author wrote version 0. The platform does not record who wrote its later versions.
         editor=_text(last_write.get("editor")) if is_current else author if version == 0 else "",
         list_edited=is_current and last_write.get("is_list_edit") is True,
     )
@@ -126,7 +114,7 @@ def _stored_filter(value: Filter) -> Record:
 
 
 def _last_write(segment: Segment, version: int, *, is_list_edit: bool = False) -> Record:
-    """Who writes, and what the filter refers to; a static segment's filter is history and refers to nothing."""
+    """Return the editor and the filter's references. A static segment's filter is history, without references."""
     where = segment.filter.where if segment.type is SegmentType.DYNAMIC else None
     last_write = {"version": version, "editor": segment.editor, **({"is_list_edit": True} if is_list_edit else {})}
     return {"last_write": last_write, "references": sorted(audience_references(where))}
@@ -137,7 +125,7 @@ def _version(value: Any) -> int:
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    """The value if it is an object: a record that the platform made may hold anything anywhere."""
+    """Return the value if it is an object, else an empty one: records of the platform may contain any value."""
     return value if isinstance(value, Mapping) else {}
 
 
@@ -146,7 +134,7 @@ def _text(value: Any) -> str:
 
 
 def _parse_datetime(value: Any) -> datetime | None:
-    """A date that is stored as such or as ISO text; None for anything else."""
+    """Return a stored date, or one parsed from ISO text; None for any other value."""
     try:
         parsed = datetime.fromisoformat(value) if isinstance(value, str) else value
         if not isinstance(parsed, datetime):

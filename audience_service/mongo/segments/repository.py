@@ -1,4 +1,4 @@
-"""The segments of an org, in the platform's `segment` collection."""
+"""Segments in the platform's `segment` collection."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,16 +22,14 @@ from audience_service.domain.core.idempotency import IdempotencyKey
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.segments.model import ID_PREFIX, Order, Segment, SegmentPage, SegmentQuery, SegmentType
 from audience_service.mongo.core.collections import SEGMENTS, VERSIONS
+from audience_service.mongo.core.documents import Record, name_key, request_key
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.page_size import limit_page_bytes
 from audience_service.mongo.core.scope import tenant_match
 from audience_service.mongo.segments.documents import (
     MAX_VERSION,
-    Record,
-    name_key,
     new_segment_record,
     read_segment,
-    request_key,
     touch_segment_record,
     update_segment_record,
 )
@@ -45,7 +43,7 @@ def _if_text(path: str, otherwise: Any) -> Document:
     return {"$cond": [{"$eq": [{"$type": path}, "string"]}, path, otherwise]}
 
 
-# What segments are ordered by, made uniform: names in one case, dates as dates whether stored as such or as text.
+# Uniform sort values: names in lower case, dates as dates even if stored as text.
 _ORDER_VALUES: dict[Order, Document] = {
     Order.NAME: {"$toLower": _if_text("$name", _if_text("$data.name", ""))},
     **{
@@ -63,29 +61,29 @@ class MongoSegments:
         self._collection: Collection[dict[str, Any]] = database[SEGMENTS]
 
     def insert(self, org: str, segment: Segment, key: IdempotencyKey | None, deadline: Deadline) -> None:
-        """Store a new segment."""
+        """Insert the segment. If a deleted or renamed segment still reserves the name, release it and retry."""
         record = new_segment_record(org, segment, key)
         try:
             with with_deadline(self._database, deadline):
                 self._collection.insert_one(record)
         except DuplicateKeyError as error:
             if "data.unique.request" in ((error.details or {}).get("keyPattern") or {}):
-                raise RequestIdReused("this request_id has made a segment already") from None
+                raise RequestIdReused("this request_id has already created a segment; use a new one") from None
             if not self._release_name(org, segment.name, deadline):
                 raise NameTaken.of(segment.name) from None
             self.insert(org, segment, key, deadline)
 
     def find_by_key(self, org: str, key: IdempotencyKey, deadline: Deadline) -> tuple[Segment, str] | None:
-        """The segment that a request has made."""
+        """Return the segment that a request created, and the request's digest."""
         record = self._find(org, {"data.unique.request": request_key(org, key)}, deadline)
         return (read_segment(record), str(record["data"]["unique"]["digest"])) if record else None
 
     def get(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
-        """The living segment."""
+        """Return the segment unless it is deleted."""
         return read_segment(self._record(org, segment_id, _NOT_DELETED, deadline))
 
     def get_many(self, org: str, ids: Sequence[str], deadline: Deadline) -> Mapping[str, Segment]:
-        """The living ones among them."""
+        """Return those that are not deleted."""
         if not (segment_ids := [segment_id for segment_id in ids if segment_id.startswith(ID_PREFIX)]):
             return {}
         with with_deadline(self._database, deadline):
@@ -93,18 +91,18 @@ class MongoSegments:
             return {segment.id: segment for segment in map(read_segment, records)}
 
     def find(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
-        """The segment, deleted or not."""
+        """Return the segment, even if it is deleted."""
         return read_segment(self._record(org, segment_id, {}, deadline))
 
     def is_name_taken(self, org: str, name: str, except_id: str, deadline: Deadline) -> bool:
-        """Whether another living segment has the name, at either place where the platform keeps it."""
+        """Return whether another segment has the name, in either field of the platform. Deleted ones do not count."""
         named = {"$or": [{"name": name}, {"name": None, "data.name": name}]}
         return self._find(org, {"$and": [named, _NOT_DELETED, {"pk": {"$ne": except_id}}]}, deadline) is not None
 
     def page(
         self, org: str, query: SegmentQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
     ) -> SegmentPage:
-        """A page in the query's order. One segment more is read, to know whether there is another page."""
+        """Return a page in the query's order. One further segment shows whether another page follows."""
         direction = -1 if query.descending else 1
         match = tenant_match(org, *_conditions(query))
         stages: list[Document] = [{"$match": match}, {"$set": {"order": _ORDER_VALUES[query.order]}}]
@@ -121,7 +119,7 @@ class MongoSegments:
     def save(self, org: str, segment: Segment, deadline: Deadline, *, deleted: bool = False) -> Segment:
         """Compare-and-set on the version.
 
-        The record is replaced whole: $set would read the filter's own operators as its own.
+        It replaces the complete record, because $set would interpret the filter's operators.
         """
         guard = {} if deleted else _NOT_DELETED
         record = self._record(org, segment.id, guard, deadline)
@@ -134,13 +132,13 @@ class MongoSegments:
             return self.save(org, segment, deadline, deleted=deleted)
 
     def touch(self, org: str, segment: Segment, deadline: Deadline) -> Segment:
-        """Compare-and-set too: the version before is kept like any other."""
+        """Compare-and-set on the version. The previous version is stored, as in `save`."""
         record = self._record(org, segment.id, _NOT_DELETED, deadline)
         updated = touch_segment_record(record, segment, now())
         return self._replace(org, segment, record, updated, _NOT_DELETED, deadline, list_edit=True)
 
     def remove(self, org: str, segment: Segment, deadline: Deadline) -> None:
-        """Delete if it is still at that version, and what was kept of it."""
+        """Delete the segment if it is still at that version, and its stored versions."""
         record = self._record(org, segment.id, {}, deadline)
         found = read_segment(record).version
         with with_deadline(self._database, deadline):
@@ -160,14 +158,16 @@ class MongoSegments:
         *,
         list_edit: bool = False,
     ) -> Segment:
-        """Keep the record as a version, then put the changed one in its place, if it is still at that version.
+        """Store the record as a version, then replace it by the changed one if it is still at that version.
 
-        In this order a failure between the two loses nothing: what was kept is the current version then.
+        A failure between the two steps is harmless: the stored version then equals the current one.
         """
         found = read_segment(record).version
         if found == segment.version:
             if found == MAX_VERSION:
-                raise InvalidArgument.at("version", f"is {found} on the segment, the last there is: none can follow it")
+                raise InvalidArgument.at(
+                    "version", f"is {found} on the segment, the maximum: the segment can no longer be changed"
+                )
             store_version(self._database, record, deadline, list_edit=list_edit)
             if self._write(tenant_match(org, {"pk": segment.id}, _version_match(record), guard), updated, deadline):
                 return read_segment(updated)
@@ -189,7 +189,7 @@ class MongoSegments:
             return self._collection.find_one(tenant_match(org, condition))
 
     def _release_name(self, org: str, name: str, deadline: Deadline) -> bool:
-        """Free a name whose holder the platform has deleted or renamed, which leaves the service's key behind."""
+        """Release a name whose segment the platform has deleted or renamed. The platform leaves the service's key."""
         renamed = {"name": {"$nin": [name, None]}}
         former_holder = {"data.unique.name": name_key(org, name), "$or": [{"state": "deleted"}, renamed]}
         with with_deadline(self._database, deadline):
@@ -200,7 +200,7 @@ class MongoSegments:
 
 
 def _version_match(record: Record) -> Document:
-    """What matches the record while its version is the one read, to the letter: the platform's may be of any kind."""
+    """Return the match on the exact stored version, which can have any type in records of the platform."""
     version = record.get("version")
     return {"version": None if version is None else {"$eq": version}}
 
@@ -232,7 +232,7 @@ def _order_key(record: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _after_condition(query: SegmentQuery, after: tuple[str, str]) -> Document:
-    """The records behind a key of `_order_key`."""
+    """Return the condition on records after a key of `_order_key`."""
     comparison = "$lt" if query.descending else "$gt"
     value = after[0] if query.order is Order.NAME else datetime.fromisoformat(after[0])
     return {"$or": [{"order": {comparison: value}}, {"order": value, "sk": {comparison: after[1]}}]}

@@ -1,4 +1,4 @@
-"""The versions of segments: the record in `segment` and, below it, those that were kept before each write."""
+"""Versions of segments: the current record, and the older ones that each write stored."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,30 +12,31 @@ from audience_service.domain.core.errors import AudienceNotFound, VersionNotFoun
 from audience_service.domain.segments.model import Segment
 from audience_service.domain.segments.version import VersionPage
 from audience_service.mongo.core.collections import SEGMENTS, VERSIONS
+from audience_service.mongo.core.documents import Record
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.page_size import limit_page_bytes
 from audience_service.mongo.core.scope import tenant_match
-from audience_service.mongo.segments.documents import Record, read_segment
+from audience_service.mongo.segments.documents import read_segment
 
 MAX_VERSIONS = 1_000
-"""How many versions of a segment are kept; older ones are dropped."""
+"""The most stored versions of a segment. Older ones are deleted."""
 
 _FILTER_OMITTED = "omits_filter"
-"""The mark on a kept version whose filter is that of the version above it."""
+"""Marks a stored version whose filter equals that of the next version."""
 
 
 def store_version(database: Database[Record], record: Record, deadline: Deadline, *, list_edit: bool = False) -> None:
-    """Keep a record that is about to be written over, by an edit of its list where `list_edit` says so.
+    """Store a record as a version before it is overwritten. `list_edit` means that the write edits only its list.
 
-    Every write is compare-and-set and one version up, so what a version holds never changes: writers that compete keep
-    the same, and the first of them does. Kept by a write that then fails, it is the current version still, and no
-    reader looks for that one here. Only what goes past this service gives a version's number to other content; then the
-    newer content is kept.
+    Every write is compare-and-set and increments the version, so the content of a version never changes. Concurrent
+    writers store the same content, and the first of them succeeds. If the write then fails, the stored version equals
+    the current one, which readers take from the segment itself. Only writers outside this service can give a version
+    number to other content; then the newer content replaces the older.
     """
     version = read_segment(record).version
     stored = {**record, "_id": f"{record['sk']}/{version}", "version": version}
     if list_edit and "filter" in (record.get("data") or {}):
-        # It may be large, and no edit of a list changes it: a thousand copies of it would say nothing new.
+        # A filter may be large, and an edit of the list does not change it. Copies would waste space.
         stored = {**stored, "data": _without_filter(stored), _FILTER_OMITTED: True}
     try:
         with with_deadline(database, deadline):
@@ -47,7 +48,7 @@ def store_version(database: Database[Record], record: Record, deadline: Deadline
 
 
 def _replace_if_newer(database: Database[Record], stored: Record, deadline: Deadline) -> None:
-    """Put the record in the place of one that was kept under its number, where that one is of other content."""
+    """Replace the stored version of the same number if its content differs."""
     with with_deadline(database, deadline):
         found = database[VERSIONS].find_one({"_id": stored["_id"]})
         if found is not None and _content(found, stored) != _content(stored, found):
@@ -63,7 +64,7 @@ def _delete_oldest(database: Database[Record], record: Record, deadline: Deadlin
 
 
 def _content(record: Record, other: Record) -> Record:
-    """What to compare of a kept record: no filter where either omits it, since both then have the same."""
+    """Return the content to compare. It omits the filter if either version does: then both have the same."""
     if not (record.get(_FILTER_OMITTED) or other.get(_FILTER_OMITTED)):
         return record
     bare = {name: value for name, value in record.items() if name != _FILTER_OMITTED}
@@ -82,7 +83,7 @@ class MongoVersions:
         self._database = database
 
     def page(self, org: str, segment_id: str, below: int | None, size: int, deadline: Deadline) -> VersionPage:
-        """The current record first; of those kept, only what lies below it."""
+        """Return the current record first, then the stored versions below it."""
         current = self._current(org, segment_id, deadline)
         newest = read_segment(current).version
         older = tenant_match(org, {"pk": segment_id, "version": {"$lt": newest}})
@@ -97,7 +98,7 @@ class MongoVersions:
         return VersionPage(versions, read_segment(next_record) if next_record else None, total)
 
     def get(self, org: str, segment_id: str, version: int, deadline: Deadline) -> Segment:
-        """The current record or one that was kept."""
+        """Return the current record, or a stored version."""
         current = self._current(org, segment_id, deadline)
         newest = read_segment(current).version
         if version == newest:
@@ -108,12 +109,12 @@ class MongoVersions:
                 for record in self._with_filters(org, current, [stored] if stored else []):
                     return read_segment(record)
         raise VersionNotFound(
-            "the segment has no such version, or none that was kept",
+            "the segment has no such version, or no longer stores it",
             metadata={"version": str(version), "current_version": str(newest)},
         )
 
     def _with_filters(self, org: str, current: Record, records: Iterable[Record]) -> Iterator[Record]:
-        """The records, newest first, each with the filter that it omits: that of the next one above which has it."""
+        """Yield the records, newest first, with omitted filters restored from the next higher version that has one."""
         above: Record | None = None
         for record in records:
             if not record.get(_FILTER_OMITTED):

@@ -1,7 +1,7 @@
-"""What is left of snapshots that were not made, or were deleted: marked, and removed, for all orgs.
+"""Cleans up failed and deleted snapshots, for all orgs.
 
-Any process may sweep, several at once as well: each step is compare-and-set, or can be done twice. What has expired is
-no business of the sweeper's: the database itself deletes it, by the indexes on `expire_at`.
+Any process may run it, also concurrently: every step is compare-and-set or idempotent. The database itself deletes
+expired snapshots, by the indexes on `expire_at`.
 """
 
 from datetime import datetime
@@ -24,7 +24,7 @@ _BATCH_SIZE = 100
 
 
 class SnapshotSweeper:
-    """Sweeps one database."""
+    """Cleans up the snapshots of one database."""
 
     def __init__(self, database: Database[dict[str, Any]], snapshot_rows: MongoSnapshotRows) -> None:
         self._database = database
@@ -32,10 +32,11 @@ class SnapshotSweeper:
         self._snapshot_rows = snapshot_rows
 
     def sweep(self, now: datetime, capacity_free_at: datetime) -> None:
-        """Fail the attempts whose lease has run out, delete rows that nothing refers to, and manifests without rows.
+        """Fail attempts whose lease has expired, delete orphaned rows, and then deleted manifests without rows.
 
-        By `busy_until` commands that run at the moment have ended, and the rows that they write can go. Raises
-        StoreUnavailable, OutOfTime; the next time goes on.
+        All commands that run now have ended by `capacity_free_at`. Rows of failed attempts are deleted after that time.
+
+        Raises StoreUnavailable, OutOfTime. The next run continues.
         """
         self._fail_expired(now, capacity_free_at)
         self._delete_orphans(now)
@@ -49,7 +50,7 @@ class SnapshotSweeper:
                 list_version_id = f"{record['pk']}.{record['version']}"
                 expected = {**expired, "_id": record["_id"], "version": record["version"]}
                 self._collection.update_one(
-                    expected, failure_update("the service that made it ended", list_version_id, capacity_free_at)
+                    expected, failure_update("the process that created it ended", list_version_id, capacity_free_at)
                 )
 
     def _delete_orphans(self, now: datetime) -> None:

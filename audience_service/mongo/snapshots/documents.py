@@ -17,18 +17,18 @@ from audience_service.domain.core.idempotency import IdempotencyKey
 from audience_service.domain.filters import Filter
 from audience_service.domain.snapshots.model import SNAPSHOT_PREFIX, Snapshot, SnapshotSource, SnapshotState
 from audience_service.mongo.core.collections import SNAPSHOTS
-from audience_service.mongo.segments.documents import Record, request_key
+from audience_service.mongo.core.documents import Record, request_key
 
 DELETED = "DELETED"
 
 
 def snapshot_sk(org: str, snapshot_id: str) -> str:
-    """The sk of a manifest, which is also its `_id`."""
+    """Return the sk of a manifest, which is also its `_id`."""
     return f"{org}/{SNAPSHOTS}/{snapshot_id.removeprefix(SNAPSHOT_PREFIX)}"
 
 
 def new_manifest(org: str, snapshot: Snapshot, key: IdempotencyKey | None) -> Record:
-    """The record of a snapshot that is to be made, without a lease."""
+    """Return the record of a snapshot to create, without a lease."""
     sk = snapshot_sk(org, snapshot.id)
     unique = {"unique": {"request": request_key(org, key), "digest": key.digest}} if key else {}
     return {
@@ -49,7 +49,7 @@ def new_manifest(org: str, snapshot: Snapshot, key: IdempotencyKey | None) -> Re
 
 
 def restart_manifest(record: Record, snapshot: Snapshot) -> Record:
-    """The record with another attempt in it."""
+    """Return the record for another attempt."""
     unique = {"unique": record["data"]["unique"]} if "unique" in record["data"] else {}
     changed = {
         "name": snapshot.name,
@@ -62,7 +62,7 @@ def restart_manifest(record: Record, snapshot: Snapshot) -> Record:
 
 
 def result_fields(snapshot: Snapshot) -> Record:
-    """What an update sets once a snapshot has been made."""
+    """Return the fields that the completion of a snapshot sets."""
     return {
         "state": snapshot.state.value,
         "data.progress": snapshot.progress,
@@ -75,7 +75,7 @@ def result_fields(snapshot: Snapshot) -> Record:
 
 
 def read_manifest(record: Mapping[str, Any]) -> Snapshot:
-    """The snapshot in a record."""
+    """Return the snapshot in a record."""
     data = record["data"]
     return Snapshot(
         id=record["pk"],

@@ -1,4 +1,4 @@
-"""The manifests of an org's snapshots."""
+"""Manifests of snapshots."""
 
 from datetime import datetime
 from typing import Any
@@ -16,10 +16,10 @@ from audience_service.domain.core.lease import Lease
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.snapshots.model import Snapshot, SnapshotPage, SnapshotQuery, SnapshotState
 from audience_service.mongo.core.collections import SNAPSHOTS
+from audience_service.mongo.core.documents import Record, request_key
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.pages import newest_page
 from audience_service.mongo.core.scope import tenant_match
-from audience_service.mongo.segments.documents import Record, request_key
 from audience_service.mongo.snapshots.documents import (
     DELETED,
     new_manifest,
@@ -31,7 +31,7 @@ from audience_service.mongo.snapshots.documents import (
 from audience_service.mongo.snapshots.rows import RETENTION_GRACE
 
 _MAX_MANIFEST_BYTES = 1024 * 1024
-"""What a manifest may take: a filter may be as large, and an answer takes up to four times as much."""
+"""The limit of a manifest's filters. A single filter may be as large, and four times as large in a response."""
 
 _CREATING: Document = {"state": SnapshotState.CREATING.value}
 
@@ -46,7 +46,7 @@ class MongoSnapshots:
     def insert(
         self, org: str, snapshot: Snapshot, lease: Lease, key: IdempotencyKey | None, deadline: Deadline
     ) -> None:
-        """Store, once more where an expired one that is to be removed has the request_id still."""
+        """Insert. If an expired snapshot still reserves the request_id, delete it and retry."""
         record = {**new_manifest(org, snapshot, key), **_lease_fields(lease)}
         _check_size(record)
         try:
@@ -58,26 +58,26 @@ class MongoSnapshots:
             expired: Document = {"data.unique.request": request_key(org, key), "expire_at": {"$lte": now()}}
             with with_deadline(self._database, deadline):
                 self._collection.delete_one(tenant_match(org, expired))
-            # Whether it was there or not: another process may have deleted it, and not inserted its own yet.
+            # Retry even if this call deleted none: another process may have deleted it and not inserted yet.
             try:
                 with with_deadline(self._database, deadline):
                     self._collection.insert_one(record)
             except DuplicateKeyError:
-                raise RequestIdReused("this request_id has made a snapshot already") from None
+                raise RequestIdReused("this request_id has already created a snapshot; use a new one") from None
 
     def find_by_key(self, org: str, key: IdempotencyKey, deadline: Deadline) -> tuple[Snapshot, str] | None:
-        """The snapshot that a request has made."""
+        """Return the snapshot that a request created, and the request's digest."""
         record = self._find(org, {"data.unique.request": request_key(org, key)}, deadline)
         return (read_manifest(record), str(record["data"]["unique"]["digest"])) if record else None
 
     def get(self, org: str, snapshot_id: str, deadline: Deadline) -> Snapshot:
-        """By key."""
+        """Find by key."""
         return read_manifest(self._record(org, snapshot_id, deadline))
 
     def page(
         self, org: str, query: SnapshotQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
     ) -> SnapshotPage:
-        """Newest first."""
+        """Return a page, newest first."""
         conditions: list[Document] = [_available()]
         if query.audience_id:
             conditions.append({"data.sources.audience": query.audience_id})
@@ -87,7 +87,7 @@ class MongoSnapshots:
         return SnapshotPage(tuple(read_manifest(record) for record in page.records), page.last_key, page.total)
 
     def renew(self, org: str, snapshot: Snapshot, lease: Lease, deadline: Deadline) -> bool:
-        """Compare-and-set on attempt and owner."""
+        """Compare-and-set on the attempt and its owner."""
         owner_match = {"lease.owner": lease.owner}
         changes = {"$set": _lease_fields(lease), "$max": {"data.progress": snapshot.progress}}
         return self._update_attempt(org, snapshot, changes, deadline, owner_match)
@@ -95,7 +95,7 @@ class MongoSnapshots:
     def take_over(
         self, org: str, snapshot: Snapshot, lease: Lease, capacity_free_at: datetime, deadline: Deadline
     ) -> bool:
-        """Replaced whole: $set would read the filters' own operators as its own."""
+        """Replace the complete record, because $set would interpret the filters' operators."""
         record = self._record(org, snapshot.id, deadline)
         claimable: Document = {
             "$or": [{"state": SnapshotState.FAILED.value}, {**_CREATING, "lease_until": {"$lt": now()}}]
@@ -118,19 +118,19 @@ class MongoSnapshots:
             return self._collection.replace_one(tenant_match(org, expected, claimable), updated).matched_count > 0
 
     def finish(self, org: str, snapshot: Snapshot, deadline: Deadline) -> bool:
-        """Compare-and-set, the last thing that is written of a snapshot; done already where its answer was lost."""
+        """Compare-and-set, as the last write of a snapshot. It succeeds again if the first response was lost."""
         changes = {"$set": {**result_fields(snapshot), "modifydate": now()}, "$unset": {"lease": "", "lease_until": ""}}
         creating_or_ready = {"state": {"$in": [SnapshotState.CREATING.value, SnapshotState.READY.value]}}
         return self._update_attempt(org, snapshot, changes, deadline, creating_or_ready)
 
     def fail(self, org: str, snapshot: Snapshot, capacity_free_at: datetime, deadline: Deadline) -> None:
-        """Compare-and-set."""
+        """Compare-and-set on the attempt."""
         self._update_attempt(
             org, snapshot, failure_update(snapshot.error, snapshot.list_version_id, capacity_free_at), deadline
         )
 
     def remove(self, org: str, snapshot_id: str, capacity_free_at: datetime, deadline: Deadline) -> Snapshot:
-        """Marked, so that nobody finds it any more; its rows are swept, and then the mark."""
+        """Mark the snapshot as deleted. The cleanup deletes its rows, and then the manifest."""
         record = self._record(org, snapshot_id, deadline)
         snapshot = read_manifest(record)
         is_creating = snapshot.state is SnapshotState.CREATING
@@ -146,13 +146,13 @@ class MongoSnapshots:
         expected = {"_id": record["_id"], "version": snapshot.attempt, "state": snapshot.state.value}
         with with_deadline(self._database, deadline):
             if not self._collection.update_one(tenant_match(org, expected), mark).modified_count:
-                return self.remove(org, snapshot_id, capacity_free_at, deadline)  # it has moved on
+                return self.remove(org, snapshot_id, capacity_free_at, deadline)  # it has changed; try again
         return snapshot
 
     def _update_attempt(
         self, org: str, snapshot: Snapshot, changes: Document, deadline: Deadline, condition: Document | None = None
     ) -> bool:
-        """Change an attempt that is being made, or for which `held` holds; answers with whether it was."""
+        """Update an attempt that is CREATING, or meets `condition` instead. Return whether it did."""
         expected = {"_id": snapshot_sk(org, snapshot.id), "version": snapshot.attempt, **_CREATING, **(condition or {})}
         with with_deadline(self._database, deadline):
             return self._collection.update_one(tenant_match(org, expected), changes).matched_count > 0
@@ -169,7 +169,7 @@ class MongoSnapshots:
 
 
 def failure_update(error: str, list_version_id: str, capacity_free_at: datetime) -> Document:
-    """The update that makes an attempt FAILED, whose rows may be written until then."""
+    """Return the update that fails an attempt. Commands may still write its rows until `capacity_free_at`."""
     return {
         "$set": {"state": SnapshotState.FAILED.value, "data.error": error, "modifydate": now()},
         "$unset": {"lease": "", "lease_until": ""},
@@ -190,5 +190,5 @@ def _check_size(record: Record) -> None:
     if size > _MAX_MANIFEST_BYTES + 64 * 1024:
         raise InvalidArgument.at(
             "audience_ids",
-            f"have filters that take {size:,} bytes together, more than the {_MAX_MANIFEST_BYTES:,} of a snapshot",
+            f"have filters of {size:,} bytes together; a snapshot can store {_MAX_MANIFEST_BYTES:,}",
         )

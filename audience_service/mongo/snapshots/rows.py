@@ -1,10 +1,16 @@
-"""The rows of snapshots: written, counted and digested by the database.
+"""Rows of snapshots: the database writes, counts, digests and compares them.
 
-The digest of some rows is the sum of hashes of their sk, which is the same in any order. The hash is that of hashed
-indexes, of which two remainders are summed up: each sum is exact for two billion rows, together they hold 64 bits.
+The digest of rows is a sum of hashes of their sk, so it does not depend on their order. The hash is that of hashed
+indexes. Two remainders of it are summed separately: each sum is exact for two billion rows, and both give 64 bits.
+
+The difference of two snapshots is computed in slices of sk. One command over all rows would group all of them before
+its first result. A slice fits the database's memory, the first result comes soon, and a stream that resumes repeats
+only its last slice.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -19,16 +25,16 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.population import Population
 from audience_service.domain.filters.set_operations import intersection, to_filter
 from audience_service.domain.snapshots.model import Snapshot
-from audience_service.domain.snapshots.repository import SnapshotResult
+from audience_service.domain.snapshots.repository import Difference, SnapshotResult
 from audience_service.mongo.core.cluster_time import cluster_time_of, supports_snapshot_reads
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import tenant_match
 from audience_service.mongo.query.joins import Stages
-from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, run
+from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, key_range_condition, run
 
 RETENTION_GRACE = timedelta(hours=1)
-"""Rows go so much later than their manifest, so that what began to read them before it went reads all of them."""
+"""Rows outlive their manifest by this time, so that a reader that found the manifest can read all rows."""
 
 _HISTORY_UNAVAILABLE_CODES = frozenset((239, 246))
 """SnapshotTooOld, SnapshotUnavailable."""
@@ -37,9 +43,14 @@ _MODULI = (4_294_967_291, 4_294_967_279)
 """The two largest primes below 2^32."""
 _32_BITS = 2**32 - 1
 
+SLICE_SIZE = 100_000
+"""The most rows of each snapshot that one command compares: a few dozen MB of the 100 MB that a group may take."""
+
+CURSOR_BATCH_SIZE = 10_000
+
 
 class MongoSnapshotRows:
-    """The FrozenRepository on MongoDB; domain/snapshots/repository.py states what each method promises."""
+    """The SnapshotRowRepository and DifferenceRepository on MongoDB; see domain/snapshots/repository.py."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database
@@ -54,7 +65,7 @@ class MongoSnapshotRows:
         deadline: Deadline,
         on_written: Callable[[], None],
     ) -> SnapshotResult:
-        """One pipeline that ends in $merge: no record leaves the database."""
+        """Run one pipeline that ends in $merge, so that no record leaves the database."""
         single_command = self._supports_snapshot_reads()
         pipelines = self._build_pipelines(org, candidates, reasons, deadline, single_command=single_command)
         pipeline = pipelines[0]
@@ -69,14 +80,34 @@ class MongoSnapshotRows:
         measured = self.count_and_digest(org, snapshot.list_version_id, deadline)
         count, digest = measured.pop(snapshot.list_version_id, (0, digest_of(0, 0)))
         exclusions = {reason: measured.get(name, (0, ""))[0] for reason, name in zip(reasons, names, strict=True)}
-        # Lists that went into the command were read before it.
+        # Inlined values were read before the command.
         point_in_time = single_command and not any(found.joins.has_prefetched for found in pipelines)
         return SnapshotResult(count, digest, exclusions, cluster_time_of(answer) or read_at, point_in_time)
 
     def delete(self, org: str, list_version_id: str, deadline: Deadline) -> None:
-        """By the index on the audience."""
+        """Delete by the index on the audience."""
         with with_deadline(self._database, deadline):
             self._collection.delete_many(tenant_match(org, rows_match(list_version_id)))
+
+    def diff(
+        self, org: str, first: Snapshot, second: Snapshot, batch_size: int, after: str, deadline: Deadline
+    ) -> Generator[list[Difference], None, None]:
+        """Run two queries for the end of each slice, and one command for its differences."""
+        while True:
+            ends = [self._slice_end(org, snapshot, after, deadline) for snapshot in (first, second)]
+            until = min((end for end in ends if end), default="")
+            with with_deadline(self._database, deadline):
+                rows = self._collection.aggregate(
+                    _diff_stages(org, first, second, key_range_condition(after, until)),
+                    batchSize=max(batch_size, CURSOR_BATCH_SIZE),
+                    allowDiskUse=True,
+                )
+            with closing(rows):
+                while batch := self._diff_batch(rows, batch_size, deadline):
+                    yield batch
+            if not until:
+                return
+            after = until
 
     def _build_pipelines(
         self,
@@ -87,10 +118,10 @@ class MongoSnapshotRows:
         *,
         single_command: bool,
     ) -> list[Pipeline]:
-        """Those of the candidates, and of the candidates for whom each reason holds."""
+        """Return the pipeline of the candidates, and one per reason of the candidates that it excludes."""
         base_filter = to_filter(candidates)
         populations = [candidates, *(intersection(base_filter, reason) for reason in reasons.values())]
-        # A command that holds several filters has room for half the usual lists.
+        # A command with several filters has half the usual space for lists.
         join_count = sum(1 for found in populations if isinstance(found, CompiledFilter) and found.joins)
         budget_divisor = max(2 * join_count, 1) if reasons else 1
         return [
@@ -104,7 +135,7 @@ class MongoSnapshotRows:
         return supports_snapshot_reads(self._database.client.topology_description)
 
     def _run_write(self, collection: str, stages: Stages, *, single_command: bool) -> Mapping[str, Any]:
-        """Run a pipeline that writes: as a bare command, since the driver keeps the answer's instant to itself."""
+        """Run a pipeline that writes, as a raw command: the driver's `aggregate` does not return the cluster time."""
         command: Document = {"aggregate": collection, "pipeline": stages, "cursor": {}, "allowDiskUse": True}
         read_concern = {"level": "snapshot"} if single_command else self._database.read_concern.document
         write_concern = self._database.write_concern.document
@@ -116,52 +147,66 @@ class MongoSnapshotRows:
             if error.code not in _HISTORY_UNAVAILABLE_CODES:
                 raise
             raise StoreUnavailable(
-                "the database keeps its history for less time than this takes (minSnapshotHistoryWindowInSeconds)"
+                "the snapshot took longer than the database keeps its history; raise minSnapshotHistoryWindowInSeconds"
             ) from error
         if "writeConcernError" in answer:
-            raise StoreUnavailable("the database could not make sure that the members are kept; try again")
+            raise StoreUnavailable("the database did not confirm that a majority has the members; try again")
         return answer
 
     def count_and_digest(self, org: str, list_version_id: str, deadline: Deadline) -> dict[str, tuple[int, str]]:
-        """Count and digest by what the rows carry."""
+        """Return count and digest per `audience` of the rows."""
         hashed = {"$toHashedIndexKey": "$sk"}
         first, second = ({"$sum": {"$mod": [hashed, modulus]}} for modulus in _MODULI)
-        # Early releases of MongoDB do not see that the hash reads sk (SERVER-58047), hence `last`.
+        # Early releases of MongoDB miss that the hash reads sk (SERVER-58047). `last` makes them read it.
         group = {"_id": "$audience", "n": {"$sum": 1}, "first": first, "second": second, "last": {"$max": "$sk"}}
         stages: Stages = [{"$match": tenant_match(org, rows_match(list_version_id))}, {"$group": group}]
         with with_deadline(self._database, deadline):
             rows = self._collection.aggregate(stages, allowDiskUse=True)
             return {row["_id"]: (int(row["n"]), digest_of(row["first"], row["second"])) for row in rows}
 
+    def _slice_end(self, org: str, snapshot: Snapshot, after: str, deadline: Deadline) -> str:
+        """Return the sk of the last row of a full slice of the snapshot, or "" if fewer rows remain."""
+        if snapshot.count <= SLICE_SIZE:
+            return ""
+        match = tenant_match(org, {"audience": snapshot.list_version_id}, key_range_condition(after, ""))
+        with with_deadline(self._database, deadline):
+            rows = self._collection.find(match, {"_id": 0, "sk": 1}, sort=[("sk", 1)], skip=SLICE_SIZE - 1, limit=1)
+            return next((str(row["sk"]) for row in rows), "")
+
+    def _diff_batch(self, rows: Iterator[dict[str, Any]], size: int, deadline: Deadline) -> list[Difference]:
+        with with_deadline(self._database, deadline):
+            return [Difference(row["pk"], row["_id"], entered=row["bits"] == 2) for row in itertools.islice(rows, size)]
+
 
 def digest_of(first: int, second: int) -> str:
-    """The digest, from the sums of two remainders: 16 hexadecimal digits."""
+    """Return the digest, 16 hexadecimal digits, of the sums of two remainders."""
     return f"{(int(first) & _32_BITS) << 32 | int(second) & _32_BITS:016x}"
 
 
 def _merge_stage(*, single_command: bool) -> Document:
-    """What writes the rows. They are new: as of one instant it takes no more than inserts, which cost MongoDB less.
+    """Return the stage that writes the rows, which are new.
 
-    Without one, a scan may meet a record twice that is written to meanwhile.
+    A snapshot read yields each record once, so plain inserts suffice, which are faster. Otherwise, a scan may yield a
+    record twice that is written concurrently.
     """
     when_matched = "fail" if single_command else "keepExisting"
     return {"$merge": {"into": LISTS, "on": "_id", "whenMatched": when_matched, "whenNotMatched": "insert"}}
 
 
 def _deduplicate(pipelines: Sequence[Pipeline], names: Sequence[str]) -> Stages:
-    """The candidates as pk, sk and `audience`: the name of the first reason that holds, the last name where none does.
+    """Return the stages that yield each candidate once, as pk, sk and `audience`.
 
-    Records come from each pipeline with the place of its name, and are grouped: one that changes meanwhile is a
-    candidate once, with one name.
+    `audience` is the name of the first reason that excludes it, or the last name if none does. Each pipeline yields its
+    records with the rank of its name. Grouping by sk ensures one name per candidate, even if it changes concurrently.
     """
     stages: Stages = []
     last = len(names) - 1
     for rank, pipeline in zip((last, *range(last)), pipelines, strict=True):
-        rank_fields = {"place": {"$literal": rank}, "candidate": {"$literal": int(rank == last)}}
+        rank_fields = {"rank": {"$literal": rank}, "candidate": {"$literal": int(rank == last)}}
         ranked_rows = [*pipeline.stages(), {"$project": {"_id": 0, "pk": 1, "sk": 1, **rank_fields}}]
         stages += [{"$unionWith": {"coll": pipeline.collection, "pipeline": ranked_rows}}] if stages else ranked_rows
-    first = {"pk": {"$first": "$pk"}, "place": {"$min": "$place"}, "candidate": {"$max": "$candidate"}}
-    audience = {"$arrayElemAt": [{"$literal": list(names)}, "$place"]}
+    first = {"pk": {"$first": "$pk"}, "rank": {"$min": "$rank"}, "candidate": {"$max": "$candidate"}}
+    audience = {"$arrayElemAt": [{"$literal": list(names)}, "$rank"]}
     return [
         *stages,
         {"$group": {"_id": "$sk", **first}},
@@ -171,7 +216,7 @@ def _deduplicate(pipelines: Sequence[Pipeline], names: Sequence[str]) -> Stages:
 
 
 def _row_stage(snapshot: Snapshot, audience: Document | str) -> Document:
-    """A record as a row of a snapshot."""
+    """Return the stage that turns a record into a row of a snapshot."""
     project = {
         "_id": {"$concat": [audience, "/", "$sk"]},
         "audience": audience,
@@ -183,5 +228,21 @@ def _row_stage(snapshot: Snapshot, audience: Document | str) -> Document:
 
 
 def rows_match(list_version_id: str) -> Document:
-    """What the rows of an attempt carry: its id, or that with "!" and a reason behind it."""
+    """Return the match of an attempt's rows. Their `audience` is its id, or its id, "!" and a reason."""
     return {"audience": {"$gte": list_version_id, "$lt": f'{list_version_id}"'}}
+
+
+def _diff_stages(org: str, first: Snapshot, second: Snapshot, key_range: Document) -> Stages:
+    """Return the stages that sum a bit per snapshot for each sk: 1 is only in the first, 2 only in the second."""
+    return [
+        *_bit_rows(org, first, key_range, 1),
+        {"$unionWith": {"coll": LISTS, "pipeline": _bit_rows(org, second, key_range, 2)}},
+        {"$group": {"_id": "$sk", "pk": {"$first": "$pk"}, "bits": {"$sum": "$bit"}}},
+        {"$match": {"bits": {"$in": [1, 2]}}},
+        {"$sort": {"_id": 1}},
+    ]
+
+
+def _bit_rows(org: str, snapshot: Snapshot, key_range: Document, bit: int) -> Stages:
+    match = tenant_match(org, {"audience": snapshot.list_version_id}, key_range)
+    return [{"$match": match}, {"$project": {"_id": 0, "pk": 1, "sk": 1, "bit": {"$literal": bit}}}]

@@ -1,4 +1,4 @@
-"""The ids that ad platforms know nodes by: one document for each platform, whose replacement publishes an import."""
+"""Ad platforms' ids of nodes: one document for each platform, which an import replaces."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from audience_service.mongo.core.collections import PLATFORM_IDS
 from audience_service.mongo.core.errors import with_deadline
 
 _MAX_DOCUMENT_BYTES = 15 * 1024 * 1024
-"""MongoDB's documents hold 16 MiB. Every node of today's taxonomies with an id of 40 characters takes 3."""
+"""MongoDB limits documents to 16 MiB. All nodes of today's taxonomies, with ids of 40 characters, take 3 MiB."""
 
 
 class MongoPlatformIds:
@@ -24,18 +24,18 @@ class MongoPlatformIds:
         self._collection = database[PLATFORM_IDS]
 
     def versions(self, deadline: Deadline) -> Mapping[str, str]:
-        """The versions alone, of a handful of documents."""
+        """Read only the versions of the few documents."""
         with with_deadline(self._database, deadline):
             return {document["_id"]: document["version"] for document in self._collection.find({}, {"version": 1})}
 
     def load(self, platform: str, deadline: Deadline) -> ImportedIds | None:
-        """The platform's document."""
+        """Read the platform's document."""
         with with_deadline(self._database, deadline):
             document = self._collection.find_one({"_id": platform})
         return _read(document) if document else None
 
     def publish(self, imported: ImportedIds, deadline: Deadline) -> None:
-        """Replace the document, which is one write."""
+        """Replace the document in one write."""
         document = {
             "_id": imported.platform,
             "version": imported.version,
@@ -46,7 +46,7 @@ class MongoPlatformIds:
         }
         if len(encode(document)) > _MAX_DOCUMENT_BYTES:
             raise InvalidArgument.at(
-                "files", f"link more ids than the {_MAX_DOCUMENT_BYTES >> 20} MiB that are kept of a platform"
+                "files", f"contain more ids than fit the {_MAX_DOCUMENT_BYTES >> 20} MiB of a platform"
             )
         with with_deadline(self._database, deadline):
             self._collection.replace_one({"_id": imported.platform}, document, upsert=True)

@@ -25,12 +25,12 @@ Record = dict[str, Any]
 
 
 def upload_sk(org: str, audience_id: str, upload_id: str) -> str:
-    """The key of an upload."""
+    """Return the sk of an upload, which is also its `_id`."""
     return f"{org}/audience_upload/{audience_id}/{upload_id}"
 
 
 def new_upload(org: str, upload: Upload) -> Record:
-    """The record of a new upload."""
+    """Return the record of a new upload."""
     sk = upload_sk(org, upload.header.audience_id, upload.header.upload_id)
     return {
         "_id": sk,
@@ -46,7 +46,7 @@ def new_upload(org: str, upload: Upload) -> Record:
 
 
 def progress_fields(upload: Upload) -> Record:
-    """What a stream writes of an upload."""
+    """Return the fields that a stream writes."""
     return {
         "state": upload.state.value,
         "position": asdict(upload.position),
@@ -64,7 +64,7 @@ def progress_fields(upload: Upload) -> Record:
 
 
 def read_upload(record: Mapping[str, Any]) -> Upload:
-    """The upload in a record."""
+    """Return the upload in a record."""
     header, position, row_counts = (dict(record[name]) for name in ("header", "position", "row_counts"))
     header["mode"] = UploadMode(header["mode"])
     header["columns"] = tuple(Column(**column) for column in header["columns"])

@@ -1,4 +1,4 @@
-"""The rows of lists that uploads write: as those of static segments, with the line that put the contact on."""
+"""Rows of uploaded lists: those of static segments, with the line of the file that added the contact."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
@@ -29,9 +29,9 @@ class MongoListRows:
         self._collection = database[LISTS]
 
     def add(self, org: str, list_version_id: str, rows: Sequence[ListedRow], deadline: Deadline) -> Collection[str]:
-        """Looked for first and inserted then: an insert that is refused costs many times what one that succeeds does.
+        """Read first, then insert the missing rows: a refused insert costs many times as much as a successful one.
 
-        Others may insert in between, as a stream that was overtaken does; then it is looked once more.
+        A concurrent stream, such as one that lost the upload, may insert in between. Then the rows are read again.
         """
         lines = self._lines(org, list_version_id, [row.contact.sk for row in rows], deadline)
         documents = [
@@ -55,18 +55,18 @@ class MongoListRows:
         return {row.contact.sk for row in rows if lines.get(row.contact.sk, row.line) != row.line}
 
     def existing(self, org: str, list_version_id: str, keys: Sequence[str], deadline: Deadline) -> Collection[str]:
-        """By key."""
+        """Find the rows by key."""
         return self._lines(org, list_version_id, keys, deadline).keys()
 
     def upsert(
         self,
-        org: str,  # noqa: ARG002 - each sk holds it
+        org: str,  # noqa: ARG002 - each sk contains it
         list_version_id: str,
         contacts: Sequence[Contact],
         as_of: datetime,
         deadline: Deadline,
     ) -> None:
-        """By key."""
+        """Upsert the rows by key."""
         for chunk in _chunks(contacts):
             writes = [
                 UpdateOne(
@@ -83,12 +83,12 @@ class MongoListRows:
                 self._collection.bulk_write(writes, ordered=False)
 
     def truncate_after(self, org: str, list_version_id: str, after: int, deadline: Deadline) -> None:
-        """Among the rows of the list."""
+        """Delete the rows of the list after a line."""
         with with_deadline(self._database, deadline):
             self._collection.delete_many(tenant_match(org, {"audience": list_version_id, "line": {"$gt": after}}))
 
     def count(self, org: str, list_version_id: str, deadline: Deadline) -> int:
-        """By the index on the list."""
+        """Count by the index on the list."""
         with with_deadline(self._database, deadline):
             return self._collection.count_documents(tenant_match(org, {"audience": list_version_id}))
 
@@ -100,9 +100,9 @@ class MongoListRows:
         excluded: Mapping[str, datetime],
         deadline: Deadline,
     ) -> None:
-        """By pipelines that end in $merge: no row leaves the database.
+        """Run pipelines that end in $merge, so that no row leaves the database.
 
-        Where none is taken off, list by list, which takes two thirds of the time of grouping them.
+        Without exclusions, merge list by list, which takes two thirds of the time of grouping.
         """
         since: Any = "$since"
         for name, published_at in (*included.items(), *excluded.items()):
@@ -128,7 +128,7 @@ class MongoListRows:
         self._merge_into_list(target_id, stages, deadline)
 
     def _merge_into_list(self, into: str, stages: Sequence[Document], deadline: Deadline) -> None:
-        """Write what pipelines find, as pk, sk and since, onto a list; those who are on it already stay as they are."""
+        """Merge the stages' rows (pk, sk, since) into a list. Existing rows do not change."""
         row = {
             "_id": {"$concat": [{"$literal": f"{into}/"}, "$sk"]},
             "audience": {"$literal": into},
@@ -141,7 +141,7 @@ class MongoListRows:
             self._collection.aggregate([*stages, {"$project": row}, {"$merge": merge}], allowDiskUse=True)
 
     def _lines(self, org: str, list_version_id: str, keys: Sequence[str], deadline: Deadline) -> Mapping[str, int]:
-        """The lines that have put these contacts on, where they are on; 0 of those that no line has."""
+        """Return the line of each of these contacts that is on the list, or 0 if its row has no line."""
         found: dict[str, int] = {}
         for chunk in _chunks(keys):
             match = tenant_match(org, {"_id": {"$in": [f"{list_version_id}/{sk}" for sk in chunk]}})

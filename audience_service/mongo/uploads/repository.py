@@ -1,7 +1,6 @@
-"""How far the uploads of an org have come, and what is left of those that nobody went on with."""
+"""The progress of uploads."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, NoReturn
 
 from pymongo import ReturnDocument
@@ -9,21 +8,13 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.core.errors import AudienceNotFound
 from audience_service.domain.custom_audiences.errors import UploadNotFound, UploadTakenOver
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.uploads.model import Upload, UploadState, mark_abandoned
-from audience_service.domain.uploads.publish_markers import with_publish_state
+from audience_service.domain.uploads.model import Upload, UploadState
 from audience_service.mongo.core.collections import UPLOADS
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import org_of, tenant_match
-from audience_service.mongo.custom_audiences.repository import MongoCustomAudiences
-from audience_service.mongo.uploads.documents import Record, new_upload, progress_fields, read_upload, upload_sk
-from audience_service.mongo.uploads.unmatched_rows import MongoUnmatched
-
-_COMMAND_TIMEOUT_SECONDS = 30.0
-_DELETE_TIMEOUT_SECONDS = 600.0
-_BATCH_SIZE = 100
+from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.uploads.documents import new_upload, progress_fields, read_upload, upload_sk
 
 
 class MongoUploads:
@@ -34,7 +25,7 @@ class MongoUploads:
         self._collection = database[UPLOADS]
 
     def begin(self, org: str, upload: Upload, deadline: Deadline) -> Upload:
-        """Insert, and read where it is there."""
+        """Insert the upload, or read the existing one."""
         try:
             with with_deadline(self._database, deadline):
                 self._collection.insert_one(new_upload(org, upload))
@@ -43,7 +34,7 @@ class MongoUploads:
         return upload
 
     def get(self, org: str, audience_id: str, upload_id: str, deadline: Deadline) -> Upload:
-        """By key."""
+        """Find by key."""
         with with_deadline(self._database, deadline):
             record = self._collection.find_one(tenant_match(org, {"_id": upload_sk(org, audience_id, upload_id)}))
         if record is None:
@@ -51,7 +42,7 @@ class MongoUploads:
         return read_upload(record)
 
     def claim(self, org: str, upload: Upload, deadline: Deadline) -> Upload:
-        """One update."""
+        """Increment the epoch, in one update."""
         expected = {**_open_match(org, upload), "is_complete": False}
         with with_deadline(self._database, deadline):
             record = self._collection.find_one_and_update(
@@ -65,7 +56,7 @@ class MongoUploads:
         return found
 
     def check(self, org: str, upload: Upload, deadline: Deadline) -> None:
-        """By the epoch."""
+        """Compare the epoch."""
         with with_deadline(self._database, deadline):
             is_claimed = (
                 self._collection.find_one(tenant_match(org, _claimed_match(org, upload)), {"_id": 1}) is not None
@@ -86,20 +77,20 @@ class MongoUploads:
             self._raise_not_writable(org, upload, deadline)
 
     def finish(self, org: str, ended: Upload, deadline: Deadline) -> None:
-        """Where it is open."""
+        """Update the upload if it is open."""
         with with_deadline(self._database, deadline):
             self._collection.update_one(tenant_match(org, _open_match(org, ended)), _update_operators(ended))
 
     def update_counts(self, org: str, upload: Upload, deadline: Deadline) -> None:
-        """Only the row counts."""
+        """Update only the row counts."""
         self._update(org, upload, {"row_counts": progress_fields(upload)["row_counts"]}, deadline)
 
     def supersede(self, org: str, upload: Upload, deadline: Deadline) -> None:
-        """A mark."""
+        """Mark the upload as superseded."""
         self._update(org, upload, {"is_superseded": True}, deadline)
 
     def with_unmatched(self, org: str, audience_id: str, deadline: Deadline) -> Sequence[Upload]:
-        """Among the audience's, by the beginning of their key."""
+        """Find the audience's uploads by the prefix of their key."""
         match = {
             **_audience_match(org, audience_id),
             "state": UploadState.PUBLISHED.value,
@@ -118,52 +109,13 @@ class MongoUploads:
             self._collection.delete_many(tenant_match(org, _audience_match(org, audience_id)))
 
     def _raise_not_writable(self, org: str, upload: Upload, deadline: Deadline) -> NoReturn:
-        """Say why a stream may not write. Raises UploadNotFound, UploadTakenOver."""
+        """Raise the reason why a stream may not write: UploadNotFound or UploadTakenOver."""
         self.get(org, upload.header.audience_id, upload.header.upload_id, deadline)
         raise _taken_over_error(upload)
 
     def _update(self, org: str, upload: Upload, changes: Document, deadline: Deadline) -> None:
         with with_deadline(self._database, deadline):
             self._collection.update_one(tenant_match(org, {"_id": _key(org, upload)}), {"$set": changes})
-
-
-class UploadSweeper:
-    """Clears away, for all orgs, what is left of uploads; any process may, several at once as well."""
-
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
-        self._database = database
-        self._collection = database[UPLOADS]
-        self._uploads = MongoUploads(database)
-        self._unmatched_rows = MongoUnmatched(database)
-        self._custom_audiences = MongoCustomAudiences(database)
-
-    def sweep(self, now: datetime) -> None:
-        """Fail the uploads that have been open for too long, and delete their rows. Raises StoreUnavailable, OutOfTime.
-
-        The contacts that they had found are swept as any list that is not published. One whose list was published by a
-        process that died before it had written so is not failed, and gets that written.
-        """
-        with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
-            records: list[Record] = list(self._collection.find({"expires_at": {"$lt": now}}, limit=_BATCH_SIZE))
-        for record in records:
-            org, upload = org_of(record["sk"]), read_upload(record)
-            ended = self._check_published(org, upload)
-            if ended.state is UploadState.OPEN:
-                self._unmatched_rows.truncate_after(org, upload, 0, Deadline.after(_DELETE_TIMEOUT_SECONDS))
-                ended = mark_abandoned(upload)
-            self._uploads.finish(org, ended, Deadline.after(_COMMAND_TIMEOUT_SECONDS))
-
-    def _check_published(self, org: str, upload: Upload) -> Upload:
-        deadline = Deadline.after(_COMMAND_TIMEOUT_SECONDS)
-        try:
-            return with_publish_state(self._custom_audiences.get(org, upload.header.audience_id, deadline), upload)
-        except AudienceNotFound:
-            return upload
-
-    def delete_children(self, org: str, audience_id: str, deadline: Deadline) -> None:
-        """Delete what was uploaded for an audience that was deleted."""
-        self._unmatched_rows.delete_by_audience(org, audience_id, deadline)
-        self._uploads.delete_by_audience(org, audience_id, deadline)
 
 
 def _key(org: str, upload: Upload) -> str:
@@ -176,7 +128,10 @@ def _audience_match(org: str, audience_id: str) -> Document:
 
 
 def _taken_over_error(upload: Upload) -> UploadTakenOver:
-    return UploadTakenOver("another stream has gone on with the upload", metadata={"id": upload.header.upload_id})
+    return UploadTakenOver(
+        "another stream has taken over the upload",
+        metadata={"id": upload.header.upload_id},
+    )
 
 
 def _open_match(org: str, upload: Upload) -> Document:
@@ -184,7 +139,7 @@ def _open_match(org: str, upload: Upload) -> Document:
 
 
 def _claimed_match(org: str, upload: Upload) -> Document:
-    """The upload while the stream that has this epoch may write it."""
+    """Return the match of an open upload that is still at this epoch."""
     return {**_open_match(org, upload), "epoch": upload.epoch}
 
 

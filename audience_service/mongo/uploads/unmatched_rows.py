@@ -1,4 +1,4 @@
-"""The rows of uploads that have matched nobody, {_id, sk, line, cells}.
+"""Rows of uploads that matched no contact, {_id, sk, line, cells}.
 
 `_id` and `sk` are "<org>/audience_upload_row/<rows of the upload>/<line in 10 digits>".
 """
@@ -28,7 +28,7 @@ class MongoUnmatched:
         self._collection = database[UPLOAD_ROWS]
 
     def add(self, org: str, upload: Upload, rows: Sequence[UnmatchedRow], deadline: Deadline) -> None:
-        """Insert."""
+        """Insert the rows."""
         if not rows:
             return
         keys = [_key(org, upload.list_version_id, row.line) for row in rows]
@@ -43,7 +43,7 @@ class MongoUnmatched:
             raise_unless_duplicate(error)
 
     def page(self, org: str, upload: Upload, after: int, size: int, deadline: Deadline) -> Sequence[UnmatchedRow]:
-        """In the order of their keys, which is that of lines."""
+        """Return a page in the order of lines, which is that of keys."""
         match = tenant_match(org, _after_line(org, upload.list_version_id, after))
         with (
             with_deadline(self._database, deadline),
@@ -53,13 +53,13 @@ class MongoUnmatched:
         return [UnmatchedRow(record["line"], record["cells"]) for record in page]
 
     def remove(self, org: str, upload: Upload, lines: Sequence[int], deadline: Deadline) -> None:
-        """By key."""
+        """Delete the rows by key."""
         with with_deadline(self._database, deadline):
             keys = [_key(org, upload.list_version_id, line) for line in lines]
             self._collection.delete_many(tenant_match(org, {"_id": {"$in": keys}}))
 
     def truncate_after(self, org: str, upload: Upload, after: int, deadline: Deadline) -> None:
-        """By the order of keys."""
+        """Delete the rows after a line, by the order of keys."""
         with with_deadline(self._database, deadline):
             self._collection.delete_many(tenant_match(org, _after_line(org, upload.list_version_id, after)))
 
@@ -75,5 +75,5 @@ def _key(org: str, list_version_id: str, line: int) -> str:
 
 
 def _after_line(org: str, list_version_id: str, line: int) -> Document:
-    """The rows of an upload behind a line. ":" is the character after "9"."""
+    """Return the match of an upload's rows after a line. ":" is the character after "9"."""
     return {"_id": {"$gt": _key(org, list_version_id, line), "$lt": f"{_key(org, list_version_id, 0)[:-10]}:"}}

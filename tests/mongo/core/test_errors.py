@@ -1,6 +1,7 @@
 """The driver's errors and the deadline, at the boundary."""
 
 import traceback
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,14 @@ from pymongo.database import Database
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.core.errors import InvalidFilter, OutOfTime, StoreUnavailable
+from audience_service.domain.core.errors import (
+    ExpressionFailed,
+    FilterTooLarge,
+    InvalidFilter,
+    OutOfTime,
+    StoreUnavailable,
+)
+from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.mongo.core.errors import BulkWriteFailed, map_driver_errors, raise_unless_duplicate, with_deadline
 from tests.conftest import URI, Service
 
@@ -45,6 +53,23 @@ def bulk_write_error(*codes: int) -> driver.BulkWriteError:
 def test_a_drivers_error_becomes_the_domains(raised: Exception, expected: type[Exception]) -> None:
     with pytest.raises(expected), map_driver_errors():
         raise raised
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (driver.OperationFailure("Regular expression is invalid", 51091), InvalidFilter),
+        (driver.OperationFailure("cannot convert", 241), ExpressionFailed),
+        (driver.OperationFailure("too much memory", 292), FilterTooLarge),
+    ],
+)
+def test_errors_of_a_filter_name_its_field_path(raised: Exception, expected: type[InvalidFilter]) -> None:
+    """A request may contain more than one filter, and the error says which of them failed."""
+    compiled = FilterCompiler(["contact"]).compile(Filter("contact", {"$expr": {"$gt": [{"$toInt": "$age"}, 1]}}))
+    population = replace(compiled, field_path="audience_ids[1]")
+    with pytest.raises(expected) as caught, map_driver_errors(population):
+        raise raised
+    assert [violation.field for violation in caught.value.violations] == ["audience_ids[1]"]
 
 
 def test_a_bulk_write_error_omits_the_documents() -> None:

@@ -1,0 +1,51 @@
+"""The connection to MongoDB."""
+
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from pymongo import MongoClient
+from pymongo.database import Database
+from pymongo.errors import ConfigurationError, InvalidName
+
+_SERVER_SELECTION_TIMEOUT_MS = 3_000
+_MAX_IDLE_TIME_MS = 300_000
+
+
+def connect(uri: str, database: str) -> Database[dict[str, Any]]:
+    """Return the database that a URI names.
+
+    The driver connects on first use, so the service starts even while the database is unavailable. The URI decides
+    about replica sets, sharded clusters, TLS and credentials. It also overrides the timeouts below.
+
+    Writes wait for a majority, and reads see only what a majority has. A membership that a caller has received is
+    therefore never rolled back.
+
+    Raises ValueError for a malformed URI, and for hosts that the name service does not know.
+    """
+    try:
+        client: MongoClient[dict[str, Any]] = MongoClient(
+            uri,
+            tz_aware=True,
+            datetime_conversion="DATETIME_AUTO",  # dates past the year 9999 are read as DatetimeMS
+            appname="audience-service",
+            connect=False,
+            **_default_options(uri),
+        )
+        return client[database]
+    except (ConfigurationError, InvalidName) as error:
+        raise ValueError(str(error)) from error
+
+
+def _default_options(uri: str) -> dict[str, Any]:
+    """Return the defaults that the URI does not set. In the driver, keywords override the URI."""
+    defaults = {
+        "serverSelectionTimeoutMS": _SERVER_SELECTION_TIMEOUT_MS,
+        "connectTimeoutMS": _SERVER_SELECTION_TIMEOUT_MS,
+        "w": "majority",
+        "readConcernLevel": "majority",
+        # With a deadline, the driver would repeat a failed read until the deadline. Callers retry instead.
+        "retryReads": False,
+        "maxIdleTimeMS": _MAX_IDLE_TIME_MS,
+    }
+    given = {name.lower() for name in parse_qs(urlsplit(uri).query, keep_blank_values=True)}
+    return {name: value for name, value in defaults.items() if name.lower() not in given}

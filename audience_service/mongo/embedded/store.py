@@ -1,0 +1,93 @@
+"""Opens the embedded store."""
+
+import random
+import threading
+from collections.abc import Callable, Iterable, Sequence
+
+from audience_service.domain.core.record import Record
+from audience_service.domain.uploads.processor import UploadStorage
+from audience_service.mongo.audiences.repository import MongoUses
+from audience_service.mongo.core.indexes import create_index, required_indexes
+from audience_service.mongo.custom_audiences.cleanup import CustomAudienceSweeper
+from audience_service.mongo.custom_audiences.repository import MongoCustomAudiences
+from audience_service.mongo.embedded.identifiers import EmbeddedIdentifiers
+from audience_service.mongo.embedded.locking import serialize
+from audience_service.mongo.embedded.overrides import (
+    EmbeddedChangeStream,
+    EmbeddedChecks,
+    EmbeddedEventLog,
+    EmbeddedInsights,
+    EmbeddedLists,
+    EmbeddedLookalikes,
+    EmbeddedMembers,
+    EmbeddedPlans,
+    EmbeddedSlices,
+    EmbeddedSnapshotRows,
+    embedded_database,
+)
+from audience_service.mongo.membership.partitions import MongoPartitions
+from audience_service.mongo.query.key_sampler import KeySampler
+from audience_service.mongo.schema.repository import MongoSamples
+from audience_service.mongo.segments.repository import MongoSegments
+from audience_service.mongo.segments.versions import MongoVersions
+from audience_service.mongo.snapshots.cleanup import SnapshotSweeper
+from audience_service.mongo.snapshots.repository import MongoSnapshots
+from audience_service.mongo.store import Store
+from audience_service.mongo.targeting.repository import MongoPlatformIds
+from audience_service.mongo.uploads.cleanup import UploadSweeper
+from audience_service.mongo.uploads.list_rows import MongoListRows
+from audience_service.mongo.uploads.repository import MongoUploads
+from audience_service.mongo.uploads.unmatched_rows import MongoUnmatched
+from audience_service.mongo.watch.history import MongoHistory
+from audience_service.mongo.watch.registry import MongoWatches
+
+
+def embedded_store(
+    records: Iterable[Record],
+    datatypes: Sequence[str],
+    related: Sequence[str] = (),
+    new_random: Callable[[], random.Random] = random.Random,
+) -> Store:
+    """Return a new store in memory that contains the records.
+
+    `new_random` returns the generator that draws one sample of records.
+
+    Raises UnsupportedByStore if the extra `embedded` is not installed, and for records with decimals.
+    """
+    database = embedded_database(records)
+    for index in required_indexes(datatypes, related):
+        create_index(database, index)
+    lock = threading.RLock()
+    key_sampler = KeySampler(database, background=False, new_random=new_random)
+    snapshot_rows = EmbeddedSnapshotRows(database)
+    upload_sweeper = UploadSweeper(database)
+    return Store(
+        segments=serialize(MongoSegments, database, lock),
+        versions=serialize(MongoVersions, database, lock),
+        uses=serialize(MongoUses, database, lock),
+        lists=EmbeddedLists(database),
+        members=EmbeddedMembers(database),
+        checks=EmbeddedChecks(database),
+        partitions=MongoPartitions(database),
+        plans=EmbeddedPlans(database),
+        samples=MongoSamples(database, new_random),
+        slices=EmbeddedSlices(database, key_sampler),
+        key_sampler=key_sampler,
+        insights=EmbeddedInsights(),
+        lookalikes=EmbeddedLookalikes(),
+        snapshots=serialize(MongoSnapshots, database, lock),
+        snapshot_rows=snapshot_rows,
+        snapshot_diff=snapshot_rows,
+        snapshot_sweeper=SnapshotSweeper(database, snapshot_rows),
+        custom_audiences=serialize(MongoCustomAudiences, database, lock),
+        custom_audience_sweeper=CustomAudienceSweeper(database, snapshot_rows, [upload_sweeper.delete_children]),
+        upload_storage=UploadStorage(MongoUploads(database), MongoUnmatched(database), MongoListRows(database)),
+        identifiers=EmbeddedIdentifiers(database),
+        upload_sweeper=upload_sweeper,
+        watches=MongoWatches(database),
+        event_log=EmbeddedEventLog(database),
+        history=MongoHistory(database),
+        platform_ids=MongoPlatformIds(database),
+        open_change_stream=EmbeddedChangeStream,
+        database=database,
+    )
