@@ -18,7 +18,7 @@ from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.set_operations import to_filter
 from audience_service.domain.membership.audience_pages import AudiencePages, TypedAudience
-from audience_service.domain.membership.results import CheckRepository
+from audience_service.domain.membership.repository import MembershipCheckRepository
 
 MAX_AUDIENCES, MAX_CONTACTS = 100, 1_000
 
@@ -55,7 +55,7 @@ class MembershipChecker:
 
     def __init__(
         self,
-        checks: CheckRepository,
+        checks: MembershipCheckRepository,
         pages: AudiencePages,
         audiences: AudienceResolver,
         tokens: TokenCodec,

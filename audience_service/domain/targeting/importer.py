@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.targeting.matching import MatchResult, TaxonomyMatcher
 from audience_service.domain.targeting.platform_exports import read_export
 from audience_service.domain.targeting.platform_ids import ImportedIds, PlatformIdRepository
 from audience_service.domain.targeting.taxonomy import Taxonomy
+from audience_service.domain.targeting.taxonomy_matcher import MatchResult, TaxonomyMatcher
 
 
 class TaxonomyImporter:

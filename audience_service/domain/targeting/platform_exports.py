@@ -11,7 +11,7 @@ from audience_service.domain.core.errors import InvalidArgument
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PlatformEntry:
     """What a platform knows under one id."""
 
     platform_id: str
@@ -48,7 +48,7 @@ _GOOGLE_KINDS = {
 }  # fmt: skip
 
 
-def _google(text: str, file: str) -> Iterator[Entry]:
+def _google(text: str, file: str) -> Iterator[PlatformEntry]:
     """Google's geo targets, geotargets-<date>.csv. A canonical name is names parted by commas, the country last."""
     rows = _rows(text, file)
     if tuple(next(rows, ())) != _GOOGLE_HEAD:
@@ -62,13 +62,13 @@ def _google(text: str, file: str) -> Iterator[Entry]:
         kinds = kinds if status == "Active" else ()
         code = country if kinds == ("country",) else ""
         ancestors = tuple(canonical.split(",")[1:-1])
-        yield Entry(criterion, name, kinds, country, ancestors=ancestors, code=code, type=f"{kind}, {status}")
+        yield PlatformEntry(criterion, name, kinds, country, ancestors=ancestors, code=code, type=f"{kind}, {status}")
 
 
 _META_KINDS = {"country": ("country",), "region": ("subdivision",), "city": ("city",)}
 
 
-def _meta(text: str, file: str) -> Iterator[Entry]:
+def _meta(text: str, file: str) -> Iterator[PlatformEntry]:
     """Answers of Meta's targeting search: adgeolocation, adinterest, adlocale."""
     for location, row in _objects(_json(text, file), ("data",), file):
         if "key" in row and "type" in row:
@@ -77,7 +77,7 @@ def _meta(text: str, file: str) -> Iterator[Entry]:
             region = _text(row, "region", location, required=False)
             ancestors = (region,) if region and row["type"] != "region" else ()
             code = key if kinds == ("country",) else ""
-            yield Entry(
+            yield PlatformEntry(
                 key,
                 _text(row, "name", location),
                 kinds,
@@ -87,20 +87,20 @@ def _meta(text: str, file: str) -> Iterator[Entry]:
                 type=row["type"],
             )
         elif "key" in row:
-            yield Entry(_text(row, "key", location), _text(row, "name", location), ("language",), type="locale")
+            yield PlatformEntry(_text(row, "key", location), _text(row, "name", location), ("language",), type="locale")
         else:
             path, name = row.get("path") or [], _text(row, "name", location)
             path_above = tuple(str(part) for part in path if part != name)
             # Answers of adTargetingCategory say of each what it is, and hold behaviours and life events besides.
             kind = _text(row, "type", location, required=False) or "interests"
             kinds = _INTERESTS if kind == "interests" else ()
-            yield Entry(_text(row, "id", location), name, kinds, ancestors=path_above, type=kind)
+            yield PlatformEntry(_text(row, "id", location), name, kinds, ancestors=path_above, type=kind)
 
 
 _TIKTOK_KINDS = {"COUNTRY": ("country",), "PROVINCE": ("subdivision",), "CITY": ("city",)}
 
 
-def _tiktok(text: str, file: str) -> Iterator[Entry]:
+def _tiktok(text: str, file: str) -> Iterator[PlatformEntry]:
     """Answers of TikTok's /tool/region/, /tool/interest_category/ and /tool/language/."""
     data = _json(text, file)
     data = data.get("data") if isinstance(data, dict) else None
@@ -116,7 +116,7 @@ def _tiktok(text: str, file: str) -> Iterator[Entry]:
             ancestors = tuple(str(up.get("name")) for up in chain if up.get("level") != "COUNTRY")
             if key not in regions and kinds == ("city",):
                 ancestors = (_text(row, "parent_id", location),)  # a region that this file does not have
-            yield Entry(key, name, kinds, country, ancestors=ancestors, code=code, type=level, geoname_id=key)
+            yield PlatformEntry(key, name, kinds, country, ancestors=ancestors, code=code, type=level, geoname_id=key)
     elif isinstance(data, dict) and "interest_categories" in data:
         rows = dict(_objects(data, ("interest_categories",), file))
         parents = {str(child): row for row in rows.values() for child in row.get("sub_category_ids") or ()}
@@ -126,11 +126,11 @@ def _tiktok(text: str, file: str) -> Iterator[Entry]:
                 str(up.get("interest_category_name")) for up in _chain(category, "interest_category_id", parents)
             )
             name = _text(row, "interest_category_name", location)
-            yield Entry(category, name, _INTERESTS, ancestors=ancestors, type="interest category")
+            yield PlatformEntry(category, name, _INTERESTS, ancestors=ancestors, type="interest category")
     else:
         for location, row in _objects(data, ("region_info", "interest_categories", "languages"), file):
             code = _text(row, "code", location)
-            yield Entry(code, _text(row, "name", location), ("language",), code=code, type="language")
+            yield PlatformEntry(code, _text(row, "name", location), ("language",), code=code, type="language")
 
 
 def _chain(key: str, id_field: str, parents: Mapping[str, Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
@@ -141,7 +141,7 @@ def _chain(key: str, id_field: str, parents: Mapping[str, Mapping[str, Any]]) ->
         yield row
 
 
-def _linkedin(text: str, file: str) -> Iterator[Entry]:
+def _linkedin(text: str, file: str) -> Iterator[PlatformEntry]:
     """Answers of LinkedIn's adTargetingEntities. A place's name is all it says of it: `Munich, Bavaria, Germany`."""
     for location, row in _objects(_json(text, file), ("elements",), file):
         urn, name, facet = (_text(row, field, location) for field in ("urn", "name", "facetUrn"))
@@ -151,12 +151,12 @@ def _linkedin(text: str, file: str) -> Iterator[Entry]:
             # "Germany", "Bavaria, Germany", "Munich, Bavaria, Germany": what has a region above it is none.
             kinds = (("country",), ("subdivision", "city"), ("city",))[min(len(rest), 2)]
             country_name = rest[-1] if rest else first
-            yield Entry(urn, first, kinds, country_name=country_name, ancestors=tuple(rest[:-1]), type=facet)
+            yield PlatformEntry(urn, first, kinds, country_name=country_name, ancestors=tuple(rest[:-1]), type=facet)
         else:
-            yield Entry(urn, name, _INTERESTS if facet == "interests" else (), type=facet)
+            yield PlatformEntry(urn, name, _INTERESTS if facet == "interests" else (), type=facet)
 
 
-_READERS: dict[str, Callable[[str, str], Iterator[Entry]]] = {
+_READERS: dict[str, Callable[[str, str], Iterator[PlatformEntry]]] = {
     "google": _google,
     "meta": _meta,
     "tiktok": _tiktok,
@@ -164,7 +164,7 @@ _READERS: dict[str, Callable[[str, str], Iterator[Entry]]] = {
 }
 
 
-def read_export(platform: str, text: str, file: str) -> list[Entry]:
+def read_export(platform: str, text: str, file: str) -> list[PlatformEntry]:
     """The entries of a platform's export. Raises InvalidArgument where it is not in that platform's form."""
     return list(_READERS[platform](text, file))
 

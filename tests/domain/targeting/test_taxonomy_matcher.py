@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from audience_service.domain.core.errors import InvalidArgument
-from audience_service.domain.targeting.matching import MatchResult, TaxonomyMatcher
 from audience_service.domain.targeting.model import KINDS
-from audience_service.domain.targeting.platform_exports import Entry, read_export
+from audience_service.domain.targeting.platform_exports import PlatformEntry, read_export
 from audience_service.domain.targeting.taxonomy import Taxonomy, packaged_taxonomies
+from audience_service.domain.targeting.taxonomy_matcher import MatchResult, TaxonomyMatcher
 
 DATA = Path(__file__).parents[2] / "data"
 CASES = json.loads((DATA / "exports.json").read_text())
@@ -31,14 +31,14 @@ MUNICH, SPRINGFIELD_OHIO, HONG_KONG, RICHMOND = "city-2867714", "city-4525353", 
 ELSEWHERE = "it is not known to lie in what is above it"
 
 
-def city(name: str, country: str = "", *above: str, key: str = "1", **more: Any) -> Entry:
+def city(name: str, country: str = "", *above: str, key: str = "1", **more: Any) -> PlatformEntry:
     """A platform's entry for a city."""
-    return Entry(key, name, ("city",), country, ancestors=above, **more)
+    return PlatformEntry(key, name, ("city",), country, ancestors=above, **more)
 
 
-def region(name: str, country: str, *above: str) -> Entry:
+def region(name: str, country: str, *above: str) -> PlatformEntry:
     """A platform's entry for a subdivision."""
-    return Entry("1", name, ("subdivision",), country, ancestors=above)
+    return PlatformEntry("1", name, ("subdivision",), country, ancestors=above)
 
 
 @pytest.mark.parametrize(
@@ -52,20 +52,20 @@ def region(name: str, country: str, *above: str) -> Entry:
         (city("Hong Kong", "HK", "Victoria"), HONG_KONG),
         (city("Toluca", "MX", "México"), "city-3515302"),
         (city("Richmond", "GB", "England"), RICHMOND),
-        (Entry("1", "Germany", ("country",), "DE", code="de"), "country-DE"),
-        (Entry("1", "Bundesrepublik", ("country",), "DE", code="DE"), "country-DE"),
-        (Entry("1", "Hebrew", ("language",), code="iw"), "language-he"),
-        (Entry("1", "Ljubljana", ("subdivision", "city"), "SI"), "subdivision-SI-061"),
+        (PlatformEntry("1", "Germany", ("country",), "DE", code="de"), "country-DE"),
+        (PlatformEntry("1", "Bundesrepublik", ("country",), "DE", code="DE"), "country-DE"),
+        (PlatformEntry("1", "Hebrew", ("language",), code="iw"), "language-he"),
+        (PlatformEntry("1", "Ljubljana", ("subdivision", "city"), "SI"), "subdivision-SI-061"),
         (region("State of Sao Paulo", "BR"), "subdivision-BR-SP"),
         (region("Cordoba Province", "AR"), "subdivision-AR-X"),
         (region("Moscow Oblast", "RU"), "subdivision-RU-MOS"),
         (region("Moscow", "RU"), "subdivision-RU-MOW"),
         (city("Rosario", "AR", "Santa Fe Province"), "city-3838583"),
-        (Entry("1", "Munich", ("subdivision", "city"), "DE"), MUNICH),
-        (Entry("1", "Nutrition", ("interest",), ancestors=("Academic Interests",)), "interest-220"),
+        (PlatformEntry("1", "Munich", ("subdivision", "city"), "DE"), MUNICH),
+        (PlatformEntry("1", "Nutrition", ("interest",), ancestors=("Academic Interests",)), "interest-220"),
     ],
 )
-def test_an_entry_is_linked_to_the_one_node_that_it_can_be(entry: Entry, node: str) -> None:
+def test_an_entry_is_linked_to_the_one_node_that_it_can_be(entry: PlatformEntry, node: str) -> None:
     assert LINKER.match([entry]).ids == {node: "1"}
 
 
@@ -78,7 +78,7 @@ def test_an_entry_is_linked_to_the_one_node_that_it_can_be(entry: Entry, node: s
         (city("Richmond", "GB", "Nowhere Shire"), ELSEWHERE, "Nowhere Shire"),
         (city("Munich", "FR"), "no node of its type has its name there", ""),
         (city("Munich", country_name="Atlantis"), "no country has the name that it gives", "Atlantis"),
-        (Entry("1", "Atlantis", ("country",), "XX", code="XX"), "no node of its type has its name there", ""),
+        (PlatformEntry("1", "Atlantis", ("country",), "XX", code="XX"), "no node of its type has its name there", ""),
         (region("Madrid", "ES"), "several nodes have its name", "subdivision-ES-M"),
         (region("Kyiv Oblast", "UA"), "no node of its type has its name there", ""),
         (region("Krasnodar", "RU"), "no node of its type has its name there", ""),
@@ -86,12 +86,12 @@ def test_an_entry_is_linked_to_the_one_node_that_it_can_be(entry: Entry, node: s
         (region("Washington County", "US", "Oregon"), ELSEWHERE, "Oregon"),
         (region("State of Sao Paulo", "AR"), "no node of its type has its name there", ""),
         (city("Buenos Aires", "AR", "Buenos Aires"), ELSEWHERE, "Buenos Aires"),
-        (Entry("1", "Nutrition", ("interest",)), "several nodes have its name", "interest-"),
-        (Entry("1", "Female", ("interest",)), "no node of its type has its name there", ""),
-        (Entry("1", "Munich", type="TV Region"), "no node is of its type", "TV Region"),
+        (PlatformEntry("1", "Nutrition", ("interest",)), "several nodes have its name", "interest-"),
+        (PlatformEntry("1", "Female", ("interest",)), "no node of its type has its name there", ""),
+        (PlatformEntry("1", "Munich", type="TV Region"), "no node is of its type", "TV Region"),
     ],
 )
-def test_an_ambiguous_entry_is_unmatched(entry: Entry, reason: str, detail: str) -> None:
+def test_an_ambiguous_entry_is_unmatched(entry: PlatformEntry, reason: str, detail: str) -> None:
     links = LINKER.match([entry])
     [unlinked] = links.unmatched
     assert (links.ids, unlinked.entry, unlinked.reason) == ({}, entry, reason)
@@ -105,7 +105,7 @@ def test_an_export_of_the_taxonomy_matches_each_place_to_itself_or_none() -> Non
         if node.kind in ("subdivision", "city"):
             above = tuple(up.name for up in node.ancestors[1:])
             name = node.localized.get("en", node.name)
-            entries.append(Entry(str(number), name, (node.kind,), node.country, ancestors=above))
+            entries.append(PlatformEntry(str(number), name, (node.kind,), node.country, ancestors=above))
     linked = LINKER.match(entries).ids
     assert {node_id for node_id, key in linked.items() if places.ids[int(key)] != node_id} == set()
     assert len(linked) > 0.98 * len(entries)
@@ -120,7 +120,7 @@ def test_of_two_entries_for_a_city_the_one_with_its_very_name_is_linked() -> Non
 
 
 def test_a_city_is_the_city_s_before_it_is_the_municipality_s_of_its_name() -> None:
-    municipality = Entry("2", "Munich", ("subdivision", "city"), "DE")
+    municipality = PlatformEntry("2", "Munich", ("subdivision", "city"), "DE")
     links = LINKER.match([municipality, city("München", "DE")])
     assert (links.ids, [each.entry for each in links.unmatched]) == ({MUNICH: "1"}, [municipality])
 

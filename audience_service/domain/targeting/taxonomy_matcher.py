@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from audience_service.domain.targeting.model import KINDS
 from audience_service.domain.targeting.normalisation import normalise
-from audience_service.domain.targeting.platform_exports import Entry
+from audience_service.domain.targeting.platform_exports import PlatformEntry
 from audience_service.domain.targeting.subdivisions import Subdivisions
 from audience_service.domain.targeting.taxonomy import Taxonomy
 
@@ -15,7 +15,7 @@ from audience_service.domain.targeting.taxonomy import Taxonomy
 class UnmatchedEntry:
     """An entry that is linked to no node, and why."""
 
-    entry: Entry
+    entry: PlatformEntry
     reason: str
     """One of a handful, for counting."""
     detail: str = ""
@@ -42,9 +42,9 @@ class TaxonomyMatcher:
         self._places, self._interests = taxonomies["places"], taxonomies["interests"]
         self._subdivisions = Subdivisions(self._places)
 
-    def match(self, entries: Iterable[Entry]) -> MatchResult:
+    def match(self, entries: Iterable[PlatformEntry]) -> MatchResult:
         """The links of all entries. A node that several stand for has one where it is clear which of them is meant."""
-        entries_by_node: dict[tuple[Taxonomy, int], list[Entry]] = defaultdict(list)
+        entries_by_node: dict[tuple[Taxonomy, int], list[PlatformEntry]] = defaultdict(list)
         unmatched = []
         for entry in dict.fromkeys(entries):
             try:
@@ -63,7 +63,7 @@ class TaxonomyMatcher:
             ]
         return MatchResult(ids, tuple(unmatched))
 
-    def _match(self, entry: Entry) -> tuple[Taxonomy, int]:
+    def _match(self, entry: PlatformEntry) -> tuple[Taxonomy, int]:
         """The node that an entry stands for. Raises _NotLinked."""
         if not entry.kinds:
             raise _NoMatch("no node is of its type", entry.type)
@@ -72,11 +72,11 @@ class TaxonomyMatcher:
         by_code = self._find_by_code(entry) if entry.code else None
         return self._places, self._match_place(entry) if by_code is None else by_code
 
-    def _find_by_code(self, entry: Entry) -> int | None:
+    def _find_by_code(self, entry: PlatformEntry) -> int | None:
         kind = entry.kinds[0]
         return self._places.number(f"{kind}-{entry.code.upper() if kind == 'country' else entry.code.lower()}")
 
-    def _match_interest(self, entry: Entry) -> int:
+    def _match_interest(self, entry: PlatformEntry) -> int:
         """The interest of its name; of several the one below what is above the entry. Raises _NotLinked."""
         named = self._interests.names.find_exact(normalise(entry.name))
         found, ancestors = _of_kind(self._interests, entry, named), {normalise(name) for name in entry.ancestors}
@@ -85,7 +85,7 @@ class TaxonomyMatcher:
             found = {number for number in found if ancestors & {normalise(name(up)) for up in above(number)}} or found
         return _single(self._interests, found)
 
-    def _match_place(self, entry: Entry) -> int:
+    def _match_place(self, entry: PlatformEntry) -> int:
         """The place or language of its name, where it lies in what is above the entry. Raises _NotLinked."""
         country = entry.country or self._country(entry.country_name)
         named = {
@@ -117,7 +117,7 @@ class TaxonomyMatcher:
             raise _NoMatch("no country has the name that it gives", name)
         return self._places.country_of[found[0]]
 
-    def _filter_by_ancestors(self, entry: Entry, country: str, found: set[int]) -> set[int]:
+    def _filter_by_ancestors(self, entry: PlatformEntry, country: str, found: set[int]) -> set[int]:
         """Those that lie in what the platform has above the entry. Raises _NotLinked where that is not sure of any."""
         regions = set[int]().union(*(self._subdivisions.find(name, country) for name in entry.ancestors))
         unknown = [name for name in entry.ancestors if not self._is_country(name, country)]
@@ -133,7 +133,7 @@ class TaxonomyMatcher:
         return self._places.number(f"country-{country}") in named
 
 
-def _of_kind(taxonomy: Taxonomy, entry: Entry, named: set[int]) -> set[int]:
+def _of_kind(taxonomy: Taxonomy, entry: PlatformEntry, named: set[int]) -> set[int]:
     """Those of the first of an entry's kinds that any of them is of. Raises _NotLinked."""
     for kind in entry.kinds:
         if of_kind := {number for number in named if taxonomy.kind_of[number] == kind}:
@@ -149,7 +149,7 @@ def _single(taxonomy: Taxonomy, found: set[int]) -> int:
     return number
 
 
-def _best_entries(taxonomy: Taxonomy, number: int, entries: list[Entry]) -> list[Entry]:
+def _best_entries(taxonomy: Taxonomy, number: int, entries: list[PlatformEntry]) -> list[PlatformEntry]:
     """Those whose type means the node's kind before another, and for a city those of them who have its main name.
 
     For a subdivision its name decides nothing: "Buenos Aires" is ISO's of the province, and Google's of the city in it.
