@@ -50,6 +50,6 @@ class MembershipCheckRepository(Protocol):
     ) -> MembershipResults:
         """Evaluate populations of one datatype on records, in one command if they fit one.
 
-        A population that fails on a record does not affect the others. Reads `paths` of each record, and the record's
-        envelope.
+        A population that fails on a record does not affect the others. Of each record, the fields that contain `paths`
+        are read.
         """
