@@ -252,7 +252,7 @@ def test_a_cursor_is_bound_to_its_stream(
         ({"platform": "tiktok", "fields": ["country"]}, "fields[0]", "email, phone"),
         ({"fields": ["country", "first_name"]}, "fields", "email, or phone, or first_name with last_name"),
         ({"platform": "google", "fields": ["email", "zip"]}, "fields", "first_name, last_name, country, zip"),
-        ({"defaultRegion": "Germany"}, "default_region", "like US"),
+        ({"defaultRegion": "Germany"}, "default_region", "such as US"),
         ({"consentFields": ["a..b"]}, "consent_fields[0]", "single dots"),
         ({"consentFields": ["x"] * 51}, "consent_fields", "more than 50"),
         ({"purpose": "fax"}, "purpose", "ads"),
