@@ -245,7 +245,7 @@ def test_a_cursor_is_bound_to_its_stream(
         ({"platform": "facebook"}, "platform", "meta, google, tiktok, linkedin"),
         ({"rulesVersion": "meta/1999-01"}, "rules_version", "meta/2026-11"),
         ({"rulesVersion": "google/2026-11"}, "rules_version", "meta/2026-11"),
-        ({"options": {"phone_plus": "no"}}, "options.phone_plus", "takes none"),
+        ({"options": {"phone_plus": "no"}}, "options.phone_plus", "has none"),
         ({"platform": "tiktok", "options": {"plus": "no"}}, "options.plus", "phone_plus"),
         ({"platform": "tiktok", "options": {"phone_plus": "maybe"}}, "options.phone_plus", "yes, no"),
         ({"fields": ["email", "fax"]}, "fields[1]", "birth_year"),

@@ -1,4 +1,7 @@
-"""The platforms' rules, a row for each version; docs/identifiers.md has the sources. A newcomer is one more row."""
+"""The platforms' rules, one entry for each version.
+
+docs/identifiers.md has the sources. A new platform is a new entry.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn
@@ -98,18 +101,18 @@ PLATFORM_RULES = (
         options=(_EMAIL_SPACES,),
     ),
 )
-"""All versions, a platform's newest one first."""
+"""All versions; the newest version of each platform comes first."""
 
 PLATFORMS = tuple(dict.fromkeys(rules.version.partition("/")[0] for rules in PLATFORM_RULES))
 
 
 def choose_rules(platform: str, version: str, options: Mapping[str, str], fields: Sequence[str]) -> PlatformRules:
-    """The rules of a request: of a platform, in its newest or the named version, for some of its fields or all.
+    """The rules of a request: the platform's newest or the named version, restricted to `fields` if any are given.
 
     Raises InvalidArgument at `platform`, `rules_version`, `options.<name>` and `fields[i]`.
     """
     if not platform:
-        raise InvalidArgument.at("platform", f"is missing; name one of {', '.join(PLATFORMS)}")
+        raise InvalidArgument.at("platform", f"is missing; give one of {', '.join(PLATFORMS)}")
     if platform not in PLATFORMS:
         _refuse("platform", platform, PLATFORMS)
     versions = [rules for rules in PLATFORM_RULES if rules.version.startswith(f"{platform}/")]
@@ -134,14 +137,16 @@ def _of_fields(rules: PlatformRules, fields: Sequence[str]) -> PlatformRules:
     requested = tuple(dict.fromkeys(fields)) or tuple(known)
     if not any(key <= set(requested) for key in rules.keys):
         keys = ", or ".join(" with ".join(name for name in known if name in key) for key in rules.keys)
-        raise InvalidArgument.at("fields", f"tell nobody from others; name {keys}")
+        raise InvalidArgument.at("fields", f"do not identify a person; include {keys}")
     if rules.all_or_none & set(requested) and not rules.all_or_none <= set(requested):
         all_or_none = ", ".join(name for name in known if name in rules.all_or_none)
-        raise InvalidArgument.at("fields", f"name a part of {all_or_none}, which the platform takes together")
+        raise InvalidArgument.at(
+            "fields", f"include only some of {all_or_none}, which the platform accepts only together; give all or none"
+        )
     return rules.restricted_to(requested)
 
 
 def _refuse(field_path: str, given: str, allowed: Iterable[str]) -> NoReturn:
     known = ", ".join(allowed)
-    problem = f"is none of those there are: {known}" if known else "is not known; the platform takes none"
+    problem = f"is unknown; give one of {known}" if known else "is unknown; the platform has none"
     raise InvalidArgument.at(field_path, f"{given[:50]!r} {problem}")
