@@ -1,4 +1,11 @@
-"""Linking a platform's entries to nodes: by codes and names alone, and never by a guess."""
+"""Matches a platform's entries with nodes, by codes and names.
+
+For example, the entry "Munich, Bavaria, Germany" matches the city Munich, because that node is below Bavaria.
+
+1. An entry matches at most one node. An ambiguous entry is unmatched, with the reason.
+2. A node has at most one id of each platform.
+3. Codes come before names, and a name is compared in its normalised form.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -13,37 +20,40 @@ from audience_service.domain.targeting.taxonomy import Taxonomy
 
 @dataclass(frozen=True, slots=True)
 class UnmatchedEntry:
-    """An entry that is linked to no node, and why."""
+    """An entry without a node, and the reason."""
 
     entry: PlatformEntry
     reason: str
-    """One of a handful, for counting."""
+    """One of a few fixed texts, so that reasons can be counted."""
     detail: str = ""
-    """What it is about in this case."""
+    """The type, names or ids that the reason concerns; empty if there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class MatchResult:
-    """What an export says of the nodes."""
+    """The platform ids of an export, and its unmatched entries."""
 
     ids: Mapping[str, str]
-    """The platform's id by that of the node."""
+    """The platform's ids, by node id."""
     unmatched: tuple[UnmatchedEntry, ...]
 
 
 class _NoMatch(Exception):
-    """Why an entry is linked to nothing: the reason, and what it is about."""
+    """Raised for an unmatched entry, with the reason and the detail of UnmatchedEntry."""
 
 
 class TaxonomyMatcher:
-    """Finds the one node that an entry stands for, or says why there is none."""
+    """Finds the node of each entry, or the reason why there is none."""
 
     def __init__(self, taxonomies: Mapping[str, Taxonomy]) -> None:
         self._places, self._interests = taxonomies["places"], taxonomies["interests"]
         self._subdivisions = Subdivisions(self._places)
 
     def match(self, entries: Iterable[PlatformEntry]) -> MatchResult:
-        """The links of all entries. A node that several stand for has one where it is clear which of them is meant."""
+        """The matches of all entries.
+
+        If more than one entry matches a node, the node gets the best one, unless that is ambiguous.
+        """
         entries_by_node: dict[tuple[Taxonomy, int], list[PlatformEntry]] = defaultdict(list)
         unmatched = []
         for entry in dict.fromkeys(entries):
@@ -58,15 +68,13 @@ class TaxonomyMatcher:
             if len(platform_ids) == 1:
                 [ids[node_id]] = platform_ids
             others = [entry for entry in entries_of_node if entry.platform_id != ids.get(node_id)]
-            unmatched += [
-                UnmatchedEntry(entry, "another entry stands for its node as well", node_id) for entry in others
-            ]
+            unmatched += [UnmatchedEntry(entry, "another entry matches its node as well", node_id) for entry in others]
         return MatchResult(ids, tuple(unmatched))
 
     def _match(self, entry: PlatformEntry) -> tuple[Taxonomy, int]:
-        """The node that an entry stands for. Raises _NotLinked."""
+        """The taxonomy and number of an entry's node. Raises _NoMatch."""
         if not entry.kinds:
-            raise _NoMatch("no node is of its type", entry.type)
+            raise _NoMatch("no kind of node has its type", entry.type)
         if entry.kinds[0] in KINDS["interests"]:
             return self._interests, self._match_interest(entry)
         by_code = self._find_by_code(entry) if entry.code else None
@@ -77,7 +85,7 @@ class TaxonomyMatcher:
         return self._places.number(f"{kind}-{entry.code.upper() if kind == 'country' else entry.code.lower()}")
 
     def _match_interest(self, entry: PlatformEntry) -> int:
-        """The interest of its name; of several the one below what is above the entry. Raises _NotLinked."""
+        """The interest with the entry's name; if there are more, the one with a common ancestor. Raises _NoMatch."""
         named = self._interests.names.find_exact(normalise(entry.name))
         found, ancestors = _of_kind(self._interests, entry, named), {normalise(name) for name in entry.ancestors}
         if len(found) > 1:
@@ -86,7 +94,7 @@ class TaxonomyMatcher:
         return _single(self._interests, found)
 
     def _match_place(self, entry: PlatformEntry) -> int:
-        """The place or language of its name, where it lies in what is above the entry. Raises _NotLinked."""
+        """The location or language with the entry's name, inside the entry's ancestors. Raises _NoMatch."""
         country = entry.country or self._country(entry.country_name)
         named = {
             n
@@ -99,13 +107,13 @@ class TaxonomyMatcher:
         else:
             found = self._filter_by_ancestors(entry, country, found)
         exact = {number for number in found if normalise(self._places.name(number)) == normalise(entry.name)}
-        # Of several cities the largest, where the name is its main one and no other's: they are numbered by population.
+        # If only the largest city has the name as its main one, it wins. Cities are numbered by population.
         if self._places.kind_of[min(found)] == "city" and exact == {min(found)}:
             return min(found)
         return _single(self._places, found)
 
     def _country(self, name: str) -> str:
-        """The code of the country of this name; empty where no name is given. Raises _NotLinked."""
+        """The code of the country with this name; empty for an empty name. Raises _NoMatch."""
         if not name:
             return ""
         found = [
@@ -114,18 +122,18 @@ class TaxonomyMatcher:
             if self._places.kind_of[number] == "country"
         ]
         if len(found) != 1:
-            raise _NoMatch("no country has the name that it gives", name)
+            raise _NoMatch("no country has its country name", name)
         return self._places.country_of[found[0]]
 
     def _filter_by_ancestors(self, entry: PlatformEntry, country: str, found: set[int]) -> set[int]:
-        """Those that lie in what the platform has above the entry. Raises _NotLinked where that is not sure of any."""
+        """The nodes inside the entry's ancestors. Raises _NoMatch if none is known to be inside them."""
         regions = set[int]().union(*(self._subdivisions.find(name, country) for name in entry.ancestors))
         unknown = [name for name in entry.ancestors if not self._is_country(name, country)]
         if not regions and (not unknown or (country and country not in self._subdivisions.countries)):
             return found
         inside = {number for number in found if not regions.isdisjoint(self._places.ancestors(number))}
         if not inside:
-            raise _NoMatch("it is not known to lie in what is above it", ", ".join(entry.ancestors))
+            raise _NoMatch("no node of its name is known to be inside its ancestors", ", ".join(entry.ancestors))
         return inside
 
     def _is_country(self, name: str, country: str) -> bool:
@@ -134,25 +142,27 @@ class TaxonomyMatcher:
 
 
 def _of_kind(taxonomy: Taxonomy, entry: PlatformEntry, named: set[int]) -> set[int]:
-    """Those of the first of an entry's kinds that any of them is of. Raises _NotLinked."""
+    """The nodes of the entry's likeliest kind that any of `named` has. Raises _NoMatch if there are none."""
     for kind in entry.kinds:
         if of_kind := {number for number in named if taxonomy.kind_of[number] == kind}:
             return of_kind
-    raise _NoMatch("no node of its type has its name there")
+    raise _NoMatch("no node of its type and country has its name")
 
 
 def _single(taxonomy: Taxonomy, found: set[int]) -> int:
-    """The one that is found. Raises _NotLinked where there are several."""
+    """The only number in `found`. Raises _NoMatch if there are more."""
     if len(found) > 1:
-        raise _NoMatch("several nodes have its name", ", ".join(taxonomy.ids[number] for number in sorted(found)[:5]))
+        raise _NoMatch(
+            "more than one node has its name", ", ".join(taxonomy.ids[number] for number in sorted(found)[:5])
+        )
     [number] = found
     return number
 
 
 def _best_entries(taxonomy: Taxonomy, number: int, entries: list[PlatformEntry]) -> list[PlatformEntry]:
-    """Those whose type means the node's kind before another, and for a city those of them who have its main name.
+    """The entries whose type suits the node's kind best; for a city, preferably those with its main name.
 
-    For a subdivision its name decides nothing: "Buenos Aires" is ISO's of the province, and Google's of the city in it.
+    A subdivision's name decides no match: "Buenos Aires" is the province in ISO, and the city in Google's export.
     """
     kind, name = taxonomy.kind_of[number], normalise(taxonomy.name(number))
     ranks = [entry.kinds.index(kind) for entry in entries]

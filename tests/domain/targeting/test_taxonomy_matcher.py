@@ -28,7 +28,7 @@ def test_an_export_matches_equal_entries_and_reports_the_rest(case: dict[str, An
 
 
 MUNICH, SPRINGFIELD_OHIO, HONG_KONG, RICHMOND = "city-2867714", "city-4525353", "city-1819729", "city-2639389"
-ELSEWHERE = "it is not known to lie in what is above it"
+ELSEWHERE = "no node of its name is known to be inside its ancestors"
 
 
 def city(name: str, country: str = "", *above: str, key: str = "1", **more: Any) -> PlatformEntry:
@@ -72,23 +72,27 @@ def test_an_entry_is_linked_to_the_one_node_that_it_can_be(entry: PlatformEntry,
 @pytest.mark.parametrize(
     ("entry", "reason", "detail"),
     [
-        (city("Springfield", "US"), "several nodes have its name", "city-4409896, city-4951788"),
+        (city("Springfield", "US"), "more than one node has its name", "city-4409896, city-4951788"),
         (city("Springfield", "US", "Bavaria"), ELSEWHERE, "Bavaria"),
         (city("Richmond", "GB", "North Yorkshire"), ELSEWHERE, "North Yorkshire"),
         (city("Richmond", "GB", "Nowhere Shire"), ELSEWHERE, "Nowhere Shire"),
-        (city("Munich", "FR"), "no node of its type has its name there", ""),
-        (city("Munich", country_name="Atlantis"), "no country has the name that it gives", "Atlantis"),
-        (PlatformEntry("1", "Atlantis", ("country",), "XX", code="XX"), "no node of its type has its name there", ""),
-        (region("Madrid", "ES"), "several nodes have its name", "subdivision-ES-M"),
-        (region("Kyiv Oblast", "UA"), "no node of its type has its name there", ""),
-        (region("Krasnodar", "RU"), "no node of its type has its name there", ""),
-        (region("Altai Republic", "RU"), "no node of its type has its name there", ""),
+        (city("Munich", "FR"), "no node of its type and country has its name", ""),
+        (city("Munich", country_name="Atlantis"), "no country has its country name", "Atlantis"),
+        (
+            PlatformEntry("1", "Atlantis", ("country",), "XX", code="XX"),
+            "no node of its type and country has its name",
+            "",
+        ),
+        (region("Madrid", "ES"), "more than one node has its name", "subdivision-ES-M"),
+        (region("Kyiv Oblast", "UA"), "no node of its type and country has its name", ""),
+        (region("Krasnodar", "RU"), "no node of its type and country has its name", ""),
+        (region("Altai Republic", "RU"), "no node of its type and country has its name", ""),
         (region("Washington County", "US", "Oregon"), ELSEWHERE, "Oregon"),
-        (region("State of Sao Paulo", "AR"), "no node of its type has its name there", ""),
+        (region("State of Sao Paulo", "AR"), "no node of its type and country has its name", ""),
         (city("Buenos Aires", "AR", "Buenos Aires"), ELSEWHERE, "Buenos Aires"),
-        (PlatformEntry("1", "Nutrition", ("interest",)), "several nodes have its name", "interest-"),
-        (PlatformEntry("1", "Female", ("interest",)), "no node of its type has its name there", ""),
-        (PlatformEntry("1", "Munich", type="TV Region"), "no node is of its type", "TV Region"),
+        (PlatformEntry("1", "Nutrition", ("interest",)), "more than one node has its name", "interest-"),
+        (PlatformEntry("1", "Female", ("interest",)), "no node of its type and country has its name", ""),
+        (PlatformEntry("1", "Munich", type="TV Region"), "no kind of node has its type", "TV Region"),
     ],
 )
 def test_an_ambiguous_entry_is_unmatched(entry: PlatformEntry, reason: str, detail: str) -> None:
@@ -158,19 +162,19 @@ def _linked(rows: str, names: bytes) -> Mapping[str, str]:
 @pytest.mark.parametrize(
     ("platform", "text", "location", "what"),
     [
-        ("google", "", "f", "does not begin with Google's columns"),
-        ("google", "Name,Id\n", "f", "does not begin with Google's columns"),
+        ("google", "", "f", "does not start with Google's columns"),
+        ("google", "Name,Id\n", "f", "does not start with Google's columns"),
         (
             "google",
             "Criteria ID,Name,Canonical Name,Parent ID,Country Code,Target Type,Status\n1,2\n",
             "f, line 2",
             "has 2",
         ),
-        ("meta", "{", "f", "is no JSON"),
+        ("meta", "{", "f", "is not valid JSON"),
         ("meta", "[]", "f", "has no list data"),
-        ("meta", '{"data": [1]}', "f, data[0]", "is no object"),
+        ("meta", '{"data": [1]}', "f, data[0]", "is not a JSON object"),
         ("meta", '{"data": [{"name": "x"}]}', "f, data[0].id", "is missing"),
-        ("meta", '{"data": [{"id": true, "name": "x"}]}', "f, data[0].id", "neither text nor a whole number"),
+        ("meta", '{"data": [{"id": true, "name": "x"}]}', "f, data[0].id", "neither a non-empty string nor an integer"),
         ("tiktok", '{"code": 40001, "message": "no", "data": {}}', "f", "has no list region_info or interest"),
         ("tiktok", '{"data": {"region_info": [{"name": "x"}]}}', "f, region_info[0].location_id", "is missing"),
         ("linkedin", '{"elements": [{"urn": "x"}]}', "f, elements[0].name", "is missing"),
@@ -188,7 +192,9 @@ def test_a_quote_that_is_never_closed_is_refused_with_its_line() -> None:
     head = "Criteria ID,Name,Canonical Name,Parent ID,Country Code,Target Type,Status"
     with pytest.raises(InvalidArgument) as caught:
         read_export("google", f'{head}\n1,"{"x" * (csv.field_size_limit() + 1)}', "f")
-    assert [(each.field, "is no CSV" in each.description) for each in caught.value.violations] == [("f, line 2", True)]
+    assert [(each.field, "is not valid CSV" in each.description) for each in caught.value.violations] == [
+        ("f, line 2", True)
+    ]
 
 
 def test_regions_that_are_each_other_s_parents_end() -> None:
