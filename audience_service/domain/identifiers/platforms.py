@@ -8,8 +8,7 @@ from typing import NoReturn
 
 from audience_service.domain.core.error_path import at_index, at_key
 from audience_service.domain.core.errors import InvalidArgument
-from audience_service.domain.identifiers import emails, phones, places
-from audience_service.domain.identifiers import person_fields as people
+from audience_service.domain.identifiers import emails, person_fields, phones, places
 from audience_service.domain.identifiers.rules import FieldRule, Option, PlatformRules
 
 _NAME = frozenset(("first_name", "last_name"))
@@ -23,16 +22,16 @@ PLATFORM_RULES = (
         (
             FieldRule("email", "EMAIL", emails.trim),
             FieldRule("phone", "PHONE", phones.digits),
-            FieldRule("first_name", "FN", people.bare_name),
-            FieldRule("last_name", "LN", people.bare_name),
+            FieldRule("first_name", "FN", person_fields.bare_name),
+            FieldRule("last_name", "LN", person_fields.bare_name),
             FieldRule("country", "COUNTRY", places.lower_country),
             FieldRule("zip", "ZIP", places.compact_zip),
             FieldRule("city", "CT", places.letters),
             FieldRule("state", "ST", places.state),
-            FieldRule("birth_year", "DOBY", people.birth_year),
-            FieldRule("birth_month", "DOBM", people.birth_month),
-            FieldRule("birth_day", "DOBD", people.birth_day),
-            FieldRule("gender", "GEN", people.gender),
+            FieldRule("birth_year", "DOBY", person_fields.birth_year),
+            FieldRule("birth_month", "DOBM", person_fields.birth_month),
+            FieldRule("birth_day", "DOBD", person_fields.birth_day),
+            FieldRule("gender", "GEN", person_fields.gender),
         ),
         keys=(_EMAIL, _PHONE, _NAME),
         batch_size=10_000,
@@ -43,8 +42,8 @@ PLATFORM_RULES = (
         (
             FieldRule("email", "hashed_email", emails.normalise_gmail),
             FieldRule("phone", "hashed_phone_number", phones.e164),
-            FieldRule("first_name", "address_info.hashed_first_name", people.lowercase_name),
-            FieldRule("last_name", "address_info.hashed_last_name", people.lowercase_name),
+            FieldRule("first_name", "address_info.hashed_first_name", person_fields.lowercase_name),
+            FieldRule("last_name", "address_info.hashed_last_name", person_fields.lowercase_name),
             FieldRule("country", "address_info.country_code", places.iso_country, hashed=False, max_bytes=2),
             FieldRule("zip", "address_info.postal_code", places.trimmed_zip, hashed=False, max_bytes=20),
         ),
@@ -69,7 +68,7 @@ PLATFORM_RULES = (
             ),
             Option(
                 "name_punctuation",
-                {"keep": {}, "drop": {name: {"normalise": people.bare_name} for name in _NAME}},
+                {"keep": {}, "drop": {name: {"normalise": person_fields.bare_name} for name in _NAME}},
             ),
         ),
     ),
@@ -91,8 +90,8 @@ PLATFORM_RULES = (
         "linkedin/2026-11",
         (
             FieldRule("email", "SHA256_EMAIL", emails.trim),
-            FieldRule("first_name", "firstName", people.plain_name, hashed=False, max_bytes=140),
-            FieldRule("last_name", "lastName", people.plain_name, hashed=False, max_bytes=140),
+            FieldRule("first_name", "firstName", person_fields.plain_name, hashed=False, max_bytes=140),
+            FieldRule("last_name", "lastName", person_fields.plain_name, hashed=False, max_bytes=140),
             FieldRule("country", "country", places.iso_country, hashed=False, max_bytes=2),
         ),
         keys=(_EMAIL, _NAME),

@@ -51,16 +51,16 @@ class Partitioner:
         partitions: PartitionRepository,
         slices: SliceRepository,
         members: MemberRepository,
-        sampled_each: int = _SAMPLE_PER_PARTITION,
-        kept_keys: int = _MIN_SPLIT_KEYS,
+        sample_per_partition: int = _SAMPLE_PER_PARTITION,
+        min_split_keys: int = _MIN_SPLIT_KEYS,
     ) -> None:
-        """A sample needs `sampled_each` members for each partition.
+        """A sample needs `sample_per_partition` members for each partition.
 
-        If it has fewer, all keys are read, and at least `kept_keys` of them are kept.
+        If it has fewer, all keys are read, and at least `min_split_keys` of them are kept.
         """
         self._partitions = partitions
-        self._sampled_each = sampled_each
-        self._kept_keys = kept_keys
+        self._sample_per_partition = sample_per_partition
+        self._min_split_keys = min_split_keys
         self._slices = slices
         self._members = members
 
@@ -84,7 +84,7 @@ class Partitioner:
     def _split(self, ctx: RequestContext, population: Population, count: int) -> list[str]:
         """The last keys of all partitions except the final one, in order. If members are few, keys repeat."""
         found = self._sample_member_keys(ctx, population)
-        if len(found) < self._sampled_each * count:
+        if len(found) < self._sample_per_partition * count:
             found = self._read_member_keys(ctx, population)
         ends = (len(found) * index // count for index in range(1, count))
         # Every key of the org is greater than `<org>/`, so a partition that ends there is empty.
@@ -102,7 +102,7 @@ class Partitioner:
         for batch in self._members.stream(ctx.org, population, (), _BATCH_SIZE, "", ctx.deadline):
             keys += [record["sk"] for record in batch[-rank % step :: step]]
             rank += len(batch)
-            while len(keys) > 2 * self._kept_keys:
+            while len(keys) > 2 * self._min_split_keys:
                 keys, step = keys[::2], step * 2
         return keys
 

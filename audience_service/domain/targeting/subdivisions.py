@@ -28,16 +28,16 @@ def without_type_words(name: str) -> str:
 class Subdivisions:
     """The subdivisions of the taxonomy of locations, by country and name."""
 
-    def __init__(self, places: Taxonomy) -> None:
-        self._places = places
+    def __init__(self, locations: Taxonomy) -> None:
+        self._locations = locations
         self._by_bare_name: dict[tuple[str, str], set[int]] = defaultdict(set)
         self.countries: set[str] = set()
         """The countries with subdivisions."""
         types = {f"subdivision-{listed.code}": listed.type.lower() for listed in pycountry.subdivisions}
-        for number, kind in enumerate(places.kind_of):
+        for number, kind in enumerate(locations.kind_of):
             if kind != "subdivision":
                 continue
-            node = places.node(number)
+            node = locations.node(number)
             self.countries.add(node.country)
             if node.id in types and not any(town in types[node.id] for town in _TOWN_TYPES):
                 for name in (node.name, *node.localized.values()):
@@ -49,11 +49,11 @@ class Subdivisions:
         If none has the name, words for a type are removed: "State of Bahia" finds Bahia. The result is empty if more
         than one subdivision has the rest. Towns do not count: "Kyiv Oblast" surrounds the town of Kyiv.
         """
-        places = self._places
+        taxonomy = self._locations
         found = {
-            number for number in places.names.find_exact(normalise(name)) if places.kind_of[number] == "subdivision"
+            number for number in taxonomy.names.find_exact(normalise(name)) if taxonomy.kind_of[number] == "subdivision"
         }
-        found = {number for number in found if country in ("", places.country_of[number])}
+        found = {number for number in found if country in ("", taxonomy.country_of[number])}
         by_bare_name = (
             self._by_bare_name.get((country, without_type_words(name)), set())
             if without_type_words(name) != normalise(name)

@@ -46,8 +46,8 @@ class TaxonomyMatcher:
     """Finds the node of each entry, or the reason why there is none."""
 
     def __init__(self, taxonomies: Mapping[str, Taxonomy]) -> None:
-        self._places, self._interests = taxonomies["places"], taxonomies["interests"]
-        self._subdivisions = Subdivisions(self._places)
+        self._locations, self._interests = taxonomies["places"], taxonomies["interests"]
+        self._subdivisions = Subdivisions(self._locations)
 
     def match(self, entries: Iterable[PlatformEntry]) -> MatchResult:
         """The matches of all entries.
@@ -78,11 +78,11 @@ class TaxonomyMatcher:
         if entry.kinds[0] in KINDS["interests"]:
             return self._interests, self._match_interest(entry)
         by_code = self._find_by_code(entry) if entry.code else None
-        return self._places, self._match_place(entry) if by_code is None else by_code
+        return self._locations, self._match_location(entry) if by_code is None else by_code
 
     def _find_by_code(self, entry: PlatformEntry) -> int | None:
         kind = entry.kinds[0]
-        return self._places.number(f"{kind}-{entry.code.upper() if kind == 'country' else entry.code.lower()}")
+        return self._locations.number(f"{kind}-{entry.code.upper() if kind == 'country' else entry.code.lower()}")
 
     def _match_interest(self, entry: PlatformEntry) -> int:
         """The interest with the entry's name; if there are more, the one with a common ancestor. Raises _NoMatch."""
@@ -93,24 +93,24 @@ class TaxonomyMatcher:
             found = {number for number in found if ancestors & {normalise(name(up)) for up in above(number)}} or found
         return _single(self._interests, found)
 
-    def _match_place(self, entry: PlatformEntry) -> int:
+    def _match_location(self, entry: PlatformEntry) -> int:
         """The location or language with the entry's name, inside the entry's ancestors. Raises _NoMatch."""
         country = entry.country or self._country(entry.country_name)
         named = {
             n
-            for n in self._places.names.find_exact(normalise(entry.name))
-            if country in ("", self._places.country_of[n])
+            for n in self._locations.names.find_exact(normalise(entry.name))
+            if country in ("", self._locations.country_of[n])
         }
-        found = _of_kind(self._places, entry, named | self._subdivisions.find(entry.name, country))
-        if (by_geoname := self._places.number(f"city-{entry.geoname_id}")) in found:
+        found = _of_kind(self._locations, entry, named | self._subdivisions.find(entry.name, country))
+        if (by_geoname := self._locations.number(f"city-{entry.geoname_id}")) in found:
             found = {by_geoname}
         else:
             found = self._filter_by_ancestors(entry, country, found)
-        exact = {number for number in found if normalise(self._places.name(number)) == normalise(entry.name)}
+        exact = {number for number in found if normalise(self._locations.name(number)) == normalise(entry.name)}
         # If only the largest city has the name as its main one, it wins. Cities are numbered by population.
-        if self._places.kind_of[min(found)] == "city" and exact == {min(found)}:
+        if self._locations.kind_of[min(found)] == "city" and exact == {min(found)}:
             return min(found)
-        return _single(self._places, found)
+        return _single(self._locations, found)
 
     def _country(self, name: str) -> str:
         """The code of the country with this name; empty for an empty name. Raises _NoMatch."""
@@ -118,12 +118,12 @@ class TaxonomyMatcher:
             return ""
         found = [
             number
-            for number in self._places.names.find_exact(normalise(name))
-            if self._places.kind_of[number] == "country"
+            for number in self._locations.names.find_exact(normalise(name))
+            if self._locations.kind_of[number] == "country"
         ]
         if len(found) != 1:
             raise _NoMatch("no country has its country name", name)
-        return self._places.country_of[found[0]]
+        return self._locations.country_of[found[0]]
 
     def _filter_by_ancestors(self, entry: PlatformEntry, country: str, found: set[int]) -> set[int]:
         """The nodes inside the entry's ancestors. Raises _NoMatch if none is known to be inside them."""
@@ -131,14 +131,14 @@ class TaxonomyMatcher:
         unknown = [name for name in entry.ancestors if not self._is_country(name, country)]
         if not regions and (not unknown or (country and country not in self._subdivisions.countries)):
             return found
-        inside = {number for number in found if not regions.isdisjoint(self._places.ancestors(number))}
+        inside = {number for number in found if not regions.isdisjoint(self._locations.ancestors(number))}
         if not inside:
             raise _NoMatch("no node of its name is known to be inside its ancestors", ", ".join(entry.ancestors))
         return inside
 
     def _is_country(self, name: str, country: str) -> bool:
-        named = self._places.names.find_exact(normalise(name))
-        return self._places.number(f"country-{country}") in named
+        named = self._locations.names.find_exact(normalise(name))
+        return self._locations.number(f"country-{country}") in named
 
 
 def _of_kind(taxonomy: Taxonomy, entry: PlatformEntry, named: set[int]) -> set[int]:
