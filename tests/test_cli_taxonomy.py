@@ -24,8 +24,8 @@ def test_an_import_is_listed_replaced_and_removed(real_service: Service, tmp_pat
     done = run("taxonomy", "import", "--platform", "tiktok", *files, "--unlinked", str(names), **settings)
     assert "linked 6: 2 interest, 1 country, 1 subdivision, 1 city, 1 language" in done.stdout, done.stderr
     assert "not linked 3" in done.stdout
-    assert "1: no node is of its type: New York, NY (501, DMA)" in done.stdout
-    assert '501,"New York, NY",DMA,US,,no node is of its type,DMA' in names.read_text()
+    assert "1: no kind of node has its type: New York, NY (501, DMA)" in done.stdout
+    assert '501,"New York, NY",DMA,US,,no kind of node has its type,DMA' in names.read_text()
     listed = run("taxonomy", "list", **settings).stdout
     assert listed.startswith("tiktok: 6 ids, 3 entries unlinked, imported on ")
     assert "removed" in run("taxonomy", "remove", "--platform", "tiktok", **settings).stdout
@@ -46,7 +46,7 @@ def test_a_dry_run_reads_a_file_with_a_byte_order_mark_and_writes_nothing(
 def test_a_file_of_another_platform_is_refused_with_what_is_wrong(real_service: Service) -> None:
     file = str(EXPORTS / "tiktok_regions.json")
     refused = run("taxonomy", "import", "--platform", "google", file, **_settings(real_service))
-    assert (refused.returncode, "does not begin with Google's columns" in refused.stderr) == (1, True)
+    assert (refused.returncode, "does not start with Google's columns" in refused.stderr) == (1, True)
 
 
 def test_an_archive_is_refused_with_the_advice_to_unpack_it(tmp_path: Path) -> None:

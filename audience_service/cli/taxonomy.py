@@ -8,8 +8,8 @@ import click
 from rich.console import Console
 
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.targeting.matching import MatchResult
 from audience_service.domain.targeting.platforms import PLATFORMS, SYNONYMS, resolve_platform
+from audience_service.domain.targeting.taxonomy_matcher import MatchResult
 from audience_service.mongo.store import Store
 from audience_service.settings import Settings, SettingsError
 from audience_service.wiring.store import open_store

@@ -23,8 +23,7 @@ from audience_service.domain.explain.repository import PlanRepository
 from audience_service.domain.history.repository import HistoryRepository
 from audience_service.domain.insights.repository import InsightRepository
 from audience_service.domain.lookalikes.repository import LookalikeRepository
-from audience_service.domain.membership.repository import PartitionRepository
-from audience_service.domain.membership.results import CheckRepository
+from audience_service.domain.membership.repository import MembershipCheckRepository, PartitionRepository
 from audience_service.domain.schema.repository import SampleRepository
 from audience_service.domain.segments.repository import SegmentRepository, VersionRepository
 from audience_service.domain.snapshots.repository import DifferenceRepository, SnapshotRepository, SnapshotRowRepository
@@ -82,7 +81,7 @@ class Store:
     uses: UseRepository
     lists: ListRepository
     members: MemberRepository
-    checks: CheckRepository
+    checks: MembershipCheckRepository
     partitions: PartitionRepository
     plans: PlanRepository
     samples: SampleRepository

@@ -20,7 +20,7 @@ from audience_service.domain.filters.compiler import compile_node
 from audience_service.domain.filters.rebase_dates import evaluate_as_of
 from audience_service.domain.filters.set_operations import to_filter
 from audience_service.domain.membership.checks import contact_not_found
-from audience_service.domain.membership.results import CheckRepository
+from audience_service.domain.membership.repository import MembershipCheckRepository
 from audience_service.domain.schema.projection import MISSING, get_path
 
 _INITIAL_TIMES = 8
@@ -56,7 +56,7 @@ class MembershipExplanation:
 class MembershipExplainer:
     """Explains memberships. The database evaluates every condition now, and at each forecast time."""
 
-    def __init__(self, checks: CheckRepository, audiences: AudienceResolver) -> None:
+    def __init__(self, checks: MembershipCheckRepository, audiences: AudienceResolver) -> None:
         self._checks = checks
         self._audiences = audiences
 

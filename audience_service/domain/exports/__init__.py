@@ -1,1 +1,1 @@
-"""Exports: members as the rows that an ad platform takes."""
+"""Exports: members as rows in the format of an ad platform."""

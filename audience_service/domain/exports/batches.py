@@ -1,4 +1,8 @@
-"""Rows put into batches of the platform's size, each in as many parts as it takes to fit a message."""
+"""Rows in batches of the platform's size, each split into parts that fit a message.
+
+For example, 25,000 rows for a platform with batches of 10,000 make batches 0, 1 and 2. If only 6,000 rows fit a
+message, batch 0 is sent as parts of 6,000 and 4,000 rows; the second one has `ends_batch`.
+"""
 
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +20,7 @@ MAX_PART_BYTES = 3 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ExportPart:
-    """A batch of the platform's size, or a part of one that is past 3 MiB; the last of all has the readiness alone."""
+    """A batch of the platform's size, or a part of a batch larger than 3 MiB. The last part has only the readiness."""
 
     rules: PlatformRules
     columns: Sequence[str]
@@ -30,7 +34,7 @@ class ExportPart:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a stream is: behind the sk `after` of an operation, with so many rows of its batch sent."""
+    """The position of a stream: the operation, its last sk, and how many rows of the current batch are sent."""
 
     operation: str = ADD
     after: str = ""
@@ -38,13 +42,13 @@ class Position:
     sent: int = 0
 
     def precedes(self, operation: str, sk: str) -> bool:
-        """Whether a row is still to be sent."""
+        """Whether the row is after this position, so that the stream must still send it."""
         return (_ORDER.index(self.operation), self.after) < (_ORDER.index(operation), sk)
 
 
 @dataclass(frozen=True, slots=True)
 class Batcher:
-    """What puts one stream's rows into batches."""
+    """Divides the rows of one stream into batches and parts."""
 
     tokens: TokenCodec
     binding: tuple[Any, ...]
@@ -52,13 +56,13 @@ class Batcher:
     columns: Sequence[str]
 
     def resume(self, cursor: str) -> Position:
-        """Where a stream goes on. Raises InvalidPageToken."""
+        """The position from which a stream continues. Raises InvalidPageToken."""
         return Position(*self.tokens.decode(cursor, self.binding, "cursor")) if cursor else Position()
 
     def parts(
         self, rows: Iterable[tuple[str, Row]], operation: str, start: Position
     ) -> Generator[ExportPart, None, Position]:
-        """Those of an operation's rows that are behind the start, in order of sk. Returns where they end."""
+        """The parts with an operation's rows after `start`, in order of sk. Returns the position after the last row."""
         position, buffered = start, list[tuple[str, Row]]()
         capacity = self._capacity(position)
         for sk, row in rows:
@@ -73,11 +77,11 @@ class Batcher:
         return position
 
     def finish(self, position: Position, readiness: Readiness) -> ExportPart:
-        """What follows the last row."""
+        """The last part, after all rows."""
         return ExportPart(self.rules, self.columns, self._cursor(position), readiness=readiness)
 
     def _capacity(self, position: Position) -> int:
-        """How many rows the next part may have."""
+        """The most rows that the next part can have."""
         return min(self.rules.batch_size - position.sent, MAX_PART_BYTES // self.rules.row_bytes)
 
     def _part(

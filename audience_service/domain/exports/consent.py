@@ -1,4 +1,4 @@
-"""Who has consented: a filter, as any other, over the fields in which an org records consent."""
+"""The consent filter: conditions on the fields in which an org records consent."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,14 @@ from audience_service.domain.filters.parser import parse
 from audience_service.domain.schema.projection import Projection
 
 NO_CONSENT = "no_consent"
-"""The reason of those who have not consented."""
+"""The exclusion reason of members without consent."""
 
 _CONSENT_WORDS = ("granted", "yes", "true")
 _CONSENT = [True, *(form for word in _CONSENT_WORDS for form in (word, word.capitalize(), word.upper()))]
 
 
 def without_consent(datatype: str, fields: Sequence[str]) -> CompiledFilter:
-    """Who lacks consent in any of the fields. Raises InvalidArgument at `consent_fields[i]`."""
+    """The filter for records that lack consent in any of the fields. Raises InvalidArgument at `consent_fields[i]`."""
     paths = Projection.parse(fields, "consent_fields").record_paths
     where = {"$and": [condition for path in paths for condition in _consented(path)]}
     node = parse(where, "consent_fields", Limits(), exact=True, now=now())
@@ -26,7 +26,7 @@ def without_consent(datatype: str, fields: Sequence[str]) -> CompiledFilter:
 
 
 def _consented(path: str) -> list[Document]:
-    """One value says so: a list, at the path or on the way to it, may hold the contrary too."""
+    """The conditions of consent at a path: a single value grants it. A list could contain both a yes and a no."""
     steps = path.split(".")
     no_lists = [{".".join(steps[:depth]): {"$not": {"$type": "array"}}} for depth in range(2, len(steps) + 1)]
     return [{path: {"$in": _CONSENT}}, *no_lists]

@@ -1,4 +1,4 @@
-"""How much of an audience a platform can use, counted as its members are read."""
+"""Readiness: how much of an audience a platform can use, counted while its members are read."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,19 @@ from audience_service.domain.identifiers.digests import Digests
 from audience_service.domain.identifiers.rules import PlatformRules
 
 _MAX_DISTINCT_ROWS = 10_000_000
-"""Rows whose different ones are counted, which take 12 bytes each."""
+"""The most rows for which distinct rows are counted, at 12 bytes each."""
 
 Row = Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Removals:
-    """Of those who have gone out: rows sent, people known by what somebody who stays has too, and nothing to hash."""
+    """How many members exited since the snapshot, by what the export does with them.
+
+    `removed`: a row to remove is sent.
+    `retained`: no row, because without the identifiers of remaining members no complete key is left.
+    `unremovable`: no valid identifiers, or a deleted record.
+    """
 
     removed: int
     retained: int
@@ -27,7 +32,7 @@ class Removals:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """How many there are of whom the platform can use how many; `distinct` is None past ten million rows."""
+    """Counts of members, identifiers and rows. `distinct` is None above ten million rows."""
 
     members: int
     exclusions: Sequence[Exclusion]
@@ -42,7 +47,7 @@ class Readiness:
 
 
 class ReadinessCounter:
-    """Makes rows of members and counts what becomes of them."""
+    """Converts members to rows and counts the results."""
 
     def __init__(self, identifier: Identifier) -> None:
         self._identifier = identifier
@@ -51,7 +56,7 @@ class ReadinessCounter:
         self._rows = Digests(_MAX_DISTINCT_ROWS)
 
     def row(self, record: Mapping[str, Any]) -> Row | None:
-        """The row of a member, None for whom none is to be sent."""
+        """The row of a member; None if the member has no valid key."""
         identified = self._identifier.identify(record)
         self._counts["consented"] += 1
         self._counts["present"] += identified.has_identifiers
@@ -64,7 +69,7 @@ class ReadinessCounter:
     def readiness(
         self, exclusions: Sequence[Exclusion], rules: PlatformRules, removals: Removals | None = None
     ) -> Readiness:
-        """What has been counted; the exclusions are of those who have not been read."""
+        """The counts so far. `exclusions` has the counts of members that the export does not read."""
         consented = self._counts["consented"]
         distinct = len(self._rows)
         return Readiness(

@@ -1,4 +1,4 @@
-"""Rows to remove, without what somebody who stays has too."""
+"""Rows to remove, without the identifiers of remaining members."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ _MAX_IDENTIFIERS = 20_000_000
 
 
 class RetainedIdentifiers:
-    """What the members who stay are told from others by.
+    """The identifiers of the members that remain in the audience.
 
-    A platform takes whoever a row's identifiers are of off its list: two records of one person have the same email, and
-    the one that goes must not take the other along.
+    For example, two records of one person share an email address, and one of them exits. A row with that address would
+    remove the person from the platform's list, so the address is left out of the row.
     """
 
     def __init__(self, identifier: Identifier) -> None:
@@ -22,17 +22,18 @@ class RetainedIdentifiers:
         self._digests = Digests(_MAX_IDENTIFIERS)
 
     def add(self, row: Row) -> None:
-        """Remember a member's row. Raises InvalidArgument past twenty million identifiers."""
+        """Add a remaining member's row. Raises InvalidArgument above twenty million identifiers."""
         for key in self._keys:
             if found := _key_values(row, key):
                 self._digests.add(found)
         if self._digests.is_full:
             raise InvalidArgument.at(
-                "since_snapshot_id", f"compares more than {_MAX_IDENTIFIERS:,} identifiers; export all members instead"
+                "since_snapshot_id",
+                f"needs more than {_MAX_IDENTIFIERS:,} identifiers to compare; export all members instead",
             )
 
     def remove_from(self, row: Row) -> Row | None:
-        """The row without what members who stay have; None where that leaves nothing that tells who it is."""
+        """The row without identifiers of remaining members; None if no complete key is left."""
         remaining = list(row)
         for key in self._keys:
             if (found := _key_values(row, key)) and found in self._digests:
@@ -42,6 +43,6 @@ class RetainedIdentifiers:
 
 
 def _key_values(row: Row, key: Sequence[int]) -> list[str]:
-    """The values of a key and which key they are of; nothing where one is missing."""
+    """The key's columns and values; empty if a value is missing."""
     values = [row[index] for index in key]
     return [str(key), *values] if all(values) else []

@@ -1,4 +1,4 @@
-"""What rows an export consists of: those of all members, or of those who have come in and gone out since a snapshot."""
+"""The rows of an export: all members, or the members that entered and exited since a snapshot."""
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -19,7 +19,7 @@ from audience_service.domain.identifiers import Identifier
 from audience_service.domain.snapshots.model import Snapshot
 
 Rows = Generator[tuple[str, Row], None, None]
-"""Rows with their records' sks, in the order of these."""
+"""Pairs of a record's sk and its row, in the order of sk."""
 
 _READ_BATCH_SIZE = 1_000
 
@@ -28,38 +28,38 @@ class ExportRows(Protocol):
     """The rows of an export."""
 
     def operations(self) -> Iterator[tuple[str, Rows]]:
-        """What to do with which rows; each is to be read to its end before the next."""
+        """Each operation and its rows. Read the rows of one operation to the end before the next."""
 
     def removals(self) -> Removals | None:
-        """What became of those to remove, once all have been read; None where there can be none."""
+        """The counts of removals, after all rows are read; None for a full export."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordReader:
-    """Reads the records of populations, one by one, in the order of sk."""
+    """Reads the records of populations in the order of sk."""
 
     members: MemberRepository
     ctx: RequestContext
     paths: Sequence[str]
 
     def records(self, population: Population, paths: Sequence[str] | None = None) -> Generator[Record, None, None]:
-        """Every record, with the paths or what else is told."""
+        """Every record, with `paths`, or the reader's own paths if None."""
         record_paths = self.paths if paths is None else paths
         deadline = self.ctx.deadline
         with closing(
             self.members.stream(self.ctx.org, population, record_paths, _READ_BATCH_SIZE, "", deadline)
         ) as stream:
             for records in stream:
-                deadline.check()  # a stream that is resumed far along sends nothing for long
+                deadline.check()  # A stream that resumes near its end sends no message for a long time.
                 yield from records
 
     def count(self, population: Population) -> int:
-        """How many there are."""
+        """The number of members."""
         return self.members.count(self.ctx.org, population, self.ctx.deadline)
 
 
 class FullExport:
-    """All members, to add."""
+    """Adds all members."""
 
     def __init__(self, reader: RecordReader, counter: ReadinessCounter, population: Population) -> None:
         self._reader = reader
@@ -67,11 +67,11 @@ class FullExport:
         self._population = population
 
     def operations(self) -> Iterator[tuple[str, Rows]]:
-        """All of them, to add."""
+        """One operation: add all members."""
         yield ADD, self._rows()
 
     def removals(self) -> None:
-        """None."""
+        """None: a full export removes no rows."""
 
     def _rows(self) -> Rows:
         with closing(self._reader.records(self._population)) as records:
@@ -81,9 +81,9 @@ class FullExport:
 
 
 class DeltaExport:
-    """Who has come in since a snapshot, to add, and who has gone out, to remove; the database tells who that is.
+    """Adds the members that entered since a snapshot, and removes those that exited. The database finds both.
 
-    All members are read nevertheless: they are counted, and what they are known by is not to be removed with others.
+    The export still reads all members. It counts them, and keeps their identifiers out of the rows to remove.
     """
 
     def __init__(
@@ -111,12 +111,12 @@ class DeltaExport:
         self._removed = self._retained = self._without_row = 0
 
     def operations(self) -> Iterator[tuple[str, Rows]]:
-        """Those who have come in, then those who have gone out."""
+        """The members that entered, then those that exited."""
         yield ADD, self._rows_entered()
         yield REMOVE, self._rows_exited()
 
     def removals(self) -> Removals:
-        """Those whose records are gone cannot be hashed any more."""
+        """The counts of removals. Deleted records count as unremovable: their identifiers cannot be read."""
         deleted_count = self._since_snapshot.count - self._reader.count(self._previous_members)
         return Removals(self._removed, self._retained, self._without_row + deleted_count)
 

@@ -1,4 +1,4 @@
-"""The use case on exports: members as the rows that an ad platform takes."""
+"""The use case on exports: stream members as rows in the format of an ad platform."""
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
@@ -26,7 +26,7 @@ _PURPOSE = "ads"
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """What a caller wants: whose identifiers, which of them, and by which rules."""
+    """The request of an export: the members, the identifier fields and the platform's rules."""
 
     selection: AudienceSelector
     platform: str
@@ -55,9 +55,9 @@ class Exports:
         self._tokens = tokens
 
     def stream(self, ctx: RequestContext, request: ExportRequest) -> Generator[ExportPart, None, None]:
-        """The rows behind the cursor in the order of sk, in the platform's batches, then the readiness.
+        """The rows after the cursor in the order of sk, in the platform's batches, then the readiness.
 
-        What lies before the cursor is read again to be counted, since which rows are new cannot be told from counts.
+        A resumed stream reads the members before the cursor again: counting distinct rows needs all of them.
         Raises InvalidArgument, AudienceNotFound, UnusableAudience, SnapshotNotReady, InvalidPageToken at the first
         part; SnapshotNotFound, StoreUnavailable, OutOfTime at any.
         """
@@ -75,12 +75,12 @@ class Exports:
         removals, exclusions = source.removals(), self._selection_resolver.exclusions(ctx, resolved_selection)
         self._selection_resolver.verify_complete(ctx, resolved_selection, None)
         if since_snapshot:
-            # Rows that are missing are as if nobody had been on it.
+            # If rows of the snapshot were deleted meanwhile, the comparison was incomplete.
             self._snapshot_reader.verify_complete(ctx, since_snapshot)
         yield batches.finish(position, counter.readiness(exclusions, rules, removals))
 
     def _resolve(self, ctx: RequestContext, request: ExportRequest) -> ResolvedSelection:
-        """The members to send, and who is left out, those without consent last."""
+        """The members to send, and the exclusions; missing consent is the last one."""
         selection = replace(request.selection, purpose=request.selection.purpose or _PURPOSE)
         resolved_selection = self._selection_resolver.resolve(ctx, selection)
         if not request.consent_fields:
@@ -96,7 +96,9 @@ class Exports:
         snapshot = self._snapshot_reader.get_ready(ctx, snapshot_id)
         datatype = resolved_selection.candidates.datatype
         if snapshot.datatype != datatype:
-            raise InvalidArgument.at("since_snapshot_id", f"is a snapshot of {snapshot.datatype}, not of {datatype}")
+            raise InvalidArgument.at(
+                "since_snapshot_id", f"is a snapshot of {snapshot.datatype}; give a snapshot of {datatype}"
+            )
         return snapshot
 
     def _source(
@@ -116,12 +118,12 @@ class Exports:
 def _region(text: str) -> str:
     region = text.upper()
     if region and region not in REGIONS:
-        raise InvalidArgument.at("default_region", f"{text[:50]!r} is no country in two letters, like US")
+        raise InvalidArgument.at("default_region", f"{text[:50]!r} is not a country code; give two letters, such as US")
     return region
 
 
 def _export_identity(request: ExportRequest, rules: PlatformRules) -> tuple[Any, ...]:
-    """What tells an export from others of the same members."""
+    """The options that distinguish an export from others of the same members."""
     fields = [rule.field for rule in rules.fields]
     identity = rules.version, dict(rules.chosen), fields, request.default_region.upper(), sorted(request.consent_fields)
     return *identity, request.since_snapshot_id

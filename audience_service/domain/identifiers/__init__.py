@@ -1,4 +1,4 @@
-"""Identifiers of people as ad platforms take them: which rules there are, and the rows that they make of records."""
+"""Identifiers of people in the formats of ad platforms: the rules, and the rows of records."""
 
 from audience_service.domain.identifiers.platforms import choose_rules as choose_rules
 from audience_service.domain.identifiers.rows import Identifier as Identifier

@@ -1,26 +1,29 @@
-"""Many rows, remembered by their digests: how many different ones there are, and whether one is among them."""
+"""A compact set of rows: it stores digests, counts distinct rows and tests membership."""
 
 import hashlib
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
 _BYTES = 12
-"""Of a digest. Among ten million different rows there are two with the same one once in 10**15 times."""
+"""Bytes of a digest. The probability that two of ten million rows share a digest is about 10**-15."""
 _BUCKETS = 256
 
 
 class Digests:
-    """Takes 12 bytes a row, of which a million are 12 MB; a set would take a hundred. Past `most` none is taken in."""
+    """A set of up to `max_rows` rows; it ignores further ones.
+
+    Each row takes 12 bytes, so a million take 12 MB. A Python set would take about 100 MB.
+    """
 
     def __init__(self, max_rows: int) -> None:
         self._remaining = max_rows
         self._buckets = [bytearray() for _ in range(_BUCKETS)]
         self._is_sorted = True
         self.is_full = False
-        """Whether more came than are remembered."""
+        """Whether a row was ignored because the set had reached `max_rows`."""
 
     def add(self, row: Iterable[str]) -> None:
-        """Remember a row."""
+        """Add a row, unless the set is full."""
         if not self._remaining:
             self.is_full = True
             return
@@ -30,12 +33,12 @@ class Digests:
         self._is_sorted = False
 
     def __len__(self) -> int:
-        """How many different rows there are among those remembered."""
+        """The number of distinct rows."""
         self._sort()
         return sum(map(len, self._buckets)) // _BYTES
 
     def __contains__(self, row: Iterable[str]) -> bool:
-        """Whether the row is among those remembered."""
+        """Whether the row was added."""
         self._sort()
         digest = _digest(row)
         bucket = self._buckets[digest[0]]
@@ -46,7 +49,7 @@ class Digests:
         return at(bisect_left(range(len(bucket) // _BYTES), digest, key=at)) == digest
 
     def _sort(self) -> None:
-        """Leave each digest once, in order, a bucket at a time, so that little more is held than there is."""
+        """Sort and deduplicate the digests. It works bucket by bucket, to keep the peak memory low."""
         if not self._is_sorted:
             for number, bucket in enumerate(self._buckets):
                 self._buckets[number] = bytearray().join(sorted(set(_split(bucket))))
@@ -54,7 +57,7 @@ class Digests:
 
 
 def _digest(row: Iterable[str]) -> bytes:
-    # With their lengths in front, so that a character may not pass for the end of a text.
+    # The length before each text keeps rows apart: ("ab", "c") and ("a", "bc") get different digests.
     texts = "".join(f"{len(text)}:{text}" for text in row)
     return hashlib.blake2b(texts.encode(), digest_size=_BYTES).digest()
 

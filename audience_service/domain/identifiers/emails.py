@@ -1,4 +1,7 @@
-"""Email addresses. Whether one is valid is told without patterns, which hostile text could make slow."""
+"""Normalisations of email addresses.
+
+Validation uses no regular expressions, because hostile text could make them slow.
+"""
 
 from typing import Any
 
@@ -6,29 +9,29 @@ from audience_service.domain.identifiers.region_context import UNKNOWN_REGION, R
 from audience_service.domain.identifiers.text import read_text
 
 _MAX_LENGTH = 254
-"""RFC 5321 allows 256 characters for a path, whose angle brackets count."""
+"""RFC 5321 limits a path to 256 characters, including its two angle brackets."""
 
 _GMAIL = frozenset(("gmail.com", "googlemail.com"))
 
 
 def trim(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
-    """Lower case, without white space around it."""
+    """The address in lower case, without surrounding white space; None if it is invalid."""
     return _valid(read_text(value).lower())
 
 
 def remove_spaces(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
-    """Lower case, without any white space."""
+    """The address in lower case, without any white space; None if it is invalid."""
     return _valid(_without_spaces(value))
 
 
 def normalise_gmail(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
-    """The same, and at Gmail without dots and +tag in the local part, which mean nothing there."""
+    """The same as `remove_spaces`. Gmail ignores dots and a +tag in the local part, so its addresses lose them."""
     email = _without_spaces(value)
     return _without_dots_and_tag(email) if email.rpartition("@")[2] in _GMAIL else _valid(email)
 
 
 def remove_alias(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
-    """Lower case, trimmed, without dots and +tag in the local part at any provider."""
+    """The address in lower case, trimmed, without dots and +tag in the local part, for any provider."""
     return _without_dots_and_tag(read_text(value).lower())
 
 
@@ -44,7 +47,10 @@ def _without_dots_and_tag(email: str) -> str | None:
 
 
 def _valid(email: str) -> str | None:
-    """The address, if it has one @, something before it, a dot within what follows, and no space or control inside."""
+    """The address if it is valid, otherwise None.
+
+    Valid means: one @, a local part, a domain with a dot, and neither spaces nor control characters.
+    """
     local, _, domain = email.partition("@")
     labels = domain.split(".")
     is_valid = (

@@ -1,8 +1,10 @@
-"""The keys by which rows of uploads and records meet: digests of a normalised email address or phone number.
+"""Match keys, by which rows of uploads find records: digests of a normalised email address or phone number.
 
-A normalisation has a name of its own, and not its platform's: most platforms take an email address in the same form,
-and a later version of a platform's rules often only changes something else. The name is part of every key and never
-comes to mean another normalisation.
+For example, `contact.email:` and 16 bytes of a SHA-256 are the key of a contact with this address.
+
+1. A normalisation has its own name instead of its platform's. Most platforms share one for email addresses, and a new
+   version of a platform's rules often keeps it.
+2. The name is part of every key, so the meaning of a name never changes.
 """
 
 import hashlib
@@ -15,15 +17,15 @@ from audience_service.domain.identifiers.rows import paths_of, region_context_of
 from audience_service.domain.identifiers.rules import Normalise, PlatformRules
 
 DIGEST_DIGITS = 64
-"""Of a whole SHA-256, in hexadecimal digits."""
+"""Hexadecimal digits of a complete SHA-256."""
 
 _KEPT_BYTES = 16
-"""Of a digest in a key: as good as all 32 where nobody gains by two that are the same."""
+"""Bytes of a digest in a key. They are as good as all 32, because a collision helps no attacker."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRule:
-    """One normalisation of one field."""
+    """A named normalisation of a field."""
 
     name: str
     field: str
@@ -31,22 +33,22 @@ class KeyRule:
 
     @property
     def record_paths(self) -> tuple[str, ...]:
-        """What of a record its key depends on, as the database names places."""
+        """The field paths of a record that decide its key, with the prefix `data.`."""
         return paths_of(self.field)
 
     def key(self, datatype: str, digest: bytes) -> bytes:
-        """The key of what has this SHA-256."""
+        """The key of a value with this SHA-256."""
         return f"{datatype}.{self.name}:".encode() + digest[:_KEPT_BYTES]
 
     def key_of(self, datatype: str, value: str) -> bytes | None:
-        """The key of a normalised value; None of text that has no bytes (half of a surrogate pair)."""
+        """The key of a normalised value; None if UTF-8 cannot encode it (half of a surrogate pair)."""
         try:
             return self.key(datatype, hashlib.sha256(value.encode()).digest())
         except UnicodeEncodeError:
             return None
 
     def key_in(self, datatype: str, record: Mapping[str, Any]) -> bytes | None:
-        """The key of a record; None where it has no valid value."""
+        """The key of a record; None if it has no valid value."""
         found = value_of(record, self.field)
         value = None if found is None else self.normalise(found, region_context_of(record))
         return self.key_of(datatype, value) if value else None
@@ -66,7 +68,7 @@ KEY_RULES = (
 
 
 def hashed_rules(rules: PlatformRules) -> Mapping[str, KeyRule]:
-    """By the field (`email`, `phone`), what a platform's hashes of it are made by, if it takes any."""
+    """The normalisation of each field (`email`, `phone`) that a platform accepts as a hash."""
     by_normalisation = {(rule.field, rule.normalise): rule for rule in KEY_RULES}
     hashed_fields = (rule for rule in rules.fields if rule.hashed and rule.field in ("email", "phone"))
     return {rule.field: by_normalisation[rule.field, rule.normalise] for rule in hashed_fields}

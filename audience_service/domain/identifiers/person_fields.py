@@ -1,4 +1,4 @@
-"""Names, dates of birth and gender."""
+"""Normalisations of names, dates of birth and gender. Each returns None for an invalid value."""
 
 import unicodedata
 from datetime import date, datetime
@@ -8,7 +8,7 @@ from audience_service.domain.identifiers.region_context import UNKNOWN_REGION, R
 from audience_service.domain.identifiers.text import read_text
 
 _KEPT_CATEGORIES = ("L", "M", "N")
-"""Letters of any script, the marks that belong to them, and digits: the general categories of Unicode."""
+"""Unicode's general categories of letters of any script, their marks, and digits."""
 
 _MAX_NAME_LENGTH = 35
 _FIRST_YEAR = 1900
@@ -17,40 +17,40 @@ _GENDERS = {"m": "m", "male": "m", "f": "f", "female": "f"}
 
 
 def bare_name(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
-    """Lower case, letters of any script, digits and single spaces alone, composed (NFC)."""
+    """The name in lower case and NFC, reduced to letters of any script, digits and single spaces."""
     text = read_text(value).lower()
-    if not (text.isascii() and text.isalpha()):  # as most are
+    if not (text.isascii() and text.isalpha()):  # the common case needs no Unicode work
         spaced = "".join(c for c in _to_nfc(text) if c.isspace() or unicodedata.category(c)[0] in _KEPT_CATEGORIES)
         text = _to_nfc(" ".join(spaced.split()))
     return text if _has_letter(text) else None
 
 
 def lowercase_name(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
-    """Lower case, composed (NFC), with what is inside."""
+    """The name in lower case and NFC, with its punctuation."""
     text = _to_nfc(read_text(value).lower())
     return text if _is_name(text) else None
 
 
 def plain_name(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
-    """As it stands, composed (NFC), if it has no more than 35 characters."""
+    """The name in NFC, otherwise unchanged; at most 35 characters."""
     text = _to_nfc(read_text(value))
     return text if len(text) <= _MAX_NAME_LENGTH and _is_name(text) else None
 
 
 def birth_year(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
-    """`1990`."""
+    """The year of birth, such as `1990`."""
     born = _birth_date(value)
     return f"{born.year:04}" if born else None
 
 
 def birth_month(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
-    """`05`."""
+    """The month of birth, such as `05`."""
     born = _birth_date(value)
     return f"{born.month:02}" if born else None
 
 
 def birth_day(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
-    """`17`."""
+    """The day of birth, such as `17`."""
     born = _birth_date(value)
     return f"{born.day:02}" if born else None
 
@@ -61,7 +61,7 @@ def gender(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
 
 
 def _birth_date(value: Any) -> date | None:
-    """The day at the beginning of ISO 8601 text, or that of a date, if anyone alive could be born on it."""
+    """The date of a datetime, or at the start of ISO 8601 text; None before 1900 or for anything else."""
     if isinstance(value, datetime):
         born = value.date()
     else:
@@ -81,7 +81,7 @@ def _to_nfc(text: str) -> str:
 
 
 def _is_name(text: str) -> bool:
-    """Whether it has a letter, and no control characters, which nobody's name has and a plain one would bring along."""
+    """Whether the text has a letter and no control characters. `plain_name` would otherwise send them."""
     return _has_letter(text) and not any(unicodedata.category(c) == "Cc" for c in text)
 
 

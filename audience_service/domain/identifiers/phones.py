@@ -1,4 +1,7 @@
-"""Phone numbers, by libphonenumber (the package phonenumbers), which knows the numbering plan of every country."""
+"""Normalisations of phone numbers.
+
+The package phonenumbers (libphonenumber) has the numbering plans of all countries.
+"""
 
 import re
 from typing import Any
@@ -10,14 +13,14 @@ from audience_service.domain.identifiers.region_context import UNKNOWN_REGION, R
 from audience_service.domain.identifiers.text import read_numeral
 
 REGIONS = frozenset(phonenumbers.SUPPORTED_REGIONS)
-"""Countries whose numbers can be written without a country code, as two letters."""
+"""Countries, as two letters, whose numbers can omit the country code."""
 
 _MAX_DIGITS = 15
 _MAX_CODE_LENGTH = 3
 
 
 def e164(value: Any, context: RegionContext = UNKNOWN_REGION) -> str | None:
-    """`+18005550100`: the number with its country code, if its numbering plan has such numbers."""
+    """The number in E.164, such as `+18005550100`; None if its numbering plan has no such number."""
     text = read_numeral(value)
     if not text:
         return None
@@ -31,15 +34,15 @@ def e164(value: Any, context: RegionContext = UNKNOWN_REGION) -> str | None:
 
 
 def digits(value: Any, context: RegionContext = UNKNOWN_REGION) -> str | None:
-    """`18005550100`: the same without the plus."""
+    """The number in E.164 without the plus, such as `18005550100`."""
     number = e164(value, context)
     return number and number[1:]
 
 
 def _is_e164(text: str) -> bool:
-    """Whether the text is a valid number in that form already. Takes half the time that parsing it does.
+    """Whether the text is clearly a valid number in E.164. It takes half the time of parsing.
 
-    False also where parsing alone can tell: it may begin with a trunk prefix or with a zero that belongs to it.
+    False also if only parsing can decide: after a trunk prefix, or a zero that can be part of the number.
     """
     code, national = _split(text)
     if not code:
@@ -53,7 +56,7 @@ def _is_e164(text: str) -> bool:
 
 
 def _split(text: str) -> tuple[int, str]:
-    """The country code and the rest of plain E.164 text; no code where it is anything else, or begins with a zero."""
+    """The country code and national number of E.164 text; (0, "") for other text, or if the number starts with 0."""
     rest = text[1:]
     if text[:1] == "+" and len(rest) <= _MAX_DIGITS and rest.isascii() and rest.isdigit():
         for length in range(1, _MAX_CODE_LENGTH + 1):

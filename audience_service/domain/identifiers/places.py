@@ -1,4 +1,4 @@
-"""Countries, states, cities and postal codes."""
+"""Normalisations of countries, states, cities and postal codes. Each returns None for an invalid value."""
 
 import functools
 import unicodedata
@@ -20,36 +20,36 @@ _ALIASES = {
     "macedonia": "MK",
     "cape verde": "CV",
 }
-"""Names in use that ISO 3166 does not have."""
+"""Common names that ISO 3166 lacks."""
 
 _LETTER_REPLACEMENTS = str.maketrans(
     {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
 )
-"""Latin letters that Unicode does not take apart into one of a to z and a mark."""
+"""Latin letters that Unicode does not decompose into a letter from a to z and a mark."""
 
 _ZIP_LENGTH = 20
 _US_ZIP_LENGTH = 5
 
 
 def iso_country(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
-    """`US`: the country in two letters, from its code in two or three, or its English name."""
+    """The country as two letters, such as `US`, from its code of two or three letters or its English name."""
     text = read_text(value)
     return _countries().get(text.casefold()) if text else None
 
 
 def lower_country(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
-    """`us`: the same in lower case."""
+    """The country as two letters in lower case, such as `us`."""
     code = iso_country(value)
     return code and code.lower()
 
 
 def is_country_code(code: str) -> bool:
-    """Whether a country has this code in two letters, in upper case."""
+    """Whether `code` is a country's code: two letters in upper case."""
     return len(code) == 2 and pycountry.countries.get(alpha_2=code) is not None
 
 
 def country_spellings(code: str) -> tuple[str, ...]:
-    """What a country of this code in two letters is called in records: its codes, and its English names."""
+    """The spellings of a country in records: its codes, and its English names. `code` has two letters."""
     country = pycountry.countries.lookup(code)
     names = [country.name, getattr(country, "common_name", ""), getattr(country, "official_name", "")]
     aliases = [name.upper() if len(name) == len(code) else name.title() for name, of in _ALIASES.items() if of == code]
@@ -57,7 +57,7 @@ def country_spellings(code: str) -> tuple[str, ...]:
 
 
 def compact_zip(value: Any, context: RegionContext = UNKNOWN_REGION) -> str | None:
-    """Lower case without white space; in the US the first five digits."""
+    """The postal code in lower case without white space; in the US, its first five digits."""
     code = "".join(read_numeral(value).split()).lower()
     if context.country == "US":
         code = code[:_US_ZIP_LENGTH]
@@ -66,19 +66,19 @@ def compact_zip(value: Any, context: RegionContext = UNKNOWN_REGION) -> str | No
 
 
 def trimmed_zip(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
-    """As it stands, without white space around it."""
+    """The postal code without surrounding white space, otherwise unchanged."""
     code = read_numeral(value)
     return code if _is_zip("".join(code.split(" "))) and len(code) <= _ZIP_LENGTH else None
 
 
 def letters(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
-    """`saopaulo`: the letters a to z, in lower case, those with marks as the letter that bears the mark."""
+    """The letters a to z of the text in lower case, without diacritics: `saopaulo` for "São Paulo"."""
     text = read_text(value).lower().translate(_LETTER_REPLACEMENTS)
     return "".join(c for c in unicodedata.normalize("NFKD", text).lower() if "a" <= c <= "z") or None
 
 
 def state(value: Any, context: RegionContext = UNKNOWN_REGION) -> str | None:
-    """The same; of the US the state's two letters."""
+    """The state as `letters` returns it; in the US, its two letters in lower case."""
     if context.country == "US":
         return _us_states().get(read_text(value).casefold())
     return letters(value)
@@ -91,7 +91,7 @@ def _is_zip(code: str) -> bool:
 
 @functools.cache
 def _countries() -> dict[str, str]:
-    """From what a country may be called, casefolded, to its two letters."""
+    """The two letters of each country, by its casefolded names and codes."""
     codes = dict(_ALIASES)
     for country in pycountry.countries:
         names = (country.name, getattr(country, "common_name", ""), getattr(country, "official_name", ""))
@@ -103,7 +103,7 @@ def _countries() -> dict[str, str]:
 
 @functools.cache
 def _us_states() -> dict[str, str]:
-    """From a state's name or two letters, casefolded, to its two letters in lower case."""
+    """The two letters of each US state in lower case, by its casefolded name and code."""
     codes = {}
     for division in pycountry.subdivisions:
         country, _, code = division.code.lower().partition("-")

@@ -1,12 +1,14 @@
-"""The platforms' rules, a row for each version; docs/identifiers.md has the sources. A newcomer is one more row."""
+"""The platforms' rules, one entry for each version.
+
+docs/identifiers.md has the sources. A new platform is a new entry.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn
 
 from audience_service.domain.core.error_path import at_index, at_key
 from audience_service.domain.core.errors import InvalidArgument
-from audience_service.domain.identifiers import emails, phones, places
-from audience_service.domain.identifiers import person_fields as people
+from audience_service.domain.identifiers import emails, person_fields, phones, places
 from audience_service.domain.identifiers.rules import FieldRule, Option, PlatformRules
 
 _NAME = frozenset(("first_name", "last_name"))
@@ -20,16 +22,16 @@ PLATFORM_RULES = (
         (
             FieldRule("email", "EMAIL", emails.trim),
             FieldRule("phone", "PHONE", phones.digits),
-            FieldRule("first_name", "FN", people.bare_name),
-            FieldRule("last_name", "LN", people.bare_name),
+            FieldRule("first_name", "FN", person_fields.bare_name),
+            FieldRule("last_name", "LN", person_fields.bare_name),
             FieldRule("country", "COUNTRY", places.lower_country),
             FieldRule("zip", "ZIP", places.compact_zip),
             FieldRule("city", "CT", places.letters),
             FieldRule("state", "ST", places.state),
-            FieldRule("birth_year", "DOBY", people.birth_year),
-            FieldRule("birth_month", "DOBM", people.birth_month),
-            FieldRule("birth_day", "DOBD", people.birth_day),
-            FieldRule("gender", "GEN", people.gender),
+            FieldRule("birth_year", "DOBY", person_fields.birth_year),
+            FieldRule("birth_month", "DOBM", person_fields.birth_month),
+            FieldRule("birth_day", "DOBD", person_fields.birth_day),
+            FieldRule("gender", "GEN", person_fields.gender),
         ),
         keys=(_EMAIL, _PHONE, _NAME),
         batch_size=10_000,
@@ -40,8 +42,8 @@ PLATFORM_RULES = (
         (
             FieldRule("email", "hashed_email", emails.normalise_gmail),
             FieldRule("phone", "hashed_phone_number", phones.e164),
-            FieldRule("first_name", "address_info.hashed_first_name", people.lowercase_name),
-            FieldRule("last_name", "address_info.hashed_last_name", people.lowercase_name),
+            FieldRule("first_name", "address_info.hashed_first_name", person_fields.lowercase_name),
+            FieldRule("last_name", "address_info.hashed_last_name", person_fields.lowercase_name),
             FieldRule("country", "address_info.country_code", places.iso_country, hashed=False, max_bytes=2),
             FieldRule("zip", "address_info.postal_code", places.trimmed_zip, hashed=False, max_bytes=20),
         ),
@@ -66,7 +68,7 @@ PLATFORM_RULES = (
             ),
             Option(
                 "name_punctuation",
-                {"keep": {}, "drop": {name: {"normalise": people.bare_name} for name in _NAME}},
+                {"keep": {}, "drop": {name: {"normalise": person_fields.bare_name} for name in _NAME}},
             ),
         ),
     ),
@@ -88,8 +90,8 @@ PLATFORM_RULES = (
         "linkedin/2026-11",
         (
             FieldRule("email", "SHA256_EMAIL", emails.trim),
-            FieldRule("first_name", "firstName", people.plain_name, hashed=False, max_bytes=140),
-            FieldRule("last_name", "lastName", people.plain_name, hashed=False, max_bytes=140),
+            FieldRule("first_name", "firstName", person_fields.plain_name, hashed=False, max_bytes=140),
+            FieldRule("last_name", "lastName", person_fields.plain_name, hashed=False, max_bytes=140),
             FieldRule("country", "country", places.iso_country, hashed=False, max_bytes=2),
         ),
         keys=(_EMAIL, _NAME),
@@ -98,18 +100,18 @@ PLATFORM_RULES = (
         options=(_EMAIL_SPACES,),
     ),
 )
-"""All versions, a platform's newest one first."""
+"""All versions; the newest version of each platform comes first."""
 
 PLATFORMS = tuple(dict.fromkeys(rules.version.partition("/")[0] for rules in PLATFORM_RULES))
 
 
 def choose_rules(platform: str, version: str, options: Mapping[str, str], fields: Sequence[str]) -> PlatformRules:
-    """The rules of a request: of a platform, in its newest or the named version, for some of its fields or all.
+    """The rules of a request: the platform's newest or the named version, restricted to `fields` if any are given.
 
     Raises InvalidArgument at `platform`, `rules_version`, `options.<name>` and `fields[i]`.
     """
     if not platform:
-        raise InvalidArgument.at("platform", f"is missing; name one of {', '.join(PLATFORMS)}")
+        raise InvalidArgument.at("platform", f"is missing; give one of {', '.join(PLATFORMS)}")
     if platform not in PLATFORMS:
         _refuse("platform", platform, PLATFORMS)
     versions = [rules for rules in PLATFORM_RULES if rules.version.startswith(f"{platform}/")]
@@ -134,14 +136,16 @@ def _of_fields(rules: PlatformRules, fields: Sequence[str]) -> PlatformRules:
     requested = tuple(dict.fromkeys(fields)) or tuple(known)
     if not any(key <= set(requested) for key in rules.keys):
         keys = ", or ".join(" with ".join(name for name in known if name in key) for key in rules.keys)
-        raise InvalidArgument.at("fields", f"tell nobody from others; name {keys}")
+        raise InvalidArgument.at("fields", f"do not identify a person; include {keys}")
     if rules.all_or_none & set(requested) and not rules.all_or_none <= set(requested):
         all_or_none = ", ".join(name for name in known if name in rules.all_or_none)
-        raise InvalidArgument.at("fields", f"name a part of {all_or_none}, which the platform takes together")
+        raise InvalidArgument.at(
+            "fields", f"include only some of {all_or_none}, which the platform accepts only together; give all or none"
+        )
     return rules.restricted_to(requested)
 
 
 def _refuse(field_path: str, given: str, allowed: Iterable[str]) -> NoReturn:
     known = ", ".join(allowed)
-    problem = f"is none of those there are: {known}" if known else "is not known; the platform takes none"
+    problem = f"is unknown; give one of {known}" if known else "is unknown; the platform has none"
     raise InvalidArgument.at(field_path, f"{given[:50]!r} {problem}")

@@ -1,11 +1,14 @@
-"""Where a contact is at home, which the rules for phone numbers, postal codes and states depend on."""
+"""The country of a contact, on which the rules for phone numbers, postal codes and states depend."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class RegionContext:
-    """The contact's country, and that of its phone numbers without a country code: ISO 3166 in two letters, or None."""
+    """A contact's country, and the region of its phone numbers without a country code.
+
+    Both are ISO 3166 codes of two letters, or None.
+    """
 
     country: str | None = None
     region: str | None = None

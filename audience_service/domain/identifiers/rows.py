@@ -1,4 +1,4 @@
-"""From a record to a row of identifiers."""
+"""Converts records to rows of identifiers."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -25,15 +25,22 @@ SOURCES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "birth_day": (("birthday",),),
     "gender": (("sex",), ("gender",)),
 }
-"""Where each field is in a record's `data`: the first place that is not empty, of a list its elements in turn."""
+"""The field paths of each field in a record's `data`.
+
+The first value that is not empty counts; lists are searched in order.
+"""
 
 _DEPENDENT = frozenset(("phone", "zip", "state"))
-"""Fields whose rules depend on where the contact is at home."""
+"""Fields whose rules depend on the contact's country."""
 
 
 @dataclass(frozen=True, slots=True)
 class IdentifierRow:
-    """What a record has: its row, if it tells who it is; whether it has anything at all; which fields are not valid."""
+    """The identifiers of a record.
+
+    `row` is None without a complete key. `has_identifiers` is whether any field has a value, valid or not.
+    `invalid` has the fields with invalid values.
+    """
 
     row: tuple[str, ...] | None
     has_identifiers: bool
@@ -41,7 +48,7 @@ class IdentifierRow:
 
 
 class Identifier:
-    """Makes rows of records by a platform's rules."""
+    """Converts records to rows by a platform's rules."""
 
     def __init__(self, rules: PlatformRules, default_region: str = "") -> None:
         self._rules = rules.fields
@@ -49,22 +56,22 @@ class Identifier:
         self._region = default_region or None
         at = {rule.field: index for index, rule in enumerate(rules.fields)}
         self.keys = [sorted(at[name] for name in key) for key in rules.keys if key <= at.keys()]
-        """Where in a row those values are, alone or together, that tell who somebody is."""
+        """The columns of each key: the values that identify a person, alone or together."""
         self._all_or_none = [at[name] for name in rules.all_or_none if name in at]
 
     @property
     def columns(self) -> list[str]:
-        """The platform's names of a row's values."""
+        """The platform's column names, in the order of a row's values."""
         return [rule.column for rule in self._rules]
 
     @property
     def record_paths(self) -> list[str]:
-        """What is read of a record, as the database names places."""
+        """The field paths that rows need, with the prefix `data.`."""
         steps = dict.fromkeys(path for rule in self._rules for path in (*SOURCES[rule.field], *self._country))
         return [".".join(("data", *path)) for path in steps]
 
     def identify(self, record: Mapping[str, Any]) -> IdentifierRow:
-        """The row of a record, whatever it holds."""
+        """The row of a record. Accepts values of any type."""
         data = record.get("data")
         country = iso_country(_first(data, self._country))
         context = RegionContext(country, self._region or country)
@@ -85,30 +92,30 @@ class Identifier:
 
 
 def value_of(record: Mapping[str, Any], field: str) -> Any:
-    """What a record has of a field, or None."""
+    """The value of a field in a record, or None."""
     return _first(record.get("data"), SOURCES[field])
 
 
 def region_context_of(record: Mapping[str, Any]) -> RegionContext:
-    """Where a record is at home; its phone numbers without a country code are of that country."""
+    """The country of a record, also as the region of its phone numbers without a country code."""
     country = iso_country(_first(record.get("data"), _COUNTRY))
     return RegionContext(country, country)
 
 
 def paths_of(field: str) -> tuple[str, ...]:
-    """Where in a record a field's value, and the home that it may depend on, are, as the database names places."""
+    """The field paths of a field's values, and of the country if it decides them, with the prefix `data.`."""
     paths = (*SOURCES[field], *(_COUNTRY if field in _DEPENDENT else ()))
     return tuple(".".join(("data", *path)) for path in paths)
 
 
 def _format_value(rule: FieldRule, found: Any, context: RegionContext) -> str:
-    """The value as it goes out, empty where it is not valid."""
+    """The value as the platform receives it; empty if it is invalid."""
     value = rule.normalise(found, context)
     if not value:
         return ""
     try:
         encoded = value.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair is no text
+    except UnicodeEncodeError:  # half of a surrogate pair
         return ""
     return hashlib.sha256(encoded).hexdigest() if rule.hashed else value
 

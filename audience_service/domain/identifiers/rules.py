@@ -1,4 +1,4 @@
-"""What a platform's rules consist of."""
+"""The model of a platform's rules."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -7,24 +7,30 @@ from typing import Any
 from audience_service.domain.identifiers.region_context import RegionContext
 
 Normalise = Callable[[Any, RegionContext], str | None]
-"""A record's value in a platform's one form; None for what is not valid. Raises for no value, however odd."""
+"""Returns a record's value in the form that a platform requires; None if it is invalid.
+
+It accepts any value and never raises.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldRule:
-    """How one field is sent: under which name of the platform's, in which form, hashed by SHA-256 or as it stands."""
+    """How an export sends a field: the platform's column, the normalisation, and whether SHA-256 hashes it."""
 
     field: str
     column: str
     normalise: Normalise
     hashed: bool = True
     max_bytes: int = 64
-    """Bytes of the longest value as it goes out: a digest in hexadecimal digits, where it is hashed."""
+    """The most bytes of a value as it is sent. A hashed value is 64 hexadecimal digits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """Where a platform's own pages conflict. A choice names, by field, what differs; the first one is the default."""
+    """An option, for rules on which a platform's own pages conflict.
+
+    A choice has the changed attributes of each field's rule. The first choice is the default.
+    """
 
     name: str
     choices: Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -34,8 +40,9 @@ class Option:
 class PlatformRules:
     """One version of a platform's rules.
 
-    `keys` are the fields, or sets of them, each of which tells who a person is: a row without any is not sent. `whole`
-    are fields that the platform takes all together or not at all. `minimum` is 0 where none is known.
+    `keys` are the sets of fields that identify a person; a row without a complete key is not sent.
+    `all_or_none` are fields that the platform accepts only together.
+    `minimum` is the fewest people that the platform accepts; 0 if it is unknown.
     """
 
     version: str
@@ -49,11 +56,11 @@ class PlatformRules:
 
     @property
     def row_bytes(self) -> int:
-        """How long a row is at most in a message, with the few bytes that stand before each value."""
+        """The most bytes of a row in a message, including the bytes that precede each value."""
         return 6 + sum(rule.max_bytes + 3 for rule in self.fields)
 
     def with_options(self, chosen: Mapping[str, str]) -> "PlatformRules":
-        """The rules that choices, which must be theirs, make of these; what is not chosen is as by default."""
+        """The rules with the chosen options, and defaults for the others. All choices must exist."""
         rules = {rule.field: rule for rule in self.fields}
         all_chosen = {option.name: chosen.get(option.name) or next(iter(option.choices)) for option in self.options}
         for option in self.options:
@@ -62,6 +69,6 @@ class PlatformRules:
         return replace(self, fields=tuple(rules.values()), chosen=all_chosen)
 
     def restricted_to(self, fields: tuple[str, ...]) -> "PlatformRules":
-        """The rules of these fields alone, in their order."""
+        """The rules of these fields only, in the order of `fields`."""
         rules = {rule.field: rule for rule in self.fields}
         return replace(self, fields=tuple(rules[name] for name in fields))

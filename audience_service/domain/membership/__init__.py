@@ -1,1 +1,1 @@
-"""Membership: who is in."""
+"""Membership: streams of members, and the audiences of single contacts."""

@@ -1,4 +1,4 @@
-"""An org's audiences in pages: its segments by name, and behind them its custom audiences, the newest first."""
+"""An org's audiences in pages: segments by name, then custom audiences, the newest first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ _SEGMENT_KEY, _CUSTOM = 2, "custom"
 
 @dataclass(frozen=True, slots=True)
 class TypedAudience:
-    """An audience and its type, as its kind has types."""
+    """An audience, and its type as a segment or custom audience."""
 
     audience: Audience
     type: str
 
 
 class AudiencePages:
-    """Pages through all audiences of an org but its snapshots."""
+    """Pages through all audiences of an org except its snapshots."""
 
     def __init__(self, segments: SegmentRepository, customs: CustomAudienceRepository) -> None:
         self._segments = segments
@@ -34,9 +34,11 @@ class AudiencePages:
     def page(
         self, ctx: RequestContext, size: int, after: Sequence[str] | None
     ) -> tuple[Sequence[TypedAudience], Sequence[str] | None]:
-        """Up to `size` audiences behind a key, and the key of the last, None where no others follow.
+        """Up to `size` audiences after a key, and the key of the last one; None on the last page.
 
-        A key is that of a page of segments, two texts, or "custom" and that of a page of custom audiences, if any.
+        A key has one of two forms:
+        1. Two strings: the key of a page of segments.
+        2. "custom", then the key of a page of custom audiences, if any.
         """
         found: list[TypedAudience] = []
         if after is None or len(after) == _SEGMENT_KEY:

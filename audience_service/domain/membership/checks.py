@@ -1,4 +1,4 @@
-"""The use cases on single contacts: which of some audiences they are in, and which of all."""
+"""The use cases on single contacts: check their memberships, and list their audiences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,14 +18,14 @@ from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.set_operations import to_filter
 from audience_service.domain.membership.audience_pages import AudiencePages, TypedAudience
-from audience_service.domain.membership.results import CheckRepository
+from audience_service.domain.membership.repository import MembershipCheckRepository
 
 MAX_AUDIENCES, MAX_CONTACTS = 100, 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class ContactMemberships:
-    """The audiences, of those asked about, that a contact is in; `found` is whether there is such a record."""
+    """The requested audiences that contain a contact; `found` is whether the record exists."""
 
     contact_id: str
     audience_ids: Sequence[str]
@@ -34,7 +34,7 @@ class ContactMemberships:
 
 @dataclass(frozen=True, slots=True)
 class MembershipCheck:
-    """What has been found of each contact, and when the database was asked."""
+    """The memberships of each contact, and when they were read."""
 
     memberships: Sequence[ContactMemberships]
     read_at: datetime
@@ -42,7 +42,10 @@ class MembershipCheck:
 
 @dataclass(frozen=True, slots=True)
 class ContactAudiences:
-    """The audiences of a page that a contact is in, and those that cannot be told of; no token on the last page."""
+    """The audiences of a page that contain a contact.
+
+    `unusable_ids` are those that cannot be evaluated. `next_page_token` is empty on the last page.
+    """
 
     audiences: Sequence[TypedAudience]
     unusable_ids: Sequence[str]
@@ -51,11 +54,11 @@ class ContactAudiences:
 
 
 class MembershipChecker:
-    """Says who is in what. Whatever the audiences are, the database judges them as it does for counts and streams."""
+    """Checks memberships. The database evaluates audiences of every kind as it does for counts and streams."""
 
     def __init__(
         self,
-        checks: CheckRepository,
+        checks: MembershipCheckRepository,
         pages: AudiencePages,
         audiences: AudienceResolver,
         tokens: TokenCodec,
@@ -68,11 +71,12 @@ class MembershipChecker:
         self._datatypes = datatypes
 
     def check(self, ctx: RequestContext, audience_ids: Sequence[str], contact_ids: Sequence[str]) -> MembershipCheck:
-        """Which of the contacts are in which of the audiences, each told once, in their order.
+        """Which contacts are members of which audiences; each appears once, in the order of the request.
 
-        The database is asked once for the audiences, once for each level of audiences inside their filters, and once
-        for each datatype among them: the command that judges all audiences of it, which becomes several only where
-        they do not fit one. Where it has not found an id, it is asked once for each served datatype that remains.
+        Queries:
+        1. One for the audiences, and one for each level of audiences inside their filters.
+        2. One for each datatype of the audiences. It evaluates all of them, in more commands if one is too small.
+        3. If ids are still missing, one for each other served datatype.
 
         Raises InvalidArgument, AudienceNotFound, UnusableAudience, ExpressionFailed at `audience_ids[i]`, OutOfTime.
         """
@@ -103,12 +107,14 @@ class MembershipChecker:
         )
 
     def list_audiences(self, ctx: RequestContext, contact_id: str, page_size: int, page_token: str) -> ContactAudiences:
-        """The audiences that a contact is in, of a page of the org's audiences of all datatypes.
+        """The audiences that contain a contact, on one page of the org's audiences of all datatypes.
 
-        The database is asked for the contact (in the datatype that its id begins with, then in others), twice for the
-        page's segments and twice for its custom audiences, once for each level of audiences inside its filters, and
-        once to judge them all. Where one of them fails on the record, those are asked about by halves until what fails
-        is told from the others.
+        Queries:
+        1. One for the contact, in the datatype that its id starts with, then in the others.
+        2. Two for the page's segments, and two for its custom audiences.
+        3. One for each level of audiences inside the filters.
+        4. One that evaluates all of them. If it fails on the record, halves of it run until the failing audiences
+           are isolated.
 
         Raises InvalidArgument, ContactNotFound, InvalidPageToken, OutOfTime.
         """
@@ -138,7 +144,7 @@ class MembershipChecker:
     def _find_in_other_datatypes(
         self, ctx: RequestContext, searched: Mapping[str, object], ids: Sequence[str]
     ) -> frozenset[str]:
-        """Those of the ids that are records of a served datatype in which they have not been looked for."""
+        """The ids that belong to records of a served datatype that is not in `searched`."""
         found: frozenset[str] = frozenset()
         for datatype in self._datatypes:
             missing_ids = [name for name in ids if name not in found]
@@ -155,9 +161,9 @@ class MembershipChecker:
 
 
 def contact_not_found(expected: str) -> ContactNotFound:
-    """The error of a contact_id that is no such thing."""
+    """The error of a contact_id without the expected record."""
     return ContactNotFound(
-        f"the contact_id is no {expected}", violations=(Violation("contact_id", f"is no {expected}"),)
+        f"no {expected} has this contact_id", violations=(Violation("contact_id", f"is the id of no {expected}"),)
     )
 
 
@@ -168,14 +174,14 @@ def _members_or_raise(outcome: frozenset[str] | InvalidFilter) -> frozenset[str]
 
 
 def _distinct(ids: Sequence[str], field_path: str, max_count: int) -> dict[str, str]:
-    """The ids, each once, by the places in the request that name them first. Raises InvalidArgument."""
+    """The ids without duplicates, by the field path of their first use. Raises InvalidArgument."""
     if not ids:
         raise InvalidArgument.at(field_path, f"is missing; give 1 to {max_count:,} ids")
     if len(ids) > max_count:
-        raise InvalidArgument.at(field_path, f"holds {len(ids):,} ids, more than {max_count:,}")
+        raise InvalidArgument.at(field_path, f"has {len(ids):,} ids; give at most {max_count:,}")
     first: dict[str, int] = {}
     for index, name in enumerate(ids):
         if not name:
-            raise InvalidArgument.at(f"{field_path}[{index}]", "is empty")
+            raise InvalidArgument.at(f"{field_path}[{index}]", "is empty; give an id")
         first.setdefault(name, index)
     return {f"{field_path}[{index}]": name for name, index in first.items()}

@@ -1,4 +1,4 @@
-"""The use case on membership: who is in."""
+"""The use case on membership: stream the members of a selection."""
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -20,10 +20,10 @@ from audience_service.domain.schema.projection import Projection
 
 @dataclass(frozen=True, slots=True)
 class MemberBatch:
-    """A batch of a stream: members as the records that they are, with what was asked for of each.
+    """A batch of a stream: the members' records, with the requested fields.
 
-    `totals` are set on the last batch alone, which has no members. `halves` makes two batches of one of two or more
-    members, for a wire that cannot carry it whole.
+    Only the last batch has `totals`, and it has no members. `split` returns two halves of a batch of two or more
+    members, for transports that cannot carry the complete batch.
     """
 
     records: Sequence[Record]
@@ -35,7 +35,7 @@ class MemberBatch:
 
 @dataclass(frozen=True, slots=True)
 class MemberTotals:
-    """How many members a stream has sent, and how many were left out."""
+    """How many members a stream sent, and how many it excluded."""
 
     members: int
     exclusions: Sequence[Exclusion]
@@ -68,10 +68,10 @@ class Membership:
         partition: Partition | None = None,
         as_of: datetime | None = None,
     ) -> Generator[MemberBatch, None, None]:
-        """The members after `cursor` in sk order, of a part or all of them, then the totals.
+        """The members after `cursor` in sk order, of a partition or all of them, then the totals.
 
-        With `as_of` those of one audience as they were then, by its ledger: AudienceNotWatched and TimeOutOfRange say
-        where it does not know, at any batch.
+        With `as_of`, the members of one audience at that time, from its event log. This form raises
+        AudienceNotWatched and TimeOutOfRange at any batch, if the log does not cover the time.
 
         Raises InvalidArgument, AudienceNotFound, UnusableAudience, SnapshotNotReady, InvalidPageToken at the first
         batch; SnapshotNotFound, StoreUnavailable, OutOfTime at any.
@@ -90,7 +90,7 @@ class Membership:
             *_partition_identity(partition),
         )
         if cursor:
-            # The part is where it was when the stream began, whatever has been agreed on since.
+            # A resumed stream keeps its key range, even if the split keys have changed since it began.
             after, sent, *bounds = self._tokens.decode(cursor, binding, "cursor")
             key_range = KeyRange(*bounds)
         else:
@@ -125,7 +125,7 @@ class Membership:
         batch_size: int,
         cursor: str,
     ) -> Generator[MemberBatch, None, None]:
-        """Who was in at a moment: the cursor holds by which event of which ledger, whatever is appended meanwhile."""
+        """The members at `as_of`. The cursor has the watch epoch and the event, so later events have no effect."""
         binding = ("members as of", ctx.org, audience_id, as_of.isoformat(), sorted(projection.paths))
         if cursor:
             after, sent, *resume_state = self._tokens.decode(cursor, binding, "cursor")
@@ -143,16 +143,16 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class _BatchBuilder:
-    """What makes batches of one stream's records."""
+    """Builds the batches of one stream."""
 
     tokens: TokenCodec
     binding: tuple[Any, ...]
     fields: Projection
     resume_state: Sequence[Any]
-    """What its cursors hold besides, to go on with the same members."""
+    """More content of its cursors, so that a resumed stream reads the same members."""
 
     def batch(self, records: Sequence[Record], sent: int) -> MemberBatch:
-        """A batch behind so many members."""
+        """The batch that follows `sent` members."""
         cursor = self._cursor(records[-1]["sk"], sent + len(records))
         half = len(records) // 2
         if not half:
@@ -165,7 +165,7 @@ class _BatchBuilder:
         return MemberBatch(records, self.fields, cursor, split=split)
 
     def finish(self, after: str, totals: MemberTotals) -> MemberBatch:
-        """The last batch."""
+        """The last batch, with the totals."""
         return MemberBatch((), self.fields, self._cursor(after, totals.members), totals)
 
     def _cursor(self, after: str, sent: int) -> str:
@@ -173,9 +173,9 @@ class _BatchBuilder:
 
 
 def _check_as_of_selection(selection: AudienceSelector, partition: Partition | None) -> None:
-    """Raise where a ledger could not tell what is asked of it. Raises InvalidArgument."""
+    """Raise InvalidArgument if an event log cannot answer the request."""
     if not selection.audience_id:
-        raise InvalidArgument.at("as_of", "goes with one audience: give its audience_id")
+        raise InvalidArgument.at("as_of", "needs exactly one audience; give its audience_id")
     disallowed = {
         "audience_ids": selection.audience_ids,
         "exclude_audience_ids": selection.exclude_audience_ids,
@@ -185,7 +185,7 @@ def _check_as_of_selection(selection: AudienceSelector, partition: Partition | N
     for field_path, given in disallowed.items():
         if given:
             raise InvalidArgument.at(
-                field_path, "goes with no as_of: ledgers tell of each audience who was in, all of it"
+                field_path, "cannot be combined with as_of, which returns all members of one audience; omit one of them"
             )
 
 

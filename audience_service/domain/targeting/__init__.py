@@ -1,1 +1,1 @@
-"""Targeting taxonomies: what a campaign can be aimed at, as nodes with their provenance, and the search of them."""
+"""Targeting taxonomies: the values that campaigns can target, as nodes with their sources, and their search."""

@@ -1,4 +1,4 @@
-"""One value that a campaign can be aimed at."""
+"""The nodes of taxonomies: values that a campaign can target."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,21 +8,21 @@ KINDS = {
     "places": ("country", "subdivision", "city", "language"),
     "options": ("facet", "option"),
 }
-"""The taxonomies, and the kinds of the nodes of each."""
+"""The kinds of nodes, by taxonomy."""
 
 ON_REQUEST = "language"
-"""The kind that is listed only where it is asked for: a picker of places has no use for it."""
+"""The kind that a list contains only on request: pickers of locations do not need it."""
 
 LOCALES = (
     "ar", "cs", "de", "el", "en", "es", "fr", "hi", "id", "it", "ja",
     "ko", "nl", "pl", "pt", "ru", "sv", "tr", "uk", "zh",
 )  # fmt: skip
-"""The languages in which CLDR's names are carried."""
+"""The languages of the localised names, which come from CLDR."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeName:
-    """A node as one below it shows it."""
+    """An ancestor, as its descendants show it."""
 
     id: str
     name: str
@@ -30,7 +30,7 @@ class NodeName:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node with those above it in `path`, from the top down. What its source does not say is None or empty."""
+    """A node, with its ancestors from the top down. Values that its source lacks are None or empty."""
 
     id: str
     name: str

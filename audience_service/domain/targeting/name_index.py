@@ -1,4 +1,4 @@
-"""Which nodes have which name: sorted lines, looked up by bisection."""
+"""An index of nodes by name: sorted lines, searched by bisection."""
 
 from bisect import bisect_left
 from collections.abc import Iterable
@@ -9,45 +9,51 @@ from audience_service.domain.targeting.bitmap import Bitmap, bitmap
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """The nodes that a query finds, each in the first of the sets that fits it."""
+    """The nodes that a query finds. Each node is only in the first set that fits."""
 
     exact: Bitmap
-    """Those with exactly this name."""
+    """Nodes with exactly this name."""
     prefix: Bitmap
-    """Those with a name that begins so."""
+    """Nodes with a name that starts with the query."""
     word_prefix: Bitmap
-    """Those with a name in which a later word begins so."""
+    """Nodes with a name in which the query starts at a later word."""
 
 
 class NameIndex:
-    """An index of folded names.
+    """An index of normalised names.
 
-    A line is a name, a tab and the numbers of the nodes that have it, parted by spaces; lines are in the order of their
-    bytes. `names` has whole names, `words` what is left of them from each later word on: of "new york city" also "york
-    city" and "city", so that the words of a query are found wherever they stand next to one another.
+    For example, node 7, "New York City", is in these lines (<tab> is a tab):
+
+        names: new york city<tab>7
+        words: city<tab>7
+               york city<tab>7
+
+    1. A line is a name, a tab and the numbers of its nodes, separated by spaces. Lines are in the order of their bytes.
+    2. `names` has complete names. `words` has the rest of each name from every later word on.
+    3. So a query finds consecutive words anywhere in a name.
     """
 
     def __init__(self, names: bytes, words: bytes, min_cached_lines: int = 256) -> None:
-        """The matches of a beginning are cached if they take `min_cached_lines` lines or more."""
+        """The matches of a prefix are cached if they take `min_cached_lines` lines or more."""
         self._names, self._words = _Lines(names, min_cached_lines), _Lines(words, min_cached_lines)
 
     def find(self, normalised: str) -> Matches:
-        """The nodes that a folded query finds."""
+        """The nodes that a normalised query finds."""
         if not normalised:
             return Matches(0, 0, 0)
         exact, prefix = bitmap(self.find_exact(normalised)), self._names.find_prefix(normalised)
         return Matches(exact, prefix & ~exact, self._words.find_prefix(normalised) & ~prefix)
 
     def find_exact(self, normalised: str) -> set[int]:
-        """The numbers of the nodes that have exactly this folded name."""
+        """The numbers of the nodes with exactly this normalised name."""
         return self._names.find_exact(normalised)
 
 
 class _Lines:
-    """Sorted lines, which stay the bytes that they were read as until a query meets them.
+    """Sorted lines, as bytes. Only the lines that a query finds are parsed.
 
-    A beginning of a letter or three meets thousands. There are some six hundred such beginnings, so what each finds is
-    kept from the first time that it is asked for (3 MB, once all have been).
+    A prefix of one to three letters finds thousands of lines. There are about 600 such prefixes, so the result of each
+    is cached at its first use. All of them take 3 MB.
     """
 
     def __init__(self, text: bytes, min_cached_lines: int) -> None:
@@ -66,7 +72,7 @@ class _Lines:
             return cached
         start = normalised.encode()
         first = bisect_left(self._lines, start)
-        # No byte of UTF-8 is as high as FF, so this is the end of what begins so.
+        # UTF-8 has no byte FF, so every line with this prefix sorts before `start` + FF.
         end = bisect_left(self._lines, start + b"\xff", first)
         found = bitmap(_numbers(self._lines[first:end]))
         if end - first >= self._min_cached_lines:

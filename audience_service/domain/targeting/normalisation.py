@@ -1,25 +1,25 @@
-"""Names as they are compared: without case, marks and punctuation."""
+"""Normalises names for comparison: without case, diacritics and punctuation."""
 
 import unicodedata
 
 _LETTERS = str.maketrans(
     {"ß": "ss", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ħ": "h", "ŧ": "t", "ı": "i"}
 )
-"""Letters that Unicode does not take apart into a plain one and a mark."""
+"""Letters that Unicode does not decompose into a plain letter and a mark."""
 
 _DROPPED = frozenset("'’‘ʼʻ`´ʹʿʾ")
-"""Apostrophes and the like: they part no words, "Xi'an" is one."""
+"""Apostrophes and similar signs. They separate no words: "Xi'an" is one word."""
 
 
 def normalise(text: str) -> str:
-    """`text` without case, diacritics and punctuation, its words parted by single spaces: "São-Tomé" is "sao tome".
+    """`text` without case, diacritics and punctuation, with single spaces between words: "São-Tomé" is "sao tome".
 
-    Compatibility forms become plain ones (NFKD), and signs that combine are dropped in every script, so that what is
-    typed without them finds it. Empty where nothing is left. The index is built with this same function.
+    Compatibility forms become plain ones (NFKD). Combining signs are dropped in every script, so a query without them
+    finds the name. The result can be empty. The index was built with this function.
     """
     lowered = text.casefold()
     if not lowered.isascii():
-        # Case goes again from what compatibility forms are made of: "№" is "No".
+        # Compatibility forms can decompose into upper case ("№" is "No"), so this folds the case again.
         lowered = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", lowered).casefold()).translate(_LETTERS)
     return " ".join("".join(_normalise_char(char) for char in lowered).split())
 
@@ -29,5 +29,5 @@ def _normalise_char(char: str) -> str:
         return char
     if char in _DROPPED or unicodedata.combining(char):
         return ""
-    # Vowel signs of the scripts of India and their like stand for letters and do not combine.
+    # Vowel signs, such as those of Indian scripts, are letters and do not combine.
     return char if unicodedata.category(char) in ("Mn", "Mc", "Cf") else " "

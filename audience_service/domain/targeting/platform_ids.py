@@ -1,4 +1,7 @@
-"""The ids by which ad platforms know nodes: imported by an operator, the same for every org, kept in the database."""
+"""Platform ids: the ad platforms' own ids of nodes.
+
+An operator imports them into the database. They are the same for every org.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,48 +13,51 @@ from audience_service.domain.core.context import Deadline
 
 @dataclass(frozen=True, slots=True)
 class ImportedIds:
-    """All ids of one platform, as one import left them. It is replaced whole by the next one."""
+    """All ids of one platform, from one import. The next import replaces all of them."""
 
     platform: str
     version: str
-    """Another one with each import."""
+    """A random id; each import has a new one."""
     imported_at: datetime
     files: tuple[str, ...]
-    """The names of the files that were imported."""
+    """The names of the imported files."""
     ids: Mapping[str, str]
-    """The platform's id by that of the node."""
+    """The platform's ids, by node id."""
     unmatched_count: int
-    """How many entries of the files were linked to no node."""
+    """How many entries of the files match no node."""
 
 
 class PlatformIdRepository(Protocol):
-    """Where imports are kept. No method takes an org: taxonomies are no tenant's data, and no request writes them."""
+    """The stored imports. No method takes an org: taxonomies belong to no tenant, and no request writes them."""
 
     def versions(self, deadline: Deadline) -> Mapping[str, str]:
-        """The version of each platform that has been imported. Raises StoreUnavailable, OutOfTime."""
+        """The version of each imported platform. Raises StoreUnavailable, OutOfTime."""
 
     def load(self, platform: str, deadline: Deadline) -> ImportedIds | None:
-        """What has been imported of a platform. Raises StoreUnavailable, OutOfTime."""
+        """The import of a platform; None if there is none. Raises StoreUnavailable, OutOfTime."""
 
     def publish(self, imported: ImportedIds, deadline: Deadline) -> None:
-        """Put it in the place of what there is of its platform: readers see the one or the other whole.
+        """Replace the platform's import in one step: readers see either the old or the new one, complete.
 
-        Raises InvalidArgument where it is larger than the store holds, StoreUnavailable, OutOfTime.
+        Raises InvalidArgument if it is larger than a document of the store, StoreUnavailable, OutOfTime.
         """
 
     def remove(self, platform: str, deadline: Deadline) -> bool:
-        """Remove what was imported of a platform, and say whether there was anything. Raises as `versions` does."""
+        """Remove the import of a platform. Returns whether there was one. Raises StoreUnavailable, OutOfTime."""
 
 
 class PlatformIds:
-    """What a process holds of the imports: read again where their versions change, and swapped whole."""
+    """The imports in a process's memory. A refresh replaces all of them in one step."""
 
     def __init__(self, repository: PlatformIdRepository) -> None:
         self._repository = repository
         self._imports: Mapping[str, ImportedIds] = {}
 
     def refresh(self, deadline: Deadline) -> None:
-        """Hold what is published now; one query where nothing has changed. Raises StoreUnavailable, OutOfTime."""
+        """Load the imports whose versions changed. Needs one query if all are current.
+
+        Raises StoreUnavailable, OutOfTime.
+        """
         imports = {}
         for platform, version in self._repository.versions(deadline).items():
             known = self._imports.get(platform)
@@ -61,5 +67,5 @@ class PlatformIds:
         self._imports = imports
 
     def current(self) -> Mapping[str, Mapping[str, str]]:
-        """By platform, the platform's id of each node; never changed once it is handed out."""
+        """The platform ids by platform, then by node id. A returned mapping never changes."""
         return {platform: imported.ids for platform, imported in self._imports.items()}

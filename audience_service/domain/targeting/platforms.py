@@ -1,22 +1,21 @@
-"""The ad platforms whose ids and options taxonomies carry."""
+"""The ad platforms with ids or options in the taxonomies."""
 
 from audience_service.domain.core.errors import InvalidArgument
 
 PLATFORMS = ("meta", "google", "tiktok", "linkedin")
 
 WITHOUT_OPTIONS = {
-    "linkedin": "LinkedIn's official packages enumerate no targeting options, so there are none to list; "
-    "of meta, google and tiktok there are",
+    "linkedin": "LinkedIn's official packages enumerate no targeting options; give meta, google or tiktok",
 }
-"""The platforms that have no options here, and why."""
+"""The platforms without options, and the reason."""
 
 SYNONYMS = {"facebook": "meta"}
-"""Other names of platforms, as callers use them."""
+"""Other names that callers use, and the platforms that they mean."""
 
 
 def resolve_platform(name: str, field_path: str = "platform") -> str:
-    """The platform that a caller names; empty for an empty name. Raises InvalidArgument for any that there is not."""
+    """The platform of a name or synonym; empty for an empty name. Raises InvalidArgument for an unknown name."""
     known = SYNONYMS.get(name, name)
     if known and known not in PLATFORMS:
-        raise InvalidArgument.at(field_path, f"is none of {', '.join(PLATFORMS)}")
+        raise InvalidArgument.at(field_path, f"is not a platform; give one of {', '.join(PLATFORMS)}")
     return known

@@ -1,4 +1,4 @@
-"""The use case: search a taxonomy, page by page."""
+"""The use case on taxonomies: search one, page by page."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ MAX_QUERY_LENGTH = 200
 
 @dataclass(frozen=True, slots=True)
 class NodeQuery:
-    """What nodes are wanted; an empty field is no condition."""
+    """The conditions of a search; an empty field is no condition."""
 
     query: str = ""
     platform: str = ""
@@ -34,7 +34,10 @@ class NodeQuery:
 
 @dataclass(frozen=True, slots=True)
 class ListedNodes:
-    """A page of nodes, each with its ids by platform; the token is empty on the last page."""
+    """A page of nodes, each with its ids by platform. The token is empty on the last page.
+
+    `total` is the number of nodes on all pages.
+    """
 
     nodes: tuple[tuple[Node, Mapping[str, str]], ...]
     next_page_token: str
@@ -42,7 +45,7 @@ class ListedNodes:
 
 
 class Targeting:
-    """Searches the taxonomies. They are the same for every org, and in memory: no call waits for the database."""
+    """Searches the taxonomies. They are the same for every org, and in memory, so no call reads the database."""
 
     def __init__(self, taxonomies: Mapping[str, Taxonomy], ids: PlatformIds, tokens: TokenCodec) -> None:
         self._taxonomies = taxonomies
@@ -51,7 +54,7 @@ class Targeting:
         self._nodes_with_ids: dict[tuple[str, str], tuple[Mapping[str, str], Bitmap]] = {}
 
     def list(self, ctx: RequestContext, name: str, query: NodeQuery, page_size: int, page_token: str) -> ListedNodes:
-        """A page of the taxonomy of this name. Raises InvalidArgument, InvalidPageToken."""
+        """A page of the taxonomy with this name. Raises InvalidArgument, InvalidPageToken."""
         taxonomy, ids = self._taxonomies[name], self._ids.current()
         query = dataclasses.replace(query, platform=resolve_platform(query.platform), country=query.country.upper())
         binding = ("targeting", name, taxonomy.version, ctx.org, *dataclasses.astuple(query))
@@ -65,7 +68,7 @@ class Targeting:
         return ListedNodes(tuple(_node_with_ids(taxonomy, number, ids) for number in numbers), token, total)
 
     def _with_ids(self, name: str, platform: str, ids: Mapping[str, Mapping[str, str]]) -> Bitmap:
-        """The nodes that a platform has ids of, worked out once for each import."""
+        """The nodes with ids of a platform, computed once for each import."""
         known = ids.get(platform, {})
         imported, nodes = self._nodes_with_ids.get((name, platform), ({}, 0))
         if imported is not known:
@@ -83,9 +86,12 @@ def _node_with_ids(
 
 
 def _ranks(classes: Sequence[Bitmap], size: int, after: int) -> Iterator[int]:
-    """The ranks after this one: a node's number, and the size of the taxonomy for each class of match before its own.
+    """The ranks of the matches after rank `after`, in order.
 
-    Numbers are in the order of equals, so a rank says where a node stands, whatever else is found or has been imported.
+    For example, node 3 of 100 has rank 3 as an exact match, and rank 203 in the third class.
+
+    1. A rank is the node's number, plus the taxonomy's size for each better class of matches.
+    2. Numbers are the order within a class, so a rank never depends on other matches or on imports.
     """
     for class_index, numbers in enumerate(classes):
         first = class_index * size
@@ -93,13 +99,13 @@ def _ranks(classes: Sequence[Bitmap], size: int, after: int) -> Iterator[int]:
 
 
 def _match_classes(taxonomy: Taxonomy, query: NodeQuery, with_ids: Bitmap) -> list[Bitmap]:
-    """The nodes that are wanted, the better matches first. Raises InvalidArgument."""
+    """The matching nodes in classes, the best class first. Raises InvalidArgument."""
     parent = _parent(taxonomy, query)
     allowed = reduce(and_, _conditions(taxonomy, query, parent, with_ids))
     if not query.query.strip():
         return [allowed if parent is None else allowed & bitmap(taxonomy.children.get(parent, ()))]
     if len(query.query) > MAX_QUERY_LENGTH:
-        raise InvalidArgument.at("query", f"is longer than {MAX_QUERY_LENGTH} characters")
+        raise InvalidArgument.at("query", f"is longer than {MAX_QUERY_LENGTH} characters; shorten it")
     if parent is not None:
         allowed &= taxonomy.descendants(parent)
     found = taxonomy.names.find(normalise(query.query))
@@ -111,25 +117,27 @@ def _parent(taxonomy: Taxonomy, query: NodeQuery) -> int | None:
         return None
     number = taxonomy.number(query.parent_id)
     if number is None:
-        raise InvalidArgument.at("parent_id", "is the id of no node of this taxonomy")
+        raise InvalidArgument.at("parent_id", "is the id of no node of this taxonomy; give the id of a listed node")
     return number
 
 
 def _conditions(taxonomy: Taxonomy, query: NodeQuery, parent: int | None, with_ids: Bitmap) -> Iterator[Bitmap]:
-    """The nodes that each condition besides the name keeps; one at least. Raises InvalidArgument."""
+    """The nodes that meet each condition except the query; at least one set. Raises InvalidArgument."""
     if query.kind:
         if query.kind not in taxonomy.kinds:
-            raise InvalidArgument.at("kind", f"is none of {', '.join(taxonomy.kinds)}")
+            raise InvalidArgument.at("kind", f"is not a kind of this taxonomy; give one of {', '.join(taxonomy.kinds)}")
         yield taxonomy.of_kind[query.kind]
     else:
         yield taxonomy.default_nodes
     if query.country:
         if query.country not in taxonomy.in_country:
-            raise InvalidArgument.at("country", "is no country's ISO 3166-1 code of two letters")
+            raise InvalidArgument.at("country", "is not a country; give its ISO 3166-1 code of two letters")
         yield taxonomy.in_country[query.country]
     if query.top_level:
         if parent is not None:
-            raise InvalidArgument.at("top_level", "goes with no parent_id: what is at the top has no parent")
+            raise InvalidArgument.at(
+                "top_level", "cannot be combined with parent_id, because top-level nodes have no parent"
+            )
         yield bitmap(taxonomy.children[-1])
     if query.platform and "option" in taxonomy.kinds:
         if query.platform in WITHOUT_OPTIONS:

@@ -1,4 +1,4 @@
-"""Subdivisions by what they are called, with or without a word for what they are."""
+"""Finds subdivisions by name, with or without the word for their type."""
 
 from collections import defaultdict
 
@@ -13,47 +13,47 @@ _TYPE_WORDS = frozenset(
         "municipality voivodeship republic autonomous okrug krai kray of the parish emirate canton kraj"
     ).split(" ")
 )
-"""Words that names of subdivisions are told with or without."""
+"""Words for types that names of subdivisions can include or omit."""
 
 _TOWN_TYPES = ("city", "capital", "municipality", "town", "borough", "urban", "metropolitan administration")
-"""What is in ISO's types of subdivisions that are towns."""
+"""Words in ISO's types of subdivisions that are towns."""
 
 
 def without_type_words(name: str) -> str:
-    """A name, folded, without words that say what kind of subdivision it is: "State of Bahia" is "bahia"."""
+    """The normalised name without the words for a type of subdivision: "State of Bahia" is "bahia"."""
     words = normalise(name).split()
     return " ".join(word for word in words if word not in _TYPE_WORDS) or " ".join(words)
 
 
 class Subdivisions:
-    """The subdivisions of a taxonomy of places, by country and name."""
+    """The subdivisions of the taxonomy of locations, by country and name."""
 
-    def __init__(self, places: Taxonomy) -> None:
-        self._places = places
+    def __init__(self, locations: Taxonomy) -> None:
+        self._locations = locations
         self._by_bare_name: dict[tuple[str, str], set[int]] = defaultdict(set)
         self.countries: set[str] = set()
-        """The countries that have any."""
+        """The countries with subdivisions."""
         types = {f"subdivision-{listed.code}": listed.type.lower() for listed in pycountry.subdivisions}
-        for number, kind in enumerate(places.kind_of):
+        for number, kind in enumerate(locations.kind_of):
             if kind != "subdivision":
                 continue
-            node = places.node(number)
+            node = locations.node(number)
             self.countries.add(node.country)
             if node.id in types and not any(town in types[node.id] for town in _TOWN_TYPES):
                 for name in (node.name, *node.localized.values()):
                     self._by_bare_name[node.country, without_type_words(name)].add(number)
 
     def find(self, name: str, country: str) -> set[int]:
-        """The numbers of those with a name, in a country if one is given.
+        """The numbers of the subdivisions with a name, in a country if one is given.
 
-        Where none has it, and it says what it is, the one that has the rest of it: no town, since "Kyiv Oblast" is what
-        lies around the town that is called Kyiv. None where several have.
+        If none has the name, words for a type are removed: "State of Bahia" finds Bahia. The result is empty if more
+        than one subdivision has the rest. Towns do not count: "Kyiv Oblast" surrounds the town of Kyiv.
         """
-        places = self._places
+        taxonomy = self._locations
         found = {
-            number for number in places.names.find_exact(normalise(name)) if places.kind_of[number] == "subdivision"
+            number for number in taxonomy.names.find_exact(normalise(name)) if taxonomy.kind_of[number] == "subdivision"
         }
-        found = {number for number in found if country in ("", places.country_of[number])}
+        found = {number for number in found if country in ("", taxonomy.country_of[number])}
         by_bare_name = (
             self._by_bare_name.get((country, without_type_words(name)), set())
             if without_type_words(name) != normalise(name)

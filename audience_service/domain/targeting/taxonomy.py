@@ -1,4 +1,4 @@
-"""A tree of nodes in memory, immutable once it is read."""
+"""A taxonomy: an immutable tree of nodes in memory."""
 
 import gzip
 import hashlib
@@ -15,33 +15,33 @@ from audience_service.domain.targeting.name_index import NameIndex
 _ID, _PARENT, _KIND, _COUNTRY, _NAME, _SOURCE, _POPULATION, _LATITUDE, _LONGITUDE, _PLATFORM, _VALUE, _LOCALIZED = (
     range(12)
 )
-"""The columns of a row; from the last one on, a localised name in each: `de:Bayern`."""
+"""The columns of a row. The last one and all further ones have a localised name each: `de:Bayern`."""
 
 
 _CACHE_THRESHOLD = 256
-"""From how many nodes on a subtree is kept."""
+"""The smallest subtree, in nodes, that is cached."""
 
 
 class Taxonomy:
-    """Nodes, numbered from 0 in the order in which equals are listed, and the index of their names.
+    """Nodes, numbered from 0 in the order in which equal matches are listed, and the index of their names.
 
-    Rows stay the bytes that they were read as, and become Nodes as they are shown. What filters keep, of each kind,
-    country and platform, is kept beside them as bitmaps.
+    Rows stay bytes, and become Nodes when a response shows them. The nodes of each kind, country and platform are
+    bitmaps.
     """
 
     def __init__(self, kinds: Sequence[str], rows: bytes, names: bytes, words: bytes) -> None:
         self.kinds = tuple(kinds)
         self.version = hashlib.sha256(rows + names).hexdigest()[:16]
-        """What tells this data from other: numbers mean something within one version alone."""
+        """A hash of the data. Node numbers are valid only within one version."""
         self.names = NameIndex(names, words)
         self._rows = rows.splitlines()
         self.ids: list[str] = []
         self.kind_of: list[str] = []
         self.country_of: list[str] = []
         self.parent_of: list[int] = []
-        """The number of a node's parent; -1 at the top."""
+        """The number of each node's parent; -1 at the top."""
         self.children: dict[int, list[int]] = {}
-        """The numbers of a node's children; at -1, of those at the top."""
+        """The numbers of each node's children; -1 has the top-level nodes."""
         self._descendants: dict[int, Bitmap] = {}
         of_kind: dict[str, list[int]] = {kind: [] for kind in kinds}
         in_country: dict[str, list[int]] = defaultdict(list)
@@ -64,27 +64,27 @@ class Taxonomy:
             {key: bitmap(numbers) for key, numbers in lists.items()} for lists in (of_kind, in_country, of_platform)
         )
         self.default_nodes = bitmap(range(len(self._rows))) & ~self.of_kind.get(ON_REQUEST, 0)
-        """What is listed where no kind is asked for."""
+        """The nodes of a list without a kind."""
         self._numbers = {node_id: number for number, node_id in enumerate(self.ids)}
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def number(self, node_id: str) -> int | None:
-        """The number of a node; None where there is none with this id."""
+        """The number of a node; None if the id is unknown."""
         return self._numbers.get(node_id)
 
     def ancestors(self, number: int) -> Iterator[int]:
-        """The numbers of the nodes above one, from its parent up."""
+        """The numbers of a node's ancestors, from its parent up."""
         while (number := self.parent_of[number]) >= 0:
             yield number
 
     def descendants(self, number: int) -> Bitmap:
-        """The nodes below one, however far; those of some hundred large subtrees are kept once they are asked for."""
+        """All nodes below a node. The results of a few hundred large subtrees are cached at their first use."""
         if (cached := self._descendants.get(number)) is not None:
             return cached
         found = list(self.children.get(number, ()))
-        for node in found:  # which grows by what is below each
+        for node in found:  # The list grows during the loop, by the children of each node.
             found += self.children.get(node, ())
         descendants = bitmap(found)
         if len(found) >= _CACHE_THRESHOLD:
@@ -117,7 +117,7 @@ class Taxonomy:
 
 @cache
 def packaged_taxonomies() -> Mapping[str, Taxonomy]:
-    """The taxonomies that come with the package, by their name in KINDS; read once in a process."""
+    """The taxonomies in the package, by their name in KINDS. A process reads them once."""
     return {name: _read(name) for name in KINDS}
 
 

@@ -23,7 +23,7 @@ from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.filters.population import Population
 from audience_service.domain.history.model import MembershipChange
 from audience_service.domain.insights.model import Breakdown
-from audience_service.domain.membership.results import MembershipResults
+from audience_service.domain.membership.repository import MembershipResults
 from audience_service.domain.snapshots.model import Snapshot
 from audience_service.domain.snapshots.repository import SnapshotResult
 from audience_service.mongo.audiences.member_lists import MongoLists

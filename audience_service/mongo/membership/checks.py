@@ -16,7 +16,7 @@ from audience_service.domain.core.record import Record
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.ast import OnList, joins
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.membership.results import MembershipResults
+from audience_service.domain.membership.repository import MembershipResults
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import tenant_match
 from audience_service.mongo.query.joins import Joins, Stages, lists_lookup
@@ -31,7 +31,7 @@ _RECORDS = "records"
 
 
 class MongoChecks:
-    """The CheckRepository on MongoDB; domain/membership/results.py states what each method promises."""
+    """The MembershipCheckRepository on MongoDB; domain/membership/repository.py states what each method promises."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database

@@ -48,9 +48,9 @@ def test_a_sample_of_enough_members_cuts_without_reading_all() -> None:
     def unread(*_: object) -> Iterator[list[dict[str, str]]]:
         raise AssertionError
 
-    assert partition_sizes(4, [key(number) for number in range(40)], unread, sampled_each=10) == [10, 10, 10]
+    assert partition_sizes(4, [key(number) for number in range(40)], unread, sample_per_partition=10) == [10, 10, 10]
     with pytest.raises(AssertionError):
-        partition_sizes(4, [key(number) for number in range(39)], unread, sampled_each=10)
+        partition_sizes(4, [key(number) for number in range(39)], unread, sample_per_partition=10)
 
 
 @pytest.mark.parametrize("members", [1_000, 1_003, 4_096, 5_000])
@@ -60,7 +60,7 @@ def test_of_many_members_every_so_many_cut_as_all_would(members: int, batch: int
         for start in range(0, members, batch):
             yield [{"sk": key(number)} for number in range(start, min(start + batch, members))]
 
-    sizes = partition_sizes(4, [], read, kept_keys=128)
+    sizes = partition_sizes(4, [], read, min_split_keys=128)
     assert max(abs(size - members / 4) for size in sizes) <= members / 128 + 1
 
 

@@ -159,14 +159,14 @@ def test_a_platform_keeps_its_own_options() -> None:
 @pytest.mark.parametrize(
     ("name", "query", "field_path", "what"),
     [
-        ("places", {"platform": "myspace"}, "platform", "is none of meta, google"),
+        ("places", {"platform": "myspace"}, "platform", "give one of meta, google"),
         ("options", {"platform": "linkedin"}, "platform", "LinkedIn's official packages enumerate no"),
         ("places", {"parent_id": "country-XX"}, "parent_id", "no node"),
         ("interests", {"parent_id": "country-DE"}, "parent_id", "no node of this taxonomy"),
-        ("places", {"kind": "planet"}, "kind", "is none of country, subdivision, city, language"),
+        ("places", {"kind": "planet"}, "kind", "give one of country, subdivision, city, language"),
         ("places", {"country": "XX"}, "country", "ISO 3166-1"),
         ("places", {"query": "x" * 201}, "query", "longer than 200"),
-        ("places", {"parent_id": "country-DE", "top_level": True}, "top_level", "no parent_id"),
+        ("places", {"parent_id": "country-DE", "top_level": True}, "top_level", "cannot be combined with parent_id"),
     ],
 )
 def test_a_condition_that_cannot_be_met_is_refused(

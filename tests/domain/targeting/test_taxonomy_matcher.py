@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from audience_service.domain.core.errors import InvalidArgument
-from audience_service.domain.targeting.matching import MatchResult, TaxonomyMatcher
 from audience_service.domain.targeting.model import KINDS
-from audience_service.domain.targeting.platform_exports import Entry, read_export
+from audience_service.domain.targeting.platform_exports import PlatformEntry, read_export
 from audience_service.domain.targeting.taxonomy import Taxonomy, packaged_taxonomies
+from audience_service.domain.targeting.taxonomy_matcher import MatchResult, TaxonomyMatcher
 
 DATA = Path(__file__).parents[2] / "data"
 CASES = json.loads((DATA / "exports.json").read_text())
@@ -28,17 +28,17 @@ def test_an_export_matches_equal_entries_and_reports_the_rest(case: dict[str, An
 
 
 MUNICH, SPRINGFIELD_OHIO, HONG_KONG, RICHMOND = "city-2867714", "city-4525353", "city-1819729", "city-2639389"
-ELSEWHERE = "it is not known to lie in what is above it"
+ELSEWHERE = "no node of its name is known to be inside its ancestors"
 
 
-def city(name: str, country: str = "", *above: str, key: str = "1", **more: Any) -> Entry:
+def city(name: str, country: str = "", *above: str, key: str = "1", **more: Any) -> PlatformEntry:
     """A platform's entry for a city."""
-    return Entry(key, name, ("city",), country, ancestors=above, **more)
+    return PlatformEntry(key, name, ("city",), country, ancestors=above, **more)
 
 
-def region(name: str, country: str, *above: str) -> Entry:
+def region(name: str, country: str, *above: str) -> PlatformEntry:
     """A platform's entry for a subdivision."""
-    return Entry("1", name, ("subdivision",), country, ancestors=above)
+    return PlatformEntry("1", name, ("subdivision",), country, ancestors=above)
 
 
 @pytest.mark.parametrize(
@@ -52,46 +52,50 @@ def region(name: str, country: str, *above: str) -> Entry:
         (city("Hong Kong", "HK", "Victoria"), HONG_KONG),
         (city("Toluca", "MX", "México"), "city-3515302"),
         (city("Richmond", "GB", "England"), RICHMOND),
-        (Entry("1", "Germany", ("country",), "DE", code="de"), "country-DE"),
-        (Entry("1", "Bundesrepublik", ("country",), "DE", code="DE"), "country-DE"),
-        (Entry("1", "Hebrew", ("language",), code="iw"), "language-he"),
-        (Entry("1", "Ljubljana", ("subdivision", "city"), "SI"), "subdivision-SI-061"),
+        (PlatformEntry("1", "Germany", ("country",), "DE", code="de"), "country-DE"),
+        (PlatformEntry("1", "Bundesrepublik", ("country",), "DE", code="DE"), "country-DE"),
+        (PlatformEntry("1", "Hebrew", ("language",), code="iw"), "language-he"),
+        (PlatformEntry("1", "Ljubljana", ("subdivision", "city"), "SI"), "subdivision-SI-061"),
         (region("State of Sao Paulo", "BR"), "subdivision-BR-SP"),
         (region("Cordoba Province", "AR"), "subdivision-AR-X"),
         (region("Moscow Oblast", "RU"), "subdivision-RU-MOS"),
         (region("Moscow", "RU"), "subdivision-RU-MOW"),
         (city("Rosario", "AR", "Santa Fe Province"), "city-3838583"),
-        (Entry("1", "Munich", ("subdivision", "city"), "DE"), MUNICH),
-        (Entry("1", "Nutrition", ("interest",), ancestors=("Academic Interests",)), "interest-220"),
+        (PlatformEntry("1", "Munich", ("subdivision", "city"), "DE"), MUNICH),
+        (PlatformEntry("1", "Nutrition", ("interest",), ancestors=("Academic Interests",)), "interest-220"),
     ],
 )
-def test_an_entry_is_linked_to_the_one_node_that_it_can_be(entry: Entry, node: str) -> None:
+def test_an_entry_is_linked_to_the_one_node_that_it_can_be(entry: PlatformEntry, node: str) -> None:
     assert LINKER.match([entry]).ids == {node: "1"}
 
 
 @pytest.mark.parametrize(
     ("entry", "reason", "detail"),
     [
-        (city("Springfield", "US"), "several nodes have its name", "city-4409896, city-4951788"),
+        (city("Springfield", "US"), "more than one node has its name", "city-4409896, city-4951788"),
         (city("Springfield", "US", "Bavaria"), ELSEWHERE, "Bavaria"),
         (city("Richmond", "GB", "North Yorkshire"), ELSEWHERE, "North Yorkshire"),
         (city("Richmond", "GB", "Nowhere Shire"), ELSEWHERE, "Nowhere Shire"),
-        (city("Munich", "FR"), "no node of its type has its name there", ""),
-        (city("Munich", country_name="Atlantis"), "no country has the name that it gives", "Atlantis"),
-        (Entry("1", "Atlantis", ("country",), "XX", code="XX"), "no node of its type has its name there", ""),
-        (region("Madrid", "ES"), "several nodes have its name", "subdivision-ES-M"),
-        (region("Kyiv Oblast", "UA"), "no node of its type has its name there", ""),
-        (region("Krasnodar", "RU"), "no node of its type has its name there", ""),
-        (region("Altai Republic", "RU"), "no node of its type has its name there", ""),
+        (city("Munich", "FR"), "no node of its type and country has its name", ""),
+        (city("Munich", country_name="Atlantis"), "no country has its country name", "Atlantis"),
+        (
+            PlatformEntry("1", "Atlantis", ("country",), "XX", code="XX"),
+            "no node of its type and country has its name",
+            "",
+        ),
+        (region("Madrid", "ES"), "more than one node has its name", "subdivision-ES-M"),
+        (region("Kyiv Oblast", "UA"), "no node of its type and country has its name", ""),
+        (region("Krasnodar", "RU"), "no node of its type and country has its name", ""),
+        (region("Altai Republic", "RU"), "no node of its type and country has its name", ""),
         (region("Washington County", "US", "Oregon"), ELSEWHERE, "Oregon"),
-        (region("State of Sao Paulo", "AR"), "no node of its type has its name there", ""),
+        (region("State of Sao Paulo", "AR"), "no node of its type and country has its name", ""),
         (city("Buenos Aires", "AR", "Buenos Aires"), ELSEWHERE, "Buenos Aires"),
-        (Entry("1", "Nutrition", ("interest",)), "several nodes have its name", "interest-"),
-        (Entry("1", "Female", ("interest",)), "no node of its type has its name there", ""),
-        (Entry("1", "Munich", type="TV Region"), "no node is of its type", "TV Region"),
+        (PlatformEntry("1", "Nutrition", ("interest",)), "more than one node has its name", "interest-"),
+        (PlatformEntry("1", "Female", ("interest",)), "no node of its type and country has its name", ""),
+        (PlatformEntry("1", "Munich", type="TV Region"), "no kind of node has its type", "TV Region"),
     ],
 )
-def test_an_ambiguous_entry_is_unmatched(entry: Entry, reason: str, detail: str) -> None:
+def test_an_ambiguous_entry_is_unmatched(entry: PlatformEntry, reason: str, detail: str) -> None:
     links = LINKER.match([entry])
     [unlinked] = links.unmatched
     assert (links.ids, unlinked.entry, unlinked.reason) == ({}, entry, reason)
@@ -105,7 +109,7 @@ def test_an_export_of_the_taxonomy_matches_each_place_to_itself_or_none() -> Non
         if node.kind in ("subdivision", "city"):
             above = tuple(up.name for up in node.ancestors[1:])
             name = node.localized.get("en", node.name)
-            entries.append(Entry(str(number), name, (node.kind,), node.country, ancestors=above))
+            entries.append(PlatformEntry(str(number), name, (node.kind,), node.country, ancestors=above))
     linked = LINKER.match(entries).ids
     assert {node_id for node_id, key in linked.items() if places.ids[int(key)] != node_id} == set()
     assert len(linked) > 0.98 * len(entries)
@@ -120,7 +124,7 @@ def test_of_two_entries_for_a_city_the_one_with_its_very_name_is_linked() -> Non
 
 
 def test_a_city_is_the_city_s_before_it_is_the_municipality_s_of_its_name() -> None:
-    municipality = Entry("2", "Munich", ("subdivision", "city"), "DE")
+    municipality = PlatformEntry("2", "Munich", ("subdivision", "city"), "DE")
     links = LINKER.match([municipality, city("München", "DE")])
     assert (links.ids, [each.entry for each in links.unmatched]) == ({MUNICH: "1"}, [municipality])
 
@@ -158,19 +162,19 @@ def _linked(rows: str, names: bytes) -> Mapping[str, str]:
 @pytest.mark.parametrize(
     ("platform", "text", "location", "what"),
     [
-        ("google", "", "f", "does not begin with Google's columns"),
-        ("google", "Name,Id\n", "f", "does not begin with Google's columns"),
+        ("google", "", "f", "does not start with Google's columns"),
+        ("google", "Name,Id\n", "f", "does not start with Google's columns"),
         (
             "google",
             "Criteria ID,Name,Canonical Name,Parent ID,Country Code,Target Type,Status\n1,2\n",
             "f, line 2",
             "has 2",
         ),
-        ("meta", "{", "f", "is no JSON"),
+        ("meta", "{", "f", "is not valid JSON"),
         ("meta", "[]", "f", "has no list data"),
-        ("meta", '{"data": [1]}', "f, data[0]", "is no object"),
+        ("meta", '{"data": [1]}', "f, data[0]", "is not a JSON object"),
         ("meta", '{"data": [{"name": "x"}]}', "f, data[0].id", "is missing"),
-        ("meta", '{"data": [{"id": true, "name": "x"}]}', "f, data[0].id", "neither text nor a whole number"),
+        ("meta", '{"data": [{"id": true, "name": "x"}]}', "f, data[0].id", "neither a non-empty string nor an integer"),
         ("tiktok", '{"code": 40001, "message": "no", "data": {}}', "f", "has no list region_info or interest"),
         ("tiktok", '{"data": {"region_info": [{"name": "x"}]}}', "f, region_info[0].location_id", "is missing"),
         ("linkedin", '{"elements": [{"urn": "x"}]}', "f, elements[0].name", "is missing"),
@@ -188,7 +192,9 @@ def test_a_quote_that_is_never_closed_is_refused_with_its_line() -> None:
     head = "Criteria ID,Name,Canonical Name,Parent ID,Country Code,Target Type,Status"
     with pytest.raises(InvalidArgument) as caught:
         read_export("google", f'{head}\n1,"{"x" * (csv.field_size_limit() + 1)}', "f")
-    assert [(each.field, "is no CSV" in each.description) for each in caught.value.violations] == [("f, line 2", True)]
+    assert [(each.field, "is not valid CSV" in each.description) for each in caught.value.violations] == [
+        ("f, line 2", True)
+    ]
 
 
 def test_regions_that_are_each_other_s_parents_end() -> None:
