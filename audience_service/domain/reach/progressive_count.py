@@ -14,8 +14,8 @@ Worked example: 1,000,000 records with a key sample of 20,000 keys, so a key ran
 
 Invariants:
 
-1. Every step is one short query; only the prefetch may take up to 30 s. A caller that stops between two steps causes
-   no further queries.
+1. Every step is one query of at most 200 ms. Only the prefetch (30 s) and a slice of one key range (the deadline) may
+   take longer. A caller that stops between two steps causes no further queries.
 2. A sample or slice that exceeds its limit is retried with fewer records, and a late prefetch is skipped. Only the
    caller's deadline ends a count with OutOfTime.
 3. Slices cover all keys without gap or overlap, including records newer than the key sample. The total is exact.
@@ -58,7 +58,7 @@ MAX_SLICE_GROWTH = 4
 _SECONDS_PER_RECORD = 50e-6
 """A rough cost of one sampled record, to choose a sample that fits the deadline."""
 _MIN_SAMPLE_SIZE = 100
-_SHOWN_TRIES = 5
+_MAX_MEMBER_READS = 5
 """The most members of a sample that are read again to find one to return."""
 
 
@@ -120,7 +120,8 @@ class ProgressiveCounter:
                 size = affordable_size // MAX_SLICE_GROWTH
         # A drawn member may have left since, and a snapshot's list may contain records that no longer exist.
         drawn_members = (
-            self._first_member(key_sample.end(hit), key_sample.keys[hit]) for hit in sample.hit_indexes[:_SHOWN_TRIES]
+            self._first_member(key_sample.end(hit), key_sample.keys[hit])
+            for hit in sample.hit_indexes[:_MAX_MEMBER_READS]
         )
         record = next((member for member in drawn_members if member), None)
         return Progress(sample.estimate(), sample.scanned_count(0), key_sample.total, record)
