@@ -1,1 +1,1 @@
-"""Insights: what an audience consists of, beside its org."""
+"""Insights: the composition of an audience, compared with its org."""

@@ -1,4 +1,4 @@
-"""Baselines kept in the process: a whole org's breakdown is long in the making and hardly changes in minutes."""
+"""A cache of baselines in the process: an org's breakdown takes long to read and hardly changes within minutes."""
 
 import threading
 import time
@@ -13,7 +13,10 @@ _MAX_BASELINES = 64
 
 
 class BaselineCache:
-    """The latest baselines, each for `seconds`. Calls that want the same one at once wait for one to read it."""
+    """Caches the 64 most recently used baselines, each for `ttl_seconds`.
+
+    Of concurrent calls for one baseline, one reads it and the others wait.
+    """
 
     def __init__(self, ttl_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._ttl_seconds = ttl_seconds
@@ -23,14 +26,17 @@ class BaselineCache:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, load: Callable[[], Breakdown], deadline: Deadline) -> Breakdown:
-        """The baseline, read where none is kept. Raises OutOfTime where another call takes too long to read it."""
+        """The cached baseline, or else the result of `load`.
+
+        Raises OutOfTime if another call is still reading the baseline at the deadline.
+        """
         if cached := self._get_fresh(key):
             return cached
         with self._lock:
             load_lock = self._load_locks.setdefault(key, threading.Lock())
         seconds_left = deadline.remaining()
         if not load_lock.acquire(timeout=-1 if seconds_left is None else min(seconds_left, threading.TIMEOUT_MAX)):
-            raise OutOfTime("another call was still reading the baseline at the deadline")
+            raise OutOfTime("another call was still reading the baseline at the deadline; allow more time")
         try:
             return self._get_fresh(key) or self.put(key, load())
         finally:
@@ -39,7 +45,7 @@ class BaselineCache:
                 self._load_locks.pop(key, None)
 
     def put(self, key: Hashable, baseline: Breakdown) -> Breakdown:
-        """Keep a baseline that was just read; the one used longest ago makes room."""
+        """Cache and return a baseline that was just read. A full cache drops the least recently used one."""
         with self._lock:
             self._cache[key] = self._clock() + self._ttl_seconds, baseline
             self._cache.move_to_end(key)

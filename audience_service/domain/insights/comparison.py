@@ -1,4 +1,4 @@
-"""One dimension of an audience beside the org's: shares, the baseline's, and their index."""
+"""One dimension of an audience compared with the org: shares of both, and their index."""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from audience_service.domain.insights.suppression import cells_to_suppress, disc
 
 Key: TypeAlias = tuple[BucketKind, str]
 _Group: TypeAlias = tuple[BucketCount, Sequence[BucketCount]]
-"""A bucket, and the cells that it is made of."""
+"""A bucket, and the counts that it sums up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A cell beside the org's.
+    """A bucket of the audience, compared with the org's.
 
-    The baseline's count is None where it is small, or the value is not among those that were read of the org. `index`
-    is 100 where the share is as in the org, None where the org has nobody or is not told.
+    `baseline_count` is None if it is suppressed, or if the value is not among those read from the org. `index` is 100
+    if the share equals the org's. It is None if the org's share is zero or not disclosed.
     """
 
     bucket_count: BucketCount
@@ -30,9 +30,11 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class DimensionInsights:
-    """One dimension. `with_value` is how many members have one at least, None where that would tell a small cell.
+    """One dimension of an audience.
 
-    Quantiles are by percent, none where hardly a value is a number.
+    `with_value` is the number of members with at least one value, None if it would disclose a small bucket. Quantiles
+    are by per cent. They are empty if fewer than half of the records whose field is not missing have
+    a number.
     """
 
     dimension: Dimension
@@ -52,77 +54,78 @@ def compare(
     limit: int,
     min_bucket_size: int,
 ) -> DimensionInsights:
-    """An audience's cells beside the org's: `limit` values one by one, none of fewer records than `least`.
+    """An audience's buckets compared with the org's: up to `limit` values, and groups for all others.
 
-    What is hidden does not depend on the limit: two answers of different limits would tell it by what differs.
+    Buckets of fewer than `min_bucket_size` records are suppressed, with enough others to hide their counts.
+    Suppression does not depend on `limit`. Otherwise the difference of two responses would disclose suppressed counts.
     """
-    cells, suppressed_cells = suppress_small(audience.buckets, min_bucket_size)
-    groups = _groups(cells, suppressed_cells, len(cells) if dimension.is_banded else limit)
+    disclosed, suppressed = suppress_small(audience.buckets, min_bucket_size)
+    groups = _groups(disclosed, suppressed, len(disclosed) if dimension.is_banded else limit)
     buckets = [
-        _bucket(cell, count, size, baseline_size)
-        for cell, count in _with_baseline_counts(groups, baseline, min_bucket_size)
-        if cell.count or count != 0
+        _bucket(bucket, baseline_count, size, baseline_size)
+        for bucket, baseline_count in _with_baseline_counts(groups, baseline, min_bucket_size)
+        if bucket.count or baseline_count != 0
     ]
     return DimensionInsights(
         dimension=dimension,
         multi_valued=dimension.kind is DimensionKind.LIST
         or audience.max_values_per_record > 1
         or baseline.max_values_per_record > 1,
-        with_value=_with_value(audience, suppressed_cells, size, min_bucket_size),
+        with_value=_with_value(audience, suppressed, size, min_bucket_size),
         buckets=tuple(buckets),
         quantiles=_quantiles(audience, size, min_bucket_size),
         baseline_quantiles=_quantiles(baseline, baseline_size, min_bucket_size),
     )
 
 
-def _groups(cells: Sequence[BucketCount], suppressed: Sequence[BucketCount], limit: int) -> list[_Group]:
-    """The first `limit` values, all others as one, what has no value, and what is hidden."""
-    values = [cell for cell in cells if cell.kind is BucketKind.VALUE]
-    others = [*values[limit:], *(cell for cell in cells if cell.kind is BucketKind.OTHER)]
-    unlabelled = [cell for cell in cells if cell.kind in (BucketKind.INVALID, BucketKind.MISSING)]
+def _groups(buckets: Sequence[BucketCount], suppressed: Sequence[BucketCount], limit: int) -> list[_Group]:
+    """The first `limit` values, all other values as one bucket, then INVALID, MISSING and SUPPRESSED."""
+    values = [bucket for bucket in buckets if bucket.kind is BucketKind.VALUE]
+    others = [*values[limit:], *(bucket for bucket in buckets if bucket.kind is BucketKind.OTHER)]
+    unlabelled = [bucket for bucket in buckets if bucket.kind in (BucketKind.INVALID, BucketKind.MISSING)]
     return [
-        *((cell, [cell]) for cell in values[:limit]),
+        *((bucket, [bucket]) for bucket in values[:limit]),
         *([(merge(BucketKind.OTHER, others), others)] if others else []),
-        *((cell, [cell]) for cell in unlabelled),
-        *((cell, suppressed) for cell in cells if cell.kind is BucketKind.SUPPRESSED),
+        *((bucket, [bucket]) for bucket in unlabelled),
+        *((bucket, suppressed) for bucket in buckets if bucket.kind is BucketKind.SUPPRESSED),
     ]
 
 
 def _with_baseline_counts(
     groups: list[_Group], baseline: DimensionCounts, min_bucket_size: int
 ) -> list[tuple[BucketCount, int | None]]:
-    """Each bucket with the org's count, None where that is not known or not told.
+    """Each bucket with the org's count, None if that is unknown or suppressed.
 
-    All values of the org that are not named here are among the others, so that the org's counts add up too.
+    The bucket OTHER includes all of the org's values without a bucket, so that the org's counts add up too.
     """
-    baseline_counts = {cell.key: cell.count for cell in baseline.buckets}
+    baseline_counts = {bucket.key: bucket.count for bucket in baseline.buckets}
     suppressed_keys = {
         baseline.buckets[position].key
-        for position in cells_to_suppress([cell.count for cell in baseline.buckets], min_bucket_size)
+        for position in cells_to_suppress([bucket.count for bucket in baseline.buckets], min_bucket_size)
     }
-    is_complete = not any(cell.kind is BucketKind.OTHER for cell in baseline.buckets)
-    open_ended = [any(cell.kind is BucketKind.OTHER for cell in sources) for _, sources in groups]
+    is_complete = not any(bucket.kind is BucketKind.OTHER for bucket in baseline.buckets)
+    open_ended = [any(source.kind is BucketKind.OTHER for source in sources) for _, sources in groups]
     if not any(open_ended):
-        open_ended = [cell.kind is BucketKind.OTHER for cell, _ in groups]
+        open_ended = [bucket.kind is BucketKind.OTHER for bucket, _ in groups]
     if not any(open_ended):
         groups, open_ended = [*groups, (BucketCount(BucketKind.OTHER, "", 0, 0), [])], [*open_ended, True]
 
-    def count(cell: BucketCount) -> int | None:
-        return baseline_counts.get(cell.key, 0 if is_complete or cell.kind is not BucketKind.VALUE else None)
+    def count(bucket: BucketCount) -> int | None:
+        return baseline_counts.get(bucket.key, 0 if is_complete or bucket.kind is not BucketKind.VALUE else None)
 
     def disclose(keys: Set[Key], total: int | None) -> int | None:
-        """Small counts are told all together or not at all."""
+        """The total, unless it includes some but not all of the suppressed counts."""
         return total if not keys & suppressed_keys or suppressed_keys <= keys else None
 
-    keys_by_group = [{cell.key for cell in sources} for _, sources in groups]
-    totals = [_sum([count(cell) for cell in sources]) for _, sources in groups]
+    keys_by_group = [{source.key for source in sources} for _, sources in groups]
+    totals = [_sum([count(source) for source in sources]) for _, sources in groups]
     closed_positions = [index for index, is_rest in enumerate(open_ended) if not is_rest]
-    rest_keys = baseline_counts.keys() - set[Key]().union(*(keys_by_group[place] for place in closed_positions))
-    closed_total = _sum([totals[place] for place in closed_positions])
+    rest_keys = baseline_counts.keys() - set[Key]().union(*(keys_by_group[position] for position in closed_positions))
+    closed_total = _sum([totals[position] for position in closed_positions])
     rest_count = disclose(rest_keys, None if closed_total is None else sum(baseline_counts.values()) - closed_total)
     return [
-        (cell, rest_count if open_ended[place] else disclose(keys_by_group[place], totals[place]))
-        for place, (cell, _) in enumerate(groups)
+        (bucket, rest_count if open_ended[position] else disclose(keys_by_group[position], totals[position]))
+        for position, (bucket, _) in enumerate(groups)
     ]
 
 
@@ -131,24 +134,25 @@ def _sum(counts: Sequence[int | None]) -> int | None:
     return sum(known) if len(known) == len(counts) else None
 
 
-def _bucket(cell: BucketCount, baseline_count: int | None, size: int, baseline_size: int) -> Bucket:
-    share = cell.count / size if size else 0.0
+def _bucket(bucket: BucketCount, baseline_count: int | None, size: int, baseline_size: int) -> Bucket:
+    share = bucket.count / size if size else 0.0
     if baseline_count is None or not baseline_size:
-        return Bucket(cell, share, baseline_count, None, None)
+        return Bucket(bucket, share, baseline_count, None, None)
     baseline_share = baseline_count / baseline_size
-    return Bucket(cell, share, baseline_count, baseline_share, share / baseline_share * 100 if baseline_share else None)
+    index = share / baseline_share * 100 if baseline_share else None
+    return Bucket(bucket, share, baseline_count, baseline_share, index)
 
 
 def _with_value(
     audience: DimensionCounts, suppressed: Sequence[BucketCount], size: int, min_bucket_size: int
 ) -> int | None:
     unlabelled = (BucketKind.MISSING, BucketKind.INVALID)
-    count = size - sum(cell.count for cell in audience.buckets if cell.kind in unlabelled)
-    if 0 < count < min_bucket_size or any(cell.kind in unlabelled for cell in suppressed):
+    count = size - sum(bucket.count for bucket in audience.buckets if bucket.kind in unlabelled)
+    if 0 < count < min_bucket_size or any(bucket.kind in unlabelled for bucket in suppressed):
         return None
     return count
 
 
-def _quantiles(cells: DimensionCounts, size: int, min_bucket_size: int) -> dict[int, float]:
-    missing = sum(cell.count for cell in cells.buckets if cell.kind is BucketKind.MISSING)
-    return disclosed_quantiles(cells.quantiles, min_bucket_size) if cells.number_count * 2 >= size - missing else {}
+def _quantiles(counts: DimensionCounts, size: int, min_bucket_size: int) -> dict[int, float]:
+    missing = sum(bucket.count for bucket in counts.buckets if bucket.kind is BucketKind.MISSING)
+    return disclosed_quantiles(counts.quantiles, min_bucket_size) if counts.number_count * 2 >= size - missing else {}

@@ -1,4 +1,4 @@
-"""The dimensions that an audience's insights break it down by: a row each. A newcomer is one more row."""
+"""The dimensions of insights. To add one, add a row to DIMENSIONS."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ MAX_DIMENSIONS = 20
 
 
 class DimensionKind(StrEnum):
-    """How values become buckets: `text` a bucket a value, `date` and `number` a bucket a band.
+    """How values become buckets: one per value for TEXT, LIST and ANY, one per band for DATE and NUMBER.
 
-    `list` is text of which a record may have several values, `any` whatever stands at a path: a bucket a value.
-    Numbers have quantiles.
+    LIST is text with possibly more than one value per record. ANY is a path whose values have any type. Numbers have
+    quantiles.
     """
 
     TEXT = "text"
@@ -29,9 +29,9 @@ class DimensionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A bucket of dates or numbers that are at least `start`, and less than the start of the band above it.
+    """A bucket of dates or numbers from `start` to below the start of the next higher band.
 
-    None as `start` takes all that no other band takes; None as `label` says that a value there is no valid one.
+    The band without a `start` takes all values below the other bands. In a band without a `label` values are invalid.
     """
 
     label: str | None
@@ -39,7 +39,10 @@ class Band:
 
 
 Bands = Callable[[datetime], tuple[Band, ...]]
-"""The bands as of a moment (in whole seconds), the highest first and one without a start last."""
+"""Maps a time (without fractions of a second) to the bands as of that time, the highest first.
+
+The last band has no start.
+"""
 
 
 def _no_bands(_: datetime) -> tuple[Band, ...]:
@@ -48,7 +51,7 @@ def _no_bands(_: datetime) -> tuple[Band, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """One dimension. A record's value is the first at one of `paths`, in this order, that is not empty."""
+    """One dimension. A record's value is the first non-empty one at `paths`, in order."""
 
     name: str
     kind: DimensionKind
@@ -57,24 +60,24 @@ class Dimension:
 
     @property
     def is_banded(self) -> bool:
-        """Whether its buckets are bands, of which there are few."""
+        """Whether its buckets are bands. Bands are few."""
         return self.kind in (DimensionKind.DATE, DimensionKind.NUMBER)
 
     @property
     def is_list(self) -> bool:
-        """Whether a record may have several values."""
+        """Whether a record may have more than one value."""
         return self.kind in (DimensionKind.LIST, DimensionKind.ANY)
 
 
 def _recency(as_of: datetime) -> tuple[Band, ...]:
     days = (("last 7 days", 7), ("8 to 30 days ago", 30), ("31 to 90 days ago", 90), ("91 to 180 days ago", 180))
-    ended = ((label, as_of - timedelta(days=number)) for label, number in (*days, ("181 to 365 days ago", 365)))
+    past = ((label, as_of - timedelta(days=number)) for label, number in (*days, ("181 to 365 days ago", 365)))
     future = Band("in the future", as_of + timedelta(seconds=1))
-    return (future, *(Band(label, start) for label, start in ended), Band("over 365 days ago", None))
+    return (future, *(Band(label, start) for label, start in past), Band("over 365 days ago", None))
 
 
 def _ages(as_of: datetime) -> tuple[Band, ...]:
-    """By birthday: whoever is 18 today was born on this day 18 years ago at the latest."""
+    """Age bands by birthday. A person who is 18 today was born on this day 18 years ago or earlier."""
     tomorrow = (as_of + timedelta(days=1)).replace(hour=0, minute=0, second=0)
     bands = [Band(None, tomorrow)]
     for label, years in (("under 18", 18), ("18-24", 25), ("25-34", 35), ("35-44", 45), ("45-54", 55), ("55-64", 65)):
@@ -83,7 +86,7 @@ def _ages(as_of: datetime) -> tuple[Band, ...]:
 
 
 def _years_before(as_of: datetime, years: int) -> datetime:
-    """The start of the first day on which those born are not `years` old yet at `moment`."""
+    """The start of the earliest date of birth of people who are younger than `years` at `as_of`."""
     if (as_of.month, as_of.day) == (2, 29):
         return datetime(as_of.year - years, 3, 1, tzinfo=UTC)
     return datetime(as_of.year - years, as_of.month, as_of.day, tzinfo=UTC) + timedelta(days=1)
@@ -114,31 +117,31 @@ DIMENSIONS = {
         Dimension("tags", DimensionKind.LIST, ("data.tags",)),
     )
 }
-"""The named dimensions, in the order of an answer that names none."""
+"""The named dimensions, in the order of a response to a request that names none."""
 
 
 def parse_dimensions(requested: Sequence[str]) -> tuple[Dimension, ...]:
-    """The dimensions of a request, each once, all named ones where it names none.
+    """The dimensions of a request without duplicates; all named ones if the request has none.
 
-    Whatever is no name is a path. Raises InvalidArgument at `dimensions[i]`.
+    Any other text is a path in the record. Raises InvalidArgument at `dimensions` or `dimensions[i]`.
     """
     if len(requested) > MAX_DIMENSIONS:
-        raise InvalidArgument.at("dimensions", f"names {len(requested)} dimensions, more than {MAX_DIMENSIONS}")
+        raise InvalidArgument.at("dimensions", f"names {len(requested)} dimensions; name at most {MAX_DIMENSIONS}")
     if not requested:
         return tuple(DIMENSIONS.values())
-    read = (_dimension(text, f"dimensions[{index}]") for index, text in enumerate(requested))
-    return tuple({dimension.name: dimension for dimension in read}.values())
+    parsed = (_dimension(text, f"dimensions[{index}]") for index, text in enumerate(requested))
+    return tuple({dimension.name: dimension for dimension in parsed}.values())
 
 
 def _dimension(text: str, field_path: str) -> Dimension:
     if text in DIMENSIONS:
         return DIMENSIONS[text]
     if any(step.isdecimal() for step in text.split(".")):
-        raise InvalidArgument.at(field_path, "names a place in a list; name the list")
+        raise InvalidArgument.at(field_path, "has an index into a list; name the list instead")
     try:
         path = record_path(text, field_path)
     except InvalidFilter as error:
         raise InvalidArgument("invalid request", violations=error.violations) from None
     if is_personal(path):
-        raise InvalidArgument.at(field_path, "is personal data, which is not broken down")
+        raise InvalidArgument.at(field_path, "is personal data, which insights do not disclose; name another dimension")
     return Dimension(path, DimensionKind.ANY, (path,))

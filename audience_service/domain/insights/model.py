@@ -1,4 +1,4 @@
-"""A population as the database breaks it down: how many records have each value of each dimension."""
+"""The breakdown of a population: the number of records per value of each dimension."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -6,26 +6,26 @@ from datetime import datetime
 from enum import StrEnum
 
 PERCENTS = (0, 10, 25, 50, 75, 90, 100)
-"""Of quantiles; 0 and 100 are the least and the greatest."""
+"""The quantiles in per cent; 0 is the minimum and 100 the maximum."""
 
 
 class BucketKind(StrEnum):
-    """What a cell counts: a value of the records, or those of which there is none to name."""
+    """What a bucket counts: the records with one value, or one of the other groups."""
 
     VALUE = "value"
     MISSING = "missing"
-    """Nothing is there, null, blank text or an empty list."""
+    """The field is missing, null, blank text or an empty list."""
     INVALID = "invalid"
-    """Something is there that the dimension cannot be read from."""
+    """The field has a value that is invalid for the dimension."""
     OTHER = "other"
-    """Values past the number that is told one by one."""
+    """All values after the most frequent ones, which have a bucket each."""
     SUPPRESSED = "suppressed"
-    """Values that few records have, and what would tell how few."""
+    """Values of few records, and the further values that hide how few."""
 
 
 @dataclass(frozen=True, slots=True)
 class BucketCount:
-    """How many records have a value; of `other` and `suppressed` how many have one of `values` values."""
+    """The number of records with a value. A bucket OTHER or SUPPRESSED counts the records of `values` values."""
 
     kind: BucketKind
     label: str
@@ -34,19 +34,19 @@ class BucketCount:
 
     @property
     def key(self) -> tuple[BucketKind, str]:
-        """What two breakdowns of the same dimension have in common; text may look like a kind's name."""
+        """Identifies the bucket in any breakdown of the dimension. A label may equal a kind's name, so it has both."""
         return self.kind, self.label
 
 
 def merge(kind: BucketKind, buckets: Iterable[BucketCount]) -> BucketCount:
-    """Several cells as one."""
+    """The buckets as one of the given kind."""
     counts = [(bucket.count, bucket.values) for bucket in buckets]
     return BucketCount(kind, "", sum(count for count, _ in counts), sum(values for _, values in counts))
 
 
 @dataclass(frozen=True, slots=True)
 class Quantile:
-    """A number that some record has, and how many have this or less, and this or more."""
+    """A number of at least one record, with the counts of records at or below it, and at or above it."""
 
     value: float
     count_at_or_below: int
@@ -55,9 +55,9 @@ class Quantile:
 
 @dataclass(frozen=True, slots=True)
 class DimensionCounts:
-    """One dimension's cells, and its quantiles by percent where it has numbers.
+    """The buckets of one dimension, and its quantiles by per cent if it has numbers.
 
-    `several` is the most values that one record has: above 1, cells do not add up to the records.
+    If `max_values_per_record` is above 1, the buckets may sum to more than the number of records.
     """
 
     buckets: tuple[BucketCount, ...]
@@ -68,7 +68,7 @@ class DimensionCounts:
 
 @dataclass(frozen=True, slots=True)
 class Breakdown:
-    """A population's size and its dimensions, all as of one pass over it."""
+    """A population's size and its dimensions, all from one scan."""
 
     size: int
     read_at: datetime

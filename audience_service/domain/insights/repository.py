@@ -1,4 +1,4 @@
-"""What insights ask of storage."""
+"""The port of insights to storage."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,7 +11,7 @@ from audience_service.domain.insights.model import Breakdown
 
 
 class InsightRepository(Protocol):
-    """Populations broken down by dimensions."""
+    """Breaks populations down by dimensions."""
 
     def breakdown(
         self,
@@ -22,8 +22,9 @@ class InsightRepository(Protocol):
         max_values: int,
         deadline: Deadline,
     ) -> Breakdown:
-        """The cells of each dimension, all from one pass, dates as seen from `moment`, which is in whole seconds.
+        """The buckets of each dimension, all from one scan.
 
-        The `most` frequent values of a dimension are told one by one, the rest in one cell. Cells come the most
-        frequent first, those of bands in the bands' order, empty ones too.
+        Bands of dates are as of `as_of`, which has no fractions of a second. The `max_values` most frequent values of a
+        dimension have a bucket each, the others share one. The most frequent bucket is first. Bands keep their own
+        order, and include empty ones.
         """

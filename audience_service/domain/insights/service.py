@@ -1,4 +1,4 @@
-"""The use case on insights: what an audience consists of, beside the org that it is part of."""
+"""The insights use case: the composition of an audience, compared with its org."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from audience_service.domain.insights.model import Breakdown
 from audience_service.domain.insights.repository import InsightRepository
 
 MAX_VALUES = 2_000
-"""Values of a dimension that are read one by one, the most frequent ones; an answer may show fewer."""
+"""The most values of a dimension that are read with a count each, the most frequent ones. A response may have fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,11 @@ class AudienceInsights:
     min_bucket_size: int
     dimensions: tuple[DimensionInsights, ...]
     history: SizeHistory | None = None
-    """The audience's sizes over time, where they were asked for."""
+    """The audience's sizes over time; None unless requested."""
 
 
 class Insights:
-    """Breaks audiences down. Cells of fewer than `least` records are not told; 0 and 1 tell all."""
+    """Breaks audiences down. Buckets of fewer than `min_bucket_size` records are suppressed; 0 and 1 disclose all."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Insights:
     def get(
         self, ctx: RequestContext, audience_id: str, requested: Sequence[str], limit: int, span: TimeRange | None = None
     ) -> AudienceInsights:
-        """An audience by dimensions, `limit` values of each told one by one; and its sizes in a span, if one is given.
+        """An audience by dimensions, with up to `limit` values each, and its sizes over `span` if that is given.
 
         Raises InvalidArgument, InvalidFilter, AudienceNotFound, UnusableAudience, OutOfTime.
         """

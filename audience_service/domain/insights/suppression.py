@@ -1,4 +1,4 @@
-"""Small cells: counts of so few people that they might be recognised are not told, nor what would give them away."""
+"""Suppression of small buckets, in which people might be recognised, and of the counts that would disclose them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,34 +6,35 @@ from audience_service.domain.insights.model import BucketCount, BucketKind, Quan
 
 
 def cells_to_suppress(counts: Sequence[int], min_bucket_size: int) -> set[int]:
-    """The positions of the counts of 1 to `least` - 1, and of as many of the next greater as it takes to hide them.
+    """The positions of the counts to suppress: those of 1 to `min_bucket_size` - 1, and enough others to hide them.
 
-    A single one could be computed from the total, and so could all of them if they came to less than `least`: they come
-    to that much together, for which it takes two at least, or all are hidden.
+    The total minus the disclosed counts gives the sum of the suppressed ones. The next greater counts are therefore
+    suppressed too, until that sum is at least `min_bucket_size`, or until all counts are suppressed. Unless all are
+    suppressed, the sum has at least two counts.
     """
     suppressed = [position for position, count in enumerate(counts) if 0 < count < min_bucket_size]
     if not suppressed:
         return set()
-    rest = sorted((count, position) for position, count in enumerate(counts) if count >= min_bucket_size)
-    for _, position in rest:
+    larger = sorted((count, position) for position, count in enumerate(counts) if count >= min_bucket_size)
+    for _, position in larger:
         if sum(counts[position] for position in suppressed) >= min_bucket_size:
             break
         suppressed.append(position)
     return set(suppressed)
 
 
-def suppress_small(cells: Sequence[BucketCount], min_bucket_size: int) -> tuple[list[BucketCount], list[BucketCount]]:
-    """The cells with those to hide made one, behind the others, and the hidden ones."""
-    suppressed_positions = cells_to_suppress([cell.count for cell in cells], min_bucket_size)
+def suppress_small(buckets: Sequence[BucketCount], min_bucket_size: int) -> tuple[list[BucketCount], list[BucketCount]]:
+    """The disclosed buckets, then one that merges the suppressed ones; and the suppressed ones."""
+    suppressed_positions = cells_to_suppress([bucket.count for bucket in buckets], min_bucket_size)
     if not suppressed_positions:
-        return list(cells), []
-    suppressed = [cell for position, cell in enumerate(cells) if position in suppressed_positions]
-    disclosed = [cell for position, cell in enumerate(cells) if position not in suppressed_positions]
+        return list(buckets), []
+    suppressed = [bucket for position, bucket in enumerate(buckets) if position in suppressed_positions]
+    disclosed = [bucket for position, bucket in enumerate(buckets) if position not in suppressed_positions]
     return [*disclosed, merge(BucketKind.SUPPRESSED, suppressed)], suppressed
 
 
 def disclosed_quantiles(quantiles: Mapping[int, Quantile], min_bucket_size: int) -> dict[int, float]:
-    """The quantiles that at least `least` records are at or below, and as many at or above."""
+    """The quantiles with at least `min_bucket_size` records at or below them, and as many at or above."""
     return {
         percent: quantile.value
         for percent, quantile in quantiles.items()

@@ -1,1 +1,1 @@
-"""Lookalikes: whom an audience's members are like, told by a model that anybody can read."""
+"""Lookalikes: the records most similar to an audience's members, by a model that callers can inspect."""

@@ -1,4 +1,4 @@
-"""The type of custom audience that is a lookalike."""
+"""The lookalike type of custom audiences."""
 
 from audience_service.domain.custom_audiences.audience_types import TypeDescription, TypeField
 from audience_service.domain.custom_audiences.model import CustomType
@@ -10,21 +10,21 @@ from audience_service.domain.lookalikes.weights import MAX_FACTORS
 LOOKALIKE = TypeDescription(
     CustomType.LOOKALIKE,
     "Lookalike",
-    "Those of the org who are most like the members of another audience, by a model that can be looked into.",
+    "The records of the org that are most similar to the members of another audience, by a model that you can inspect.",
     (
-        TypeField("source_audience_id", "the audience whose members they are to be like", required=True),
-        TypeField("share", "how many there are to be, as a part of the org's records; this or count"),
-        TypeField("count", "how many there are to be"),
-        TypeField("countries", "where they may be, as codes of two letters; default anywhere"),
-        TypeField("include_source", "whether members of the source may be among them; default not"),
-        TypeField("fields", "the paths that likeness is told by; default those that the docs list"),
-        TypeField("exclude_fields", "paths that are left out of those"),
+        TypeField("source_audience_id", "the audience whose members are the seed", required=True),
+        TypeField("share", f"the number of members as a share of the records, up to {MAX_SHARE}; exclusive with count"),
+        TypeField("count", "the number of members; exclusive with share"),
+        TypeField("countries", "two-letter country codes (ISO 3166-1) that members must have; default all countries"),
+        TypeField("include_source", "whether members of the source may be members; default false"),
+        TypeField("fields", "the paths of the features; the docs list the default"),
+        TypeField("exclude_fields", "paths to leave out of the features"),
     ),
     (
-        "Members are those with the highest scores above 0; GetLookalikeModel shows what they are made of.",
-        "A fifth of the source's members is held out of the model, and recall and AUC are of them.",
-        "Protected fields, and those that the source's filter asks about, are used only where `fields` names them.",
-        "Modelled when it is made and whenever it is refreshed; between, the list stays as it is.",
+        "The members are the records with the highest scores above 0. GetLookalikeModel returns the weights.",
+        "Training leaves out a fifth of the source's members, the holdout. It is used to measure recall and AUC.",
+        "Protected fields, and those that the source's filter tests, are used only if `fields` names them.",
+        "The model and the list change only at creation and at a refresh.",
     ),
     {
         "min_seed_size": str(MIN_SEED_SIZE),

@@ -1,4 +1,4 @@
-"""What the database counts for a model: values of fields, and scores."""
+"""The counts that a model needs from the database: of the values of fields, and of scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,15 @@ from typing import Any
 from audience_service.domain.lookalikes.features import Feature
 
 Scores = Mapping[int, int]
-"""How many records have each score, in thousandths."""
+"""Maps a score, in thousandths, to its number of records."""
 
 
 @dataclass(frozen=True, slots=True)
 class ValueCount:
-    """A value of a field (text, number, bool, the start of a band, None for nothing) and how many records have it."""
+    """A value of a field and its number of records.
+
+    The value is text, a number, a bool, the start of a bin, or None if missing.
+    """
 
     value: Any
     count: int
@@ -21,11 +24,11 @@ class ValueCount:
 
 @dataclass(frozen=True, slots=True)
 class FeatureValues:
-    """The values of one field in an org, the most frequent ones.
+    """The most frequent values of one field in an org.
 
-    `cuts` are the lower ends of the bands that its numbers are in, ascending, none where each number stands for itself;
-    `tops` are the greatest number of each. `listed` says that some record has a list there, `several` that some list
-    has more values than one.
+    `bin_edges` are the lower bounds of the bins of its numbers, ascending; empty if each number is a value of its own.
+    `bin_maxima` are the greatest number of each bin. `has_lists` is true if some record has a list in the field,
+    `multi_valued` if some list has more than one value.
     """
 
     feature: Feature
@@ -38,7 +41,10 @@ class FeatureValues:
 
 @dataclass(frozen=True, slots=True)
 class FeatureStats:
-    """An org's records, of the countries asked for: how many, and the values of each field. Dates as of `moment`."""
+    """The number of an org's records in the requested countries, and the values of each field.
+
+    Bins of dates are as of `as_of`.
+    """
 
     size: int
     as_of: datetime
@@ -47,9 +53,10 @@ class FeatureStats:
 
 @dataclass(frozen=True, slots=True)
 class SeedCounts:
-    """The seed: how many there are, how many the model may learn from, and of each field how often it has the values.
+    """The size of the seed, the size of its part without the holdout, and the counts of the values in both.
 
-    `counts` are, by field, for each of the survey's values how many of the seed have it, and of those to learn from.
+    `counts` has an item per field of the FeatureStats, with a pair per value: its count in the seed, and its count in
+    the training part.
     """
 
     size: int
@@ -59,10 +66,10 @@ class SeedCounts:
 
 @dataclass(frozen=True, slots=True)
 class ScoredFeature:
-    """One field as records are scored by it: what each value counts for, and all others, in thousandths.
+    """The weights by which records are scored for one field, in thousandths: of each value, and of all others.
 
-    Numbers are in bands that begin at `cuts`, where there are any; dates are in bands as of `moment`. Lists are looked
-    into where some record has one (`listed`).
+    Numbers are in the bins that start at `bin_edges`, if there are any; dates are in bins as of `as_of`. If
+    `has_lists`, each value of a list counts.
     """
 
     feature: Feature
@@ -75,14 +82,14 @@ class ScoredFeature:
 
 @dataclass(frozen=True, slots=True)
 class MomentSums:
-    """How the fields' scores vary together, over `count` records: their sums, and the sums of their products."""
+    """The sums of the fields' scores over `count` records, and the sums of their products in pairs."""
 
     count: int
     sums: Sequence[int]
     products: Sequence[Sequence[int]]
 
     def covariance(self) -> list[list[float]]:
-        """The matrix, in thousandths squared."""
+        """The covariance matrix of the fields' scores, in thousandths squared."""
         n, sums = max(self.count, 1), self.sums
         return [
             [self.products[i][j] / n - sums[i] / n * (sums[j] / n) for j in range(len(sums))] for i in range(len(sums))
@@ -91,7 +98,7 @@ class MomentSums:
 
 @dataclass(frozen=True, slots=True)
 class SeedScores:
-    """How many of the seed have each score: those that were held out, and all."""
+    """The scores of the holdout, and of the complete seed."""
 
     holdout: Scores
     all: Scores

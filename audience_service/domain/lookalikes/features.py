@@ -1,4 +1,4 @@
-"""The fields that likeness is told by: those by default, and those that a request names."""
+"""The features of a model: the default fields, and those that a request names."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ _AGE_BINS = DIMENSIONS["ageBand"].bands
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One field. A record's values are those at the first of `paths` that is not empty; dates are in `bands`.
+    """One field. A record's values are those at the first of `paths` that is not empty. Dates are in `bins`.
 
-    Where it is `dated` many records may have a date of their own.
+    `is_date` is true if the values may be dates, so that many records have a distinct value.
     """
 
     path: str
@@ -28,7 +28,7 @@ class Feature:
     is_date: bool = True
 
     def covers(self, path: str) -> bool:
-        """Whether a path leads to where its values stand, into them, or to what holds them."""
+        """Whether `path` is one of the feature's paths, a parent of one, or a path inside one."""
         return any(f"{one}.".startswith(f"{path}.") or f"{path}.".startswith(f"{one}.") for one in self.paths)
 
 
@@ -52,7 +52,7 @@ _DEFAULT_FEATURES = (
     Feature("data.lastEmailClickedAt", ("data.lastEmailClickedAt",)),
     Feature("data.createdAt", ("data.createdAt", "createdate")),
 )
-"""What likeness is told by where a request names nothing, those in several places as for insights."""
+"""The features of a request without `fields`. A field with more than one path has the same paths in insights."""
 
 _KNOWN_FEATURES = {
     field.path: field
@@ -65,43 +65,45 @@ _KNOWN_FEATURES = {
 
 
 def parse_features(requested: Sequence[str], exclusions: Sequence[str]) -> tuple[Feature, ...]:
-    """The fields of a request: those that it names, or the default ones, less those left out, by any of their places.
+    """The features of a request: the named or default ones, without those that have an excluded path.
 
-    Raises InvalidArgument at `fields[i]` or `exclude_fields[i]`, and at `fields` where none is left.
+    Raises InvalidArgument at `fields`, `fields[i]` or `exclude_fields[i]`; at `exclude_fields` if no feature is left.
     """
     if len(requested) > MAX_FIELDS:
-        raise InvalidArgument.at("fields", f"names {len(requested)} fields, more than {MAX_FIELDS}")
+        raise InvalidArgument.at("fields", f"names {len(requested)} fields; name at most {MAX_FIELDS}")
     paths = [_path(text, f"fields[{index}]") for index, text in enumerate(requested)]
     for index, path in enumerate(paths):
         if _is_personal(path):
-            raise InvalidArgument.at(f"fields[{index}]", "is personal data, by which nobody is likened to others")
+            raise InvalidArgument.at(
+                f"fields[{index}]", "is personal data, which lookalikes must not use; name another field"
+            )
     excluded_paths = [_path(text, f"exclude_fields[{index}]") for index, text in enumerate(exclusions)]
     candidates = map(feature_at, dict.fromkeys(paths)) if paths else _DEFAULT_FEATURES
     fields = tuple(field for field in candidates if not any(field.covers(path) for path in excluded_paths))
     if not fields:
-        raise InvalidArgument.at("exclude_fields", "leaves out every field; leave one at least")
+        raise InvalidArgument.at("exclude_fields", "leaves out every field; keep at least one")
     return fields
 
 
 def feature_at(path: str) -> Feature:
-    """The field at a path in the record."""
+    """The feature at a path in the record."""
     return _KNOWN_FEATURES.get(path) or Feature(path, (path,))
 
 
 def unused_protected_paths(paths: Iterable[str], used: Sequence[Feature]) -> tuple[str, ...]:
-    """Those of some paths that are protected and not used, in order."""
+    """The protected paths that no feature of `used` reads, sorted."""
     used_paths = {path for field in used for path in field.paths}
     return tuple(sorted({path for path in paths if is_protected(path) and path not in used_paths}))
 
 
 def _is_personal(path: str) -> bool:
-    """Protected fields may be named on purpose, a birthday among them; what names people inside one may not."""
+    """Whether a path is personal data. Protected fields such as a birthday are allowed, but no names inside one."""
     return is_personal(".".join("_" if is_protected_name(step) else step for step in path.split(".")))
 
 
 def _path(text: str, field_path: str) -> str:
     if any(step.isdecimal() for step in text.split(".")):
-        raise InvalidArgument.at(field_path, "names a place in a list; name the list")
+        raise InvalidArgument.at(field_path, "has an index into a list; name the list instead")
     try:
         return record_path(text, field_path)
     except InvalidFilter as error:

@@ -1,4 +1,4 @@
-"""What a source is made by: of that its members are told apart surely, and nobody is found who is like them."""
+"""Label leakage: fields that the source's filter tests identify its members, and find no similar records."""
 
 from collections.abc import Iterable
 
@@ -9,9 +9,9 @@ from audience_service.domain.lookalikes.features import Feature
 
 
 def leaking_fields(fields: Iterable[Feature], source: Population) -> tuple[Feature, ...]:
-    """Those of the fields that the source's own filter asks about, those of audiences inside it included.
+    """The fields that the source's filter tests, including the filters of audiences inside it.
 
-    None of a list: what it was made by is not known.
+    Empty if the source is a list, because the origin of a list is unknown.
     """
     if not isinstance(source, CompiledFilter):
         return ()

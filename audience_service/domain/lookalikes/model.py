@@ -1,4 +1,4 @@
-"""A lookalike's model: factors with weights, and how well it finds those that it was not made from."""
+"""A lookalike's model: factors with weights, and how well it finds the holdout."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from audience_service.domain.lookalikes.protected_fields import is_protected
 MISSING_LABEL, OTHER_LABEL = "(missing)", "(other)"
 
 UNIT = 1000
-"""Weights and scores are whole thousandths, whose sums are exact: the same data give the same members."""
+"""Weights and scores are integers in thousandths. Their sums are exact, so equal data give equal members."""
 
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """One value of a field, `(missing)` or `(other)`, and what having it counts for, in thousandths.
+    """One value of a field, `(missing)` or `(other)`, and its weight in thousandths.
 
-    Counts are None where few have it.
+    A count is None if it is below the minimum bucket size.
     """
 
     value: str
@@ -27,10 +27,10 @@ class Factor:
 
 @dataclass(frozen=True, slots=True)
 class FieldModel:
-    """One field and its factors, the heaviest first.
+    """One field and its factors, by descending absolute weight.
 
-    `damping` is what the logarithms have been multiplied by, since fields tell in part the same. `several` says that a
-    record may have more than one of the values; then those that are no factors count for nothing.
+    `decorrelation` is the multiplier of the weights that accounts for redundant fields. If `multi_valued`, a record may
+    have more than one of the values. Values that are not factors then have weight 0.
     """
 
     path: str
@@ -41,13 +41,17 @@ class FieldModel:
 
     @property
     def is_protected(self) -> bool:
-        """Whether it is one of those that are left out unless a request names them."""
+        """Whether the field is left out unless a request names it."""
         return is_protected(self.path)
 
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """Candidates with the highest scores: for what share of the records, how many, the lowest score, what they find."""
+    """The candidates with the highest scores, for one share of the records.
+
+    `count` is their number, `min_score` their lowest score in thousandths. `similarity` is that score from 0 to 1 in
+    the range of possible scores, `recall` the share of the holdout with at least that score.
+    """
 
     share: float
     count: int
@@ -58,9 +62,9 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class LookalikeModel:
-    """All that the members of a lookalike were chosen by. Scores are in thousandths.
+    """The model that selected the members of a lookalike. Scores are in thousandths.
 
-    `source_fields` are those that the source's own filter asks about, whether they are used or not.
+    `source_fields` are the paths that the source's own filter tests, used or not.
     """
 
     version: int
@@ -77,7 +81,7 @@ class LookalikeModel:
 
 
 def score_range(fields: Sequence[FieldModel]) -> tuple[int, int]:
-    """The lowest and the highest score that the fields can give."""
+    """The lowest and the highest possible score."""
     min_score = max_score = 0
     for field in fields:
         weights = [factor.weight for factor in field.factors]

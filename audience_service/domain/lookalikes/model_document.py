@@ -1,4 +1,4 @@
-"""A model as it is kept in the record of its audience, in values as of JSON and dates, and back."""
+"""Converts a model to and from its form in the audience's record, of JSON values and dates."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ _PATH_LISTS = ("protected_fields", "source_fields")
 
 
 def write_model(model: LookalikeModel) -> dict[str, Any]:
-    """The model to keep: factors and points as lists of their values, of which there may be a thousand."""
+    """The stored form of a model. Factors and points are lists of values, because there may be a thousand."""
     fields = [
         {
             **{name: getattr(field, name) for name in ("path", "information_value", "decorrelation", "multi_valued")},
@@ -25,12 +25,12 @@ def write_model(model: LookalikeModel) -> dict[str, Any]:
 
 
 def read_model(stored: Mapping[str, Any]) -> LookalikeModel:
-    """The model that was kept."""
+    """The model of a stored form."""
     fields = tuple(
         FieldModel(**{**field, "factors": tuple(Factor(*values) for values in field["factors"])})
         for field in stored["fields"]
     )
     curve = tuple(CurvePoint(*values) for values in stored["curve"])
-    # Models that were made before source_fields were told have none.
+    # Models from before the lists existed lack them.
     names = {name: tuple(stored.get(name, ())) for name in _PATH_LISTS}
     return LookalikeModel(**{**stored, **names, "fields": fields, "curve": curve})

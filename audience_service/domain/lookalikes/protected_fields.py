@@ -1,7 +1,8 @@
-"""Fields about what people may not be picked by in many places, known by their names.
+"""Fields that must not select people by default, recognised by their names.
 
+The law of many countries forbids selection by them. Titles and languages disclose sex and origin.
 Sources: GDPR, article 9(1) and 10; the EU Charter, article 21; US Equal Credit Opportunity Act (15 USC 1691); US Fair
-Housing Act (42 USC 3604); titles and languages tell sex and origin.
+Housing Act (42 USC 3604).
 """
 
 import re
@@ -24,26 +25,26 @@ _PROTECTED_WORDS = frozenset(
         "conviction",
     )
 )  # fmt: skip
-"""Protected wherever they stand in a name: `customerGender`, `preferred_language`."""
+"""Protected as any part of a name: `customerGender`, `preferred_language`."""
 
 _PROTECTED_NAMES = frozenset(
     ("title", "age", "race", "union", "orientation", "health", "medical", "belief", "faith", "locale", "politics")
 )
-"""Protected as the whole of a name: a job title, an account's age and a race's day are none of these."""
+"""Protected only as the complete name: a job title, an account's age or the day of a race is unprotected."""
 
 PROTECTED = _PROTECTED_WORDS | _PROTECTED_NAMES
-"""All of them, in lower case and without `_`, `-` and blanks."""
+"""All protected names, in lower case and without `_`, `-` and blanks."""
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 def is_protected(path: str) -> bool:
-    """Whether any step of a path in the record is named as a protected field is."""
+    """Whether any step of a path in the record has the name of a protected field."""
     return any(is_protected_name(step) for step in path.split("."))
 
 
 def is_protected_name(step: str) -> bool:
-    """Whether one step is: the whole of it, or words that stand in it one after another, the last also as a plural."""
+    """Whether the complete step, or consecutive words in it, are a protected name; also with a plural s."""
     words = [word.lower() for word in _WORD.findall(step)]
     return _is_among("".join(words), PROTECTED) or any(_is_among(run, _PROTECTED_WORDS) for run in _runs(words))
 

@@ -1,7 +1,7 @@
-"""What a model asks of storage; domain/ports.py states what holds for every method.
+"""The port of lookalikes to storage; domain/audiences/repository.py states the rules for every method.
 
-`everyone` are the records that the seed, the baseline and the members are of: in use, of the countries asked for. Of a
-population those count that are among them.
+`everyone` selects the records for the seed, the baseline and the members: those that are not archived, in the requested
+countries. Only the records of a population that are in `everyone` count.
 """
 
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ from audience_service.domain.lookalikes.features import Feature
 
 
 class LookalikeRepository(Protocol):
-    """Models are counted, and records scored, by the database. Raises UnsupportedByStore on the embedded store."""
+    """Counts values and scores records in the database. Methods raise UnsupportedByStore on the embedded store."""
 
     def check_supported(self) -> None:
-        """Raise UnsupportedByStore where the other methods would."""
+        """Raise UnsupportedByStore if the other methods would."""
 
     def feature_stats(
         self,
@@ -38,28 +38,31 @@ class LookalikeRepository(Protocol):
         min_bucket_size: int,
         deadline: Deadline,
     ) -> FeatureStats:
-        """The values of each field, the `most` frequent and all bands, by one pass. Dates as of `moment`.
+        """The `max_values` most frequent values of each field, and all bins, from one scan.
 
-        Of values that fewer than `least` have, numbers alone.
+        Bins of dates are as of `as_of`. Only numbers may have fewer than `min_bucket_size` records.
         """
 
     def seed_counts(
         self, org: str, seed: Population, everyone: CompiledFilter, stats: FeatureStats, deadline: Deadline
     ) -> SeedCounts:
-        """How often the seed has the survey's values, by one pass. Every fifth by a hash of the sk is held out."""
+        """The seed's counts of the values in `stats`, from one scan. A hash of the sk selects the holdout, a fifth."""
 
     def moment_sums(
         self, org: str, everyone: CompiledFilter, size: int, fields: Sequence[ScoredFeature], deadline: Deadline
     ) -> MomentSums:
-        """How the fields' scores vary together in a part of everyone, of `size`, that a hash of the sk draws."""
+        """The sums and products of the fields' scores in a sample of `everyone`, which has `size` records.
+
+        A hash of the sk draws the sample.
+        """
 
     def scores(self, org: str, everyone: CompiledFilter, fields: Sequence[ScoredFeature], deadline: Deadline) -> Scores:
-        """How many records have each score."""
+        """The number of records per score."""
 
     def seed_scores(
         self, org: str, seed: Population, everyone: CompiledFilter, fields: Sequence[ScoredFeature], deadline: Deadline
     ) -> SeedScores:
-        """The same of the seed."""
+        """The number of records per score in the holdout and in the seed."""
 
     def write(
         self,
@@ -71,7 +74,7 @@ class LookalikeRepository(Protocol):
         max_members: int,
         deadline: Deadline,
     ) -> None:
-        """Write the `most` candidates with the highest scores, none below `cutoff`, as rows of a list.
+        """Write the `max_members` candidates with the highest scores of at least `cutoff` as rows of a list.
 
-        By sk where scores are equal.
+        Candidates with equal scores are in the order of their sk.
         """

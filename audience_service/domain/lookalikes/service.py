@@ -1,6 +1,6 @@
-"""The use cases on lookalikes: planned, made and refreshed, and their models opened.
+"""The lookalike use cases: validation, creation and refresh of lookalikes, and their models.
 
-The record of a lookalike keeps its model beside what names its list, so that both are published by one write.
+The record of a lookalike stores its model next to the id of its list, so that one write publishes both.
 """
 
 import dataclasses
@@ -34,13 +34,13 @@ from audience_service.domain.schema.repository import SampleRepository
 
 _MODEL = "model"
 _STARTED, _TRAINED, _SCORED, _SEED_SCORED, _WRITTEN = 5, 55, 75, 80, 95
-"""The progress after each step, in per cent, by about how long the steps take."""
+"""The progress after each step, in per cent, by the approximate duration of the steps."""
 _SWEEP_MARGIN = timedelta(minutes=1)
-"""Rows are swept so much later than the last command can end that writes them."""
+"""The time between the end of the last command that may write rows and their cleanup."""
 
 
 class Lookalikes:
-    """Models an org's lookalikes. Values that fewer than `least` have are not told by themselves."""
+    """Validates, trains and refreshes lookalikes. Values of fewer than `min_bucket_size` records are not disclosed."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Lookalikes:
         self._clock = clock
 
     def validate(self, ctx: RequestContext, draft: CustomAudience) -> CustomAudience:
-        """The Plan of a lookalike: its spec checked, its datatype that of its source, and its seed counted.
+        """The draft with a checked spec and the source's datatype. The seed is counted to check its size.
 
         Raises InvalidArgument, AudienceNotFound, UnusableAudience, SeedTooSmall.
         """
@@ -69,7 +69,9 @@ class Lookalikes:
         source = self._audiences.resolve_id(ctx, spec.source_audience_id)
         datatype = source.population.datatype
         if draft.datatype not in ("", datatype):
-            raise InvalidArgument.at(f"{FIELD_PATH}.datatype", f"is {datatype!r}, as the source's is; leave it away")
+            raise InvalidArgument.at(
+                f"{FIELD_PATH}.datatype", f"differs from the source's datatype; leave it empty or set {datatype!r}"
+            )
         with prefix_error_path(f"{FIELD_PATH}.lookalike"):
             select_features(spec, source.population)
         everyone = self._audiences.compile(ctx, base_filter(datatype, spec))
@@ -78,7 +80,7 @@ class Lookalikes:
         return dataclasses.replace(draft, datatype=datatype, spec=spec)
 
     def check(self, ctx: RequestContext, audience: CustomAudience) -> None:
-        """Raise what would make `refresh` fail whatever the records are: UnusableAudience, UnsupportedByStore."""
+        """Raise UnusableAudience or UnsupportedByStore if `refresh` would fail for any records."""
         self._repository.check_supported()
         spec = _spec(audience)
         source = self._resolve_source(ctx, audience, spec)
@@ -86,7 +88,10 @@ class Lookalikes:
         self._candidates(ctx, audience, spec, source)
 
     def model(self, ctx: RequestContext, audience_id: str) -> tuple[str, LookalikeModel]:
-        """The audience's id and the model that its members were chosen by. Raises AudienceNotFound, NotALookalike."""
+        """The audience's id and the model that selected its members.
+
+        Raises AudienceNotFound, NotALookalike; UnusableAudience unless the audience is READY.
+        """
         if not audience_id.startswith(CUSTOM_PREFIX):
             raise AudienceNotFound.of(audience_id)
         found = self._customs.get(ctx.org, audience_id, ctx.deadline)
@@ -94,47 +99,49 @@ class Lookalikes:
             raise NotALookalike.of(found.type)
         if found.creation_state is not CreationState.READY:
             raise UnusableAudience(
-                f"the lookalike is {found.creation_state} and has no model yet",
+                f"the lookalike is {found.creation_state} and has no model; wait until it is READY",
                 metadata={"id": found.id, "creation_state": found.creation_state.value},
             )
         return found.id, read_model(found.publication[_MODEL])
 
     def refresh(self, ctx: RequestContext, audience: CustomAudience, report: Report) -> CustomAudience:
-        """The Refresh of a lookalike: modelled and scored anew, list and model published by one write.
+        """The lookalike with a new model and a new list, both published by one write.
 
-        Raises UnusableAudience (also where the source is no longer there), SeedTooSmall, StaleVersion, OutOfTime.
+        Raises UnusableAudience (also if the source is missing), SeedTooSmall, StaleVersion, OutOfTime.
         """
         spec, org, deadline = _spec(audience), ctx.org, ctx.deadline
         source = self._resolve_source(ctx, audience, spec)
         fields = _select_features(source, spec)
-        everyone, chosen = self._candidates(ctx, audience, spec, source)
-        created = self._clock()
+        everyone, candidate_filter = self._candidates(ctx, audience, spec, source)
+        created_at = self._clock()
         seed = source.population
         report(_STARTED)
-        today = _end_of_day(created)
-        learnt = train(self._repository, org, seed, everyone, fields, today, self._min_bucket_size, deadline, report)
+        as_of = _end_of_day(created_at)
+        trained = train(self._repository, org, seed, everyone, fields, as_of, self._min_bucket_size, deadline, report)
         report(_TRAINED)
-        all_scores = self._repository.scores(org, everyone, learnt.scored_features, deadline)
+        all_scores = self._repository.scores(org, everyone, trained.scored_features, deadline)
         report(_SCORED)
-        seed_scores = self._repository.seed_scores(org, seed, everyone, learnt.scored_features, deadline)
+        seed_scores = self._repository.seed_scores(org, seed, everyone, trained.scored_features, deadline)
         report(_SEED_SCORED)
         baseline = subtract(all_scores, seed_scores.all)
         candidates = all_scores if spec.include_source else baseline
-        most = min(target_size(spec, learnt.stats.size), count_positive(candidates))
-        cutoff = score_at(candidates, most) if most else 0
+        member_count = min(target_size(spec, trained.stats.size), count_positive(candidates))
+        cutoff = score_at(candidates, member_count) if member_count else 0
         records = self._samples.sample(org, audience.datatype, deadline).records
         model = dataclasses.replace(
-            _model(learnt, candidates, baseline, seed_scores),
+            _model(trained, candidates, baseline, seed_scores),
             version=_version(audience.publication) + 1,
-            created_at=created,
+            created_at=created_at,
             protected_fields=unused_protected_paths(collect(records).profiles, fields),
             source_fields=source_fields(spec, seed),
             cutoff_score=cutoff,
         )
         list_version_id = new_list_version_id(audience.id)
         self._customs.reserve(org, audience.id, list_version_id, _last_possible_write(deadline), deadline)
-        if most:
-            self._repository.write(org, chosen, learnt.scored_features, list_version_id, cutoff, most, deadline)
+        if member_count:
+            self._repository.write(
+                org, candidate_filter, trained.scored_features, list_version_id, cutoff, member_count, deadline
+            )
         report(_WRITTEN)
         published = {_MODEL: write_model(model)}
         return self._customs.publish(org, audience, list_version_id, published, deadline, ends_work=audience.is_working)
@@ -144,13 +151,13 @@ class Lookalikes:
             source = self._audiences.resolve_id(ctx, spec.source_audience_id)
         except AudienceNotFound as error:
             raise UnusableAudience(
-                "the lookalike's source is no longer there; its list stays as it is",
+                "the lookalike's source is missing; the list stays unchanged. Create one from another source",
                 metadata={"id": spec.source_audience_id},
             ) from error
         if source.population.datatype != audience.datatype:
             raise UnusableAudience(
-                f"the lookalike's source is of {source.population.datatype!r} now, the lookalike of"
-                f" {audience.datatype!r}; its list stays as it is",
+                f"the lookalike's source is of {source.population.datatype!r} now, but the lookalike is of"
+                f" {audience.datatype!r}; the lookalike keeps its list",
                 metadata={"id": spec.source_audience_id},
             )
         return source
@@ -158,7 +165,7 @@ class Lookalikes:
     def _candidates(
         self, ctx: RequestContext, audience: CustomAudience, spec: LookalikeSpec, source: ResolvedAudience
     ) -> tuple[CompiledFilter, CompiledFilter]:
-        """All records that are compared, and those of them that can become members."""
+        """The filters for all records that the model compares, and for those that can become members."""
         everyone = self._audiences.compile(ctx, base_filter(audience.datatype, spec))
         return everyone, everyone if spec.include_source else self._exclude_source(everyone, source)
 
@@ -168,7 +175,8 @@ class Lookalikes:
             self._audiences.check(remaining)
         except InvalidFilter as error:
             raise UnusableAudience(
-                "the source's filter and the countries are too large together", metadata={"id": source.id}
+                "the source's filter and the countries are too large together; simplify the filter",
+                metadata={"id": source.id},
             ) from error
         return remaining
 
@@ -184,13 +192,13 @@ def _select_features(source: ResolvedAudience, spec: LookalikeSpec) -> tuple[Fea
         return select_features(spec, source.population)
     except InvalidArgument as error:
         raise UnusableAudience(
-            "the source's filter asks about every field now that likeness is told by; name others in `fields`",
+            "the source's filter now tests every field of the lookalike; name other fields in `fields`",
             metadata={"id": source.id},
         ) from error
 
 
 def _version(published: Mapping[str, object]) -> int:
-    """The version of the model that was published, 0 where there is none."""
+    """The version of the published model; 0 if there is none."""
     model = published.get(_MODEL)
     return int(model["version"]) if isinstance(model, Mapping) else 0
 
@@ -213,10 +221,10 @@ def _model(trained: TrainedModel, candidates: Scores, baseline: Scores, seed: Se
 
 
 def _end_of_day(instant: datetime) -> datetime:
-    """The last second of the day in UTC: what is refreshed twice on a day has its dates in the same bands."""
+    """The last second of the day in UTC. Two refreshes on one day thus use the same bins of dates."""
     return instant.replace(hour=23, minute=59, second=59, microsecond=0)
 
 
 def _last_possible_write(deadline: Deadline) -> datetime:
-    """When no command can be at work any more that the deadline holds."""
+    """The time by which every command with this deadline has ended, with a margin."""
     return now() + timedelta(seconds=deadline.remaining() or 0) + _SWEEP_MARGIN

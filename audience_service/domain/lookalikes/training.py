@@ -1,4 +1,4 @@
-"""Making a model: what is asked of the database, in order, and what becomes of it."""
+"""Training of a model: the database commands in order, and the weights from their results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,14 +18,14 @@ from audience_service.domain.lookalikes.weights import FeatureRatios, Ratio, rat
 
 MIN_SEED_SIZE = 100
 _MAX_VALUES = 200
-"""Values of a field that may be factors: the org's most frequent."""
-_SURVEYED, _TALLIED = 35, 45
+"""The most values of a field that may become factors: the org's most frequent ones."""
+_STATS_READ, _SEED_COUNTED = 35, 45
 """The progress of a lookalike after these steps, in per cent."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """A model before anybody is scored: its fields, as they are shown and as records are scored by them."""
+    """A model before scoring: `fields` is the form for callers, `scored_features` the form that scores records."""
 
     stats: FeatureStats
     seed_counts: SeedCounts
@@ -44,37 +44,44 @@ def train(
     deadline: Deadline,
     report: Report = ignore_progress,
 ) -> TrainedModel:
-    """A model of what the seed has that the rest of everyone has not, dates as of `moment`.
+    """A model of the difference between the seed and the other records of `everyone`.
 
-    Values that fewer than `least` have are not told by themselves. Raises SeedTooSmall.
+    Bins of dates are as of `as_of`. Values of fewer than `min_bucket_size` records are not disclosed. Raises
+    SeedTooSmall.
     """
     stats = repository.feature_stats(org, everyone, fields, as_of, _MAX_VALUES, min_bucket_size, deadline)
-    report(_SURVEYED)
+    report(_STATS_READ)
     stats = _recount_list_bins(repository, org, everyone, stats, deadline)
     seed_counts = repository.seed_counts(org, seed, everyone, stats, deadline)
-    report(_TALLIED)
+    report(_SEED_COUNTED)
     check_seed(seed_counts.size)
-    found = ratios(stats, seed_counts, min_bucket_size)
-    unweighted = [_scored_feature(field, as_of, 1.0) for field in found]
+    field_ratios = ratios(stats, seed_counts, min_bucket_size)
+    unweighted = [_scored_feature(field, as_of, 1.0) for field in field_ratios]
     moment_sums = repository.moment_sums(org, everyone, max(stats.size, 1), unweighted, deadline)
     covariance = [[value / UNIT**2 for value in row] for row in moment_sums.covariance()]
     seed_fraction = seed_counts.training_size / (seed_counts.training_size + max(stats.size - seed_counts.size, 1))
-    weights = decorrelation_weights(covariance, [field.information_value for field in found], seed_fraction)
+    multipliers = decorrelation_weights(covariance, [field.information_value for field in field_ratios], seed_fraction)
     pairs = sorted(
-        zip(found, weights, strict=True), key=lambda pair: (-pair[0].information_value, pair[0].values.feature.path)
+        zip(field_ratios, multipliers, strict=True),
+        key=lambda pair: (-pair[0].information_value, pair[0].values.feature.path),
     )
     return TrainedModel(
         stats=stats,
         seed_counts=seed_counts,
-        fields=tuple(_field_model(field, weight) for field, weight in pairs),
-        scored_features=tuple(_scored_feature(field, as_of, damping) for field, damping in pairs if damping > 0),
+        fields=tuple(_field_model(field, multiplier) for field, multiplier in pairs),
+        scored_features=tuple(
+            _scored_feature(field, as_of, multiplier) for field, multiplier in pairs if multiplier > 0
+        ),
     )
 
 
 def _recount_list_bins(
     repository: LookalikeRepository, org: str, everyone: CompiledFilter, stats: FeatureStats, deadline: Deadline
 ) -> FeatureStats:
-    """The survey, lists of numbers counted anew, now that bands are known: a record was counted for each number."""
+    """The stats, with a second count of lists of numbers.
+
+    The first count was per number, because the bins were unknown. This one counts a record once per bin.
+    """
     lists = tuple(found for found in stats.fields if found.bin_edges and found.multi_valued)
     if not lists:
         return stats
@@ -90,7 +97,7 @@ def _recount_list_bins(
 
 
 def check_seed(count: int) -> None:
-    """Raise SeedTooSmall where a seed has too few members."""
+    """Raise SeedTooSmall if a seed of `count` members is below MIN_SEED_SIZE."""
     if count < MIN_SEED_SIZE:
         raise SeedTooSmall(
             f"the source has {count:,} members in the requested countries; a lookalike needs at least {MIN_SEED_SIZE}",
@@ -111,7 +118,7 @@ def _scored_feature(field: FeatureRatios, as_of: datetime, decorrelation: float)
 
 
 def _field_model(field: FeatureRatios, decorrelation: float) -> FieldModel:
-    # Where all have a value that is told, there are no others to tell of.
+    # The ratio of all other values is empty if every record has a disclosed value.
     disclosed = [ratio for ratio in field.all if (ratio.seed_count, ratio.baseline_count) != (0, 0)]
     factors = [
         Factor(ratio.label, _weight(ratio, decorrelation), ratio.seed_count, ratio.baseline_count)

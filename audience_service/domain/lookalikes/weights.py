@@ -1,4 +1,4 @@
-"""From counts to factors: the smoothed logarithm of how much more frequent a value is in the seed than elsewhere."""
+"""Weights of values: the smoothed logarithm of a value's frequency in the seed, relative to the baseline."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,19 +11,19 @@ from audience_service.domain.lookalikes.counts import FeatureStats, FeatureValue
 from audience_service.domain.lookalikes.model import MISSING_LABEL, OTHER_LABEL
 
 SMOOTHING = 5
-"""Added to how many of the seed have a value, and to how many would have it if the seed were as the baseline."""
+"""Added to a value's count in the seed, and to its expected count if the seed were like the baseline."""
 
 MAX_FACTORS = 50
 
 EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
-"""What stands for the start of a band that has none."""
+"""The start of the bin that has no start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """One value: the logarithm of how much more frequent it is in the seed, and the counts, None where few have it.
+    """One value: the logarithm of its relative frequency in the seed, and its counts. A count is None if it is small.
 
-    `seed_share` and `baseline_share` are what part of each has it, by the counts that the logarithm is made of.
+    `seed_share` and `baseline_share` are its shares of the seed and the baseline, from the counts for the logarithm.
     """
 
     label: str
@@ -37,7 +37,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class FeatureRatios:
-    """One field: the values that tell most, and what all others tell together; None of a field of several values."""
+    """One field: the most informative values, and all others together. `other` is None if the field is multi-valued."""
 
     values: FeatureValues
     ratios: tuple[Ratio, ...]
@@ -45,12 +45,12 @@ class FeatureRatios:
 
     @property
     def all(self) -> tuple[Ratio, ...]:
-        """The values, and the others as one of them."""
+        """The values, and `other` as a further one."""
         return (*self.ratios, *([self.other] if self.other else []))
 
     @property
     def information_value(self) -> float:
-        """The divergence of the seed's values from the baseline's and back, in nats (Jeffreys): 0 tells nothing."""
+        """The Jeffreys divergence of the seed's values and the baseline's, in nats; 0 if the field is uninformative."""
         return sum(map(_divergence, self.all))
 
 
@@ -63,7 +63,10 @@ class _Count:
 
 
 def ratios(stats: FeatureStats, seed_counts: SeedCounts, min_bucket_size: int) -> tuple[FeatureRatios, ...]:
-    """What each field's values tell. Those that fewer than `least` have are told with others, or not at all."""
+    """The ratios of each field's values.
+
+    A value of fewer than `min_bucket_size` records is part of `other`, or left out if the field is multi-valued.
+    """
     baseline_size = max(stats.size - seed_counts.size, 1)
     return tuple(
         _field(found, counts, seed_counts.training_size, baseline_size, stats.as_of, min_bucket_size)
@@ -84,7 +87,7 @@ def _field(
         _Count(label, value.value, training_count, max(value.count - seed_count, 0))
         for label, value, (seed_count, training_count) in zip(labels, found.values, counts, strict=True)
     ]
-    # Of one value a record, what all others have is told by the sizes: it is a count like the rest.
+    # With one value per record, the sizes disclose the count of all other values. It thus needs suppression too.
     remainder = _Count(
         "", None, seed_size - sum(c.seed for c in counted), baseline_size - sum(c.baseline for c in counted)
     )
@@ -104,24 +107,26 @@ def _field(
 
 
 def _disclosed(remainder: list[_Count], counted: list[_Count], min_bucket_size: int) -> list[_Count]:
-    """Those of the counts that are no small cells, nor what would give small ones away, nor of nobody.
+    """The counts that are neither empty nor suppressed, because they are small or would disclose small ones.
 
-    Spare ones are never told.
+    The remainder takes part in the suppression but is never disclosed.
     """
-    cells = [*counted, *remainder]
-    suppressed = cells_to_suppress([cell.seed for cell in cells], min_bucket_size) | cells_to_suppress(
-        [cell.baseline for cell in cells], min_bucket_size
+    counts = [*counted, *remainder]
+    suppressed = cells_to_suppress([count.seed for count in counts], min_bucket_size) | cells_to_suppress(
+        [count.baseline for count in counts], min_bucket_size
     )
-    return [cell for position, cell in enumerate(counted) if position not in suppressed and cell.seed + cell.baseline]
+    return [
+        count for position, count in enumerate(counted) if position not in suppressed and count.seed + count.baseline
+    ]
 
 
 def _divergence(ratio: Ratio) -> float:
-    """A value's part of the divergence."""
+    """A value's contribution to the information value."""
     return (ratio.seed_share - ratio.baseline_share) * ratio.log
 
 
 def _ratio(count: _Count, seed_size: int, baseline_size: int, min_bucket_size: int) -> Ratio:
-    """The smoothed logarithm. Where so few have a value that it is not told how many, the logarithm tells 0."""
+    """The ratio of a value. If one of its counts is too small to disclose, the logarithm is 0."""
     expected = seed_size * count.baseline / baseline_size
     is_seed_small, is_baseline_small = 0 < count.seed < min_bucket_size, 0 < count.baseline < min_bucket_size
     log = 0.0 if is_seed_small or is_baseline_small else math.log((count.seed + SMOOTHING) / (expected + SMOOTHING))
@@ -159,5 +164,5 @@ def _label(value: Any, dates: Mapping[datetime, str], ranges: Mapping[float, str
 
 
 def format_number(number: float) -> str:
-    """A number without needless decimals."""
+    """The number as text, without decimals if it is an integer."""
     return str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)

@@ -1,1 +1,1 @@
-"""Reach: how many members there are, in how many audiences at once."""
+"""Reach: the number of members of one audience, and the overlap of several audiences."""

@@ -1,7 +1,8 @@
-"""What a sample says of the whole: the interval that holds the true share with a given confidence.
+"""Confidence intervals for a share that is estimated from a sample.
 
-It is Clopper and Pearson's: the shares that would not have made what was seen a rare event, by the binomial
-distribution itself. It holds at least as often as it says, also where none or all of the sample are members.
+The intervals are those of Clopper and Pearson, which use the binomial distribution itself. They contain the true share
+at least as often as the confidence states, even if none or all of the sample are hits.
+Source: C. J. Clopper and E. S. Pearson, Biometrika 26 (1934).
 """
 
 import math
@@ -10,14 +11,17 @@ from functools import partial
 
 _CONFIDENCE = 0.95
 _BISECTION_STEPS = 60
-"""Halvings of the unit interval: as fine as a double is."""
+"""Halvings of the unit interval: the precision of a double."""
 _TINY = 1e-300
 
 
 def clopper_pearson(hits: int, draws: int, confidence: float = _CONFIDENCE) -> tuple[float, float]:
-    """The least and the greatest share that goes with `hits` of `drawn`. Raises ValueError where that cannot be."""
+    """The lower and the upper bound, from 0 to 1, of the share of which a sample has `hits` in `draws`.
+
+    Raises ValueError unless `hits` is from 0 to `draws`.
+    """
     if not 0 <= hits <= draws:
-        raise ValueError(f"{hits} hits of {draws} drawn")
+        raise ValueError(f"hits: {hits} is not from 0 to the {draws} draws")
     tail = (1 - confidence) / 2
     lower = 0.0 if hits == 0 else _bisect(partial(_regularized_beta, hits, draws - hits + 1), tail)
     upper = 1.0 if hits == draws else _bisect(partial(_regularized_beta, hits + 1, draws - hits), 1 - tail)
@@ -36,7 +40,10 @@ def _bisect(increasing: Callable[[float], float], target: float) -> float:
 
 
 def _regularized_beta(a: int, b: int, x: float) -> float:
-    """The regularised incomplete beta function: the chance of a or more successes among a + b - 1 of chance x."""
+    """The regularised incomplete beta function: I_x(a, b).
+
+    It is the chance of at least a successes in a + b - 1 trials, each of chance x.
+    """
     if x <= 0 or x >= 1:
         return float(x >= 1)
     log = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)

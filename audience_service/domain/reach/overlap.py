@@ -1,4 +1,4 @@
-"""The use case on overlap: which members audiences have in common."""
+"""The overlap use case: the members that audiences have in common."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ from audience_service.domain.filters.population import Population
 from audience_service.domain.reach.venn_regions import VennRegions
 
 MIN_AUDIENCES, MAX_AUDIENCES = 2, 8
-"""Each audience more doubles the regions: eight have 255, which fit an answer and no picture."""
+"""Each further audience doubles the regions. Eight audiences have 255, which fit in a response but not in a diagram."""
 
 
 class Overlaps:
-    """Counts what audiences share. Every number of an answer follows from counts that one command has made."""
+    """Counts the common members of audiences. One database command counts all the numbers of a response."""
 
     def __init__(self, members: MemberRepository, audiences: AudienceResolver) -> None:
         self._members = members
@@ -30,30 +30,34 @@ class Overlaps:
         return self._count(ctx, {"audience_id": audience_id, "other_audience_id": other_audience_id})
 
     def compare_all(self, ctx: RequestContext, audience_ids: Sequence[str]) -> VennRegions:
-        """The regions of two to eight audiences. Raises as `between` does."""
+        """The regions of two to eight audiences. Raises the errors of `compare_pair`."""
         if not MIN_AUDIENCES <= len(audience_ids) <= MAX_AUDIENCES:
-            # The place of the first that is missing, or too many.
+            # The field path of the first id that is missing, or that is one too many.
             field_path = f"audience_ids[{min(len(audience_ids), MAX_AUDIENCES)}]"
             raise InvalidArgument.at(
                 field_path,
                 f"{'is missing' if len(audience_ids) < MIN_AUDIENCES else 'is one too many'}; "
-                f"give {MIN_AUDIENCES} to {MAX_AUDIENCES} audiences",
+                f"name {MIN_AUDIENCES} to {MAX_AUDIENCES} audiences",
             )
         for index, audience_id in enumerate(audience_ids):
             if audience_id in audience_ids[:index]:
-                raise InvalidArgument.at(f"audience_ids[{index}]", "is there already")
-        return self._count(ctx, {f"audience_ids[{index}]": found for index, found in enumerate(audience_ids)})
+                raise InvalidArgument.at(f"audience_ids[{index}]", "repeats an earlier id; name each audience once")
+        return self._count(
+            ctx, {f"audience_ids[{index}]": audience_id for index, audience_id in enumerate(audience_ids)}
+        )
 
     def _count(self, ctx: RequestContext, ids_by_path: dict[str, str]) -> VennRegions:
-        """The regions of the audiences by the places in the request that name them."""
-        found = self._audiences.get_many(ctx, ids_by_path)
-        audiences = self._audiences.with_preloaded(ctx, found)
+        """The regions of the audiences. `ids_by_path` maps the field path of each id in the request to the id."""
+        resolved = self._audiences.get_many(ctx, ids_by_path)
+        audiences = self._audiences.with_preloaded(ctx, resolved)
         populations: list[Population] = []
-        for field_path, audience in zip(ids_by_path, found, strict=True):
+        for field_path, audience in zip(ids_by_path, resolved, strict=True):
             population = audiences.population_of(ctx, audience)
             if populations and population.datatype != populations[0].datatype:
                 raise InvalidArgument.at(
-                    field_path, f"is an audience of {population.datatype}, the first one of {populations[0].datatype}"
+                    field_path,
+                    f"is an audience of {population.datatype}, but the first one is of {populations[0].datatype}; "
+                    "name audiences of one datatype",
                 )
             populations.append(population)
         read_at = now()
@@ -61,15 +65,17 @@ class Overlaps:
         try:
             counts = self._members.regions(ctx.org, populations, ctx.deadline)
         except InvalidFilter as error:
-            # They are saved filters, none of the request's. Which of them it was, the database does not say.
+            # The failing filter is a saved one, not the request's. The database does not report which one failed.
             suspects = ids
             if isinstance(error, ExpressionFailed):
                 by_id = zip(ids, populations, strict=True)
                 suspects = tuple(
-                    name for name, found in by_id if isinstance(found, CompiledFilter) and found.has_expressions
+                    audience_id
+                    for audience_id, population in by_id
+                    if isinstance(population, CompiledFilter) and population.has_expressions
                 )
             raise UnusableAudience(
-                f"an audience's saved filter cannot be run: {error.violations[0].description}",
+                f"the saved filter of an audience fails: {error.violations[0].description}; correct its filter",
                 metadata={"id": ",".join(suspects)},
             ) from error
         return VennRegions(ids, counts, read_at)

@@ -1,8 +1,26 @@
-"""Counting in slices: a sampled estimate first, estimates that narrow, and the exact count in the end.
+"""Progressive counts: estimates from a growing sample, then exact counts slice by slice, up to the exact total.
 
-Every step is one short query, so that a caller who stops between two steps costs the database no more than that; but
-related records, if the population is told by any, are read at once before the slices. All records between the landmarks
-are counted, also those that have come since these were read: the end is exact.
+Worked example: 1,000,000 records with a key sample of 20,000 keys, so a key range has about 50 records.
+
+    step      query                           members found       estimate   95 % interval
+    sample 1  500 drawn keys                  145 of 500           290,000   250,569 to 331,935
+    sample 2  1,500 further keys              570 of 2,000         285,000   265,293 to 305,339
+    sample 3  2,000 further keys              1,174 of 4,000       293,500   279,418 to 307,884
+    prefetch  values of the filter's joins
+    slice 1   41 key ranges, 2,026 records    600                  293,226   279,171 to 307,583
+    slice 2   about 8,100 records: slice 1 took 20 ms, a quarter of the target
+    ...
+    last      all remaining records           the exact total and one member
+
+Invariants:
+
+1. Every step is one query of at most 200 ms. Only the prefetch (30 s) and a slice of one key range (the deadline) may
+   take longer. A caller that stops between two steps causes no further queries.
+2. A sample or slice that exceeds its limit is retried with fewer records, and a late prefetch is skipped. Only the
+   caller's deadline ends a count with OutOfTime.
+3. Slices cover all keys without gap or overlap, including records newer than the key sample. The total is exact.
+4. An estimate after a slice is the narrower of two: the sample's after the exact counts, and the previous estimate
+   limited to the counts still possible. It can widen only if the exact counts contradict the previous interval.
 """
 
 import random
@@ -18,32 +36,38 @@ from audience_service.domain.filters.population import Population
 from audience_service.domain.reach.key_draw import Estimate, KeyDraw, draw_keys
 
 MAX_SAMPLE_SIZE = 4_000
-"""Records that a sample holds at most, if the org has so many landmarks."""
+"""The most records of a sample. An org with a shorter key sample has smaller ones."""
 
 _INITIAL_SAMPLE, _SAMPLE_GROWTH = 500, 3
-"""Records of the first estimate of a stream, and how many times as many are added next."""
+"""Records of the first sample of a stream, and the factor by which each further sample is larger."""
 _SEEK_THRESHOLD = 100
-"""Beyond that, one record in so many: one that is sought costs several that are read in a row."""
+"""Larger samples than the initial one have at most one record in 100: a seek costs more than a sequential read."""
 _EXACT_LIMIT = 1_000
-"""So many records are counted at once, without a sample."""
+"""Up to this many records are counted in one query, without a sample."""
 _TARGET_QUERY_SECONDS, _MAX_QUERY_SECONDS = 0.08, 0.2
-"""How long a query should take, and when it is given up for a smaller one."""
+"""The target duration of a query, and the limit after which a smaller one replaces it."""
 _PREFETCH_TIMEOUT_SECONDS = 30.0
-"""How long the one query may take that spares slices of related records most of their work."""
+"""The limit of the prefetch, which spares each slice most of the work for related records."""
 INITIAL_SLICE = 2_000
-"""Slices get no smaller than this for being slow, until one is given up: what takes long may not be the records."""
+"""Records of the first slice. Slow slices shrink no further than this, because overhead may be the cause.
+
+Only a slice that times out makes the next one smaller.
+"""
 MAX_SLICE_GROWTH = 4
-"""How many times as large, or as small, as the one before a query may be."""
+"""The largest factor by which a slice grows or shrinks from one query to the next."""
 _SECONDS_PER_RECORD = 50e-6
-"""What a record of a sample takes, at a guess, to choose a sample that fits the time."""
+"""A rough cost of one sampled record, to choose a sample that fits the deadline."""
 _MIN_SAMPLE_SIZE = 100
-_SHOWN_TRIES = 5
-"""How many members of a sample are looked up until one is found to show."""
+_MAX_MEMBER_READS = 5
+"""The most members of a sample that are read again to find one to return."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a count stands. `read` of about `total` records have been looked at; the record is any member, if known."""
+    """The state of a count.
+
+    `scanned_count` of about `total_count` records are evaluated. `record` is any member; None if none is known yet.
+    """
 
     estimate: Estimate
     scanned_count: int
@@ -52,7 +76,7 @@ class Progress:
 
 
 class ProgressiveCounter:
-    """One population's way to its count."""
+    """Counts one population, by samples and slices. An instance serves one call."""
 
     def __init__(
         self, slices: SliceRepository, org: str, population: Population, deadline: Deadline, rng: random.Random
@@ -66,9 +90,9 @@ class ProgressiveCounter:
         self._member_range: tuple[str, str] | None = None
 
     def estimate_from_sample(self, size: int = MAX_SAMPLE_SIZE) -> Progress:
-        """One estimate, of as large a sample as the deadline allows; exact where there are no more records than that.
+        """One estimate from a sample of up to `size` records, as large as the deadline allows.
 
-        Raises OutOfTime where it allows none.
+        The count is exact if there are at most `size` records. Raises OutOfTime if the deadline allows no sample.
         """
         sample = KeyDraw(self._slices.key_sample(self._org, self._population, self._deadline))
         key_sample = sample.key_sample
@@ -94,15 +118,19 @@ class ProgressiveCounter:
                 if is_last_attempt:
                     raise
                 size = affordable_size // MAX_SLICE_GROWTH
-        # A member may have gone since it was drawn, and a frozen list may hold records that no longer exist.
-        shown = (
-            self._first_member(key_sample.end(hit), key_sample.keys[hit]) for hit in sample.hit_indexes[:_SHOWN_TRIES]
+        # A drawn member may have left since, and a snapshot's list may contain records that no longer exist.
+        drawn_members = (
+            self._first_member(key_sample.end(hit), key_sample.keys[hit])
+            for hit in sample.hit_indexes[:_MAX_MEMBER_READS]
         )
-        record = next((found for found in shown if found), None)
+        record = next((member for member in drawn_members if member), None)
         return Progress(sample.estimate(), sample.scanned_count(0), key_sample.total, record)
 
     def run(self) -> Generator[Progress, None, None]:
-        """Estimates that narrow; the last one is exact and has the record."""
+        """Estimates that narrow. The last one is exact, and its record is a member unless there is none.
+
+        Raises OutOfTime at the deadline.
+        """
         sample = KeyDraw(self._slices.key_sample(self._org, self._population, self._deadline))
         total = sample.key_sample.total
         if total > _EXACT_LIMIT:
@@ -133,7 +161,7 @@ class ProgressiveCounter:
         self._population = self._slices.with_prefetched_addresses(self._org, self._population, self._deadline)
 
     def _prefetch_joins(self) -> None:
-        """Ready the population for its slices, unless that takes long: then each is counted by itself."""
+        """Read the values of the population's joins once for all slices. On a timeout each slice reads its own."""
         try:
             prefetch_deadline = self._deadline.min_with(_PREFETCH_TIMEOUT_SECONDS)
             self._population = self._slices.with_prefetched_joins(self._org, self._population, prefetch_deadline)
@@ -141,7 +169,7 @@ class ProgressiveCounter:
             self._deadline.check()
 
     def _growing_samples(self, sample: KeyDraw) -> Iterator[KeyDraw]:
-        """A small sample and then larger ones, each by one query of bounded length; fewer where they are slow."""
+        """A small sample, then larger ones, each by one query of limited duration. Smaller after a timeout."""
         max_size = min(MAX_SAMPLE_SIZE, max(_INITIAL_SAMPLE, sample.key_sample.total // _SEEK_THRESHOLD))
         order = draw_keys(sample.key_sample, max_size, self._rng)
         size = _INITIAL_SAMPLE
@@ -157,11 +185,11 @@ class ProgressiveCounter:
             yield sample
 
     def _evaluate_sample(self, sample: KeyDraw, indexes: list[int], deadline: Deadline) -> KeyDraw:
-        keys = [sample.key_sample.keys[number] for number in indexes]
+        keys = [sample.key_sample.keys[index] for index in indexes]
         return sample.with_more(indexes, self._slices.filter_keys(self._org, self._population, keys, deadline))
 
     def _next_slice_end(self, sample: KeyDraw, slice_count: int) -> int:
-        """How many stretches are counted with the next slice; one more than there are landmarks for all the rest."""
+        """The number of key ranges counted after the next slice; the number of keys plus 1 if it is the last slice."""
         key_sample = sample.key_sample
         remaining = sample.remaining_count(slice_count)
         if remaining <= self._slice_size * 1.25:
@@ -169,7 +197,7 @@ class ProgressiveCounter:
         return key_sample.slice(key_sample.total - remaining + int(self._slice_size) - 1) + 1
 
     def _count_slice(self, sample: KeyDraw, slice_count: int, end: int) -> int:
-        """The members in the slice. Sets the size of the next one by how long it took. Raises OutOfTime."""
+        """The number of members in a slice. Sets the size of the next slice by the duration. Raises OutOfTime."""
         key_sample = sample.key_sample
         after, until = key_sample.end(slice_count), key_sample.end(end) if end <= len(key_sample.keys) else ""
         records = sample.remaining_count(slice_count) - (sample.remaining_count(end) if until else 0)

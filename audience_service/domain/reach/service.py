@@ -1,4 +1,4 @@
-"""The use cases on reach: how many members there are, and what one of them is like."""
+"""The reach use cases: the number of members of a selection, and a masked sample member."""
 
 import json
 import random
@@ -23,12 +23,18 @@ from audience_service.domain.reach.single_flight import SingleFlight
 from audience_service.domain.schema.sample_masking import mask_profile
 
 _RESERVED_SECONDS, _RESERVED_SHARE = 1.0, 0.4
-"""What of the deadline is kept for a sample where the caller states no budget: the lesser of the two."""
+"""The time reserved for a sample if the caller sets no budget: 1 s or 40 % of the remaining time.
+
+The smaller of the two applies.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ReachEstimate:
-    """A count, exact or sampled, as of `read_at`, and a masked member; None where there is none, or none was met."""
+    """A count, exact or sampled, as of `read_at`, and one member with masked values.
+
+    `sample_profile` is None if there is no member, or if the sample found none.
+    """
 
     estimate: Estimate
     sample_profile: Mapping[str, Any] | None
@@ -37,7 +43,7 @@ class ReachEstimate:
 
 @dataclass(frozen=True, slots=True)
 class ReachProgress(ReachEstimate):
-    """An estimate of a stream: `read` of about `total` records have been looked at."""
+    """An estimate of a stream, after evaluating `scanned_count` of about `total_count` records."""
 
     scanned_count: int
     total_count: int
@@ -45,14 +51,14 @@ class ReachProgress(ReachEstimate):
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """What a call has found, and how many seconds it gave the exact count."""
+    """The result of a call, and the timeout in seconds of its exact count."""
 
     reach: ReachEstimate
     timeout: float | None
 
 
 class Reach:
-    """Counts what member selectors select: the populations that streams of members read."""
+    """Counts the members of a selection: the same members as StreamMembers returns."""
 
     def __init__(
         self,
@@ -62,7 +68,7 @@ class Reach:
         max_sample_size: int = MAX_SAMPLE_SIZE,
         new_random: Callable[[], random.Random] = random.Random,
     ) -> None:
-        """`sampled` is the most records of a sample; `new_random` returns the generator that draws it."""
+        """`max_sample_size` is the most records of a sample; `new_random` returns the generator that draws them."""
         self._members = members
         self._slices = slices
         self._selection_resolver = selection_resolver
@@ -71,11 +77,11 @@ class Reach:
         self._single_flight: SingleFlight[_Result] = SingleFlight()
 
     def estimate(self, ctx: RequestContext, selection: AudienceSelector, budget: float | None = None) -> ReachEstimate:
-        """The reach of a selection: exact if that takes no more than `budget` seconds, else of a sample.
+        """The reach of a selection: exact if counting takes at most `budget` seconds, else an estimate from a sample.
 
-        Without a budget an exact count may take what the deadline leaves of it. Identical concurrent calls share one
-        answer. Raises what `Populations.choose` raises, and OutOfTime if neither the count nor the sample fits the
-        deadline.
+        Without a budget the exact count may take the deadline's time minus a reserve for the sample. Identical
+        concurrent calls share one result. Raises the errors of `SelectionResolver.resolve`. Raises OutOfTime if neither
+        the count nor the sample fits the deadline.
         """
         choice = self._selection_resolver.resolve(ctx, selection)
         timeout = _timeout(ctx.deadline, budget)
@@ -90,9 +96,9 @@ class Reach:
         return self._single_flight.run(key, ctx.deadline, work, is_acceptable).reach
 
     def stream(self, ctx: RequestContext, selection: AudienceSelector) -> Generator[ReachProgress, None, None]:
-        """Estimates of a selection's reach that narrow; the last one is exact and shows a member. Raises as `estimate`.
+        """Estimates of a selection's reach that narrow; the last one is exact and has a sample profile.
 
-        Each takes one short query; closed between two, the generator asks nothing more of the database.
+        Each estimate takes one short query. A closed generator sends no further queries. Raises as `estimate`.
         """
         choice = self._selection_resolver.resolve(ctx, selection)
         read_at = now()
@@ -134,21 +140,21 @@ class Reach:
 
 
 def flight_key(selection: AudienceSelector, resolved_selection: ResolvedSelection) -> Hashable:
-    """Equal only for selectors that are equal in every field, of audiences in the same versions."""
+    """A key that is equal only for selectors with equal fields and audiences in equal versions."""
     versions = tuple(
         (source.id, source.version) for source in (*resolved_selection.sources, *resolved_selection.excluded_sources)
     )
-    written = replace(
+    comparable = replace(
         selection,
         filter=None,
         audience_ids=tuple(selection.audience_ids),
         exclude_audience_ids=tuple(selection.exclude_audience_ids),
     )
-    return written, json.dumps(identity(selection.filter), sort_keys=True), versions
+    return comparable, json.dumps(identity(selection.filter), sort_keys=True), versions
 
 
 def _timeout(deadline: Deadline, budget: float | None) -> float | None:
-    """How many seconds the exact count is given, None for as many as it takes."""
+    """The timeout of the exact count in seconds; None for no limit."""
     seconds_left = deadline.remaining()
     if budget is not None or seconds_left is None:
         return budget
@@ -156,11 +162,11 @@ def _timeout(deadline: Deadline, budget: float | None) -> float | None:
 
 
 def _same_timeout_class(other: float | None, timeout: float | None) -> bool:
-    """Whether an exact count that got no time with one would, by and large, have got none with the other."""
+    """Whether an exact count that exceeds `other` seconds would most likely also exceed `timeout`."""
     return other is None or (timeout is not None and other >= timeout * 0.9)
 
 
 def _masked_profile(record: Record | None) -> Mapping[str, Any] | None:
-    """What is shown of a record; nothing of one whose payload is no object."""
+    """The record with masked values; {} if its `data` is not an object, None if there is no record."""
     data = record.get("data") if record else None
     return mask_profile(data if isinstance(data, Mapping) else {}) if record else None

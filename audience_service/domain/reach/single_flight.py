@@ -1,4 +1,4 @@
-"""One query for all who ask the same at the same time."""
+"""One execution for identical concurrent calls."""
 
 import threading
 from collections.abc import Callable, Hashable
@@ -19,10 +19,10 @@ class _InFlight(Generic[Result]):
 
 
 class SingleFlight(Generic[Result]):
-    """Lets the first of identical calls work, and the others, while it does, wait for its answer.
+    """Executes the first of identical concurrent calls; the others wait for its result.
 
-    Its errors are theirs too, all but those that are its own: that it ran out of time, or was cut off. Then the next of
-    them goes on in its place.
+    The waiting calls also raise the first call's error, with one exception. If the first call ran out of time or was
+    cancelled, one of the waiting calls executes instead.
     """
 
     def __init__(self) -> None:
@@ -32,10 +32,10 @@ class SingleFlight(Generic[Result]):
     def run(
         self, key: Hashable, deadline: Deadline, work: Callable[[], Result], is_acceptable: Callable[[Result], bool]
     ) -> Result:
-        """What `work` answers, here or in a call with the same key that is under way.
+        """The result of `work`, from this call or from a concurrent call with the same key.
 
-        `suits` says whether the answer of another will do; where not, the call works itself. Raises OutOfTime where the
-        deadline passes meanwhile, besides what `work` raises.
+        `is_acceptable` decides whether another call's result fits; if not, this call executes `work` itself. Raises
+        the errors of `work`, and OutOfTime if the deadline passes during the wait.
         """
         while True:
             with self._lock:
@@ -46,7 +46,7 @@ class SingleFlight(Generic[Result]):
             if is_leader:
                 return self._execute(key, flight, work)
             if not flight.done.wait(deadline.remaining()):
-                raise OutOfTime("the deadline passed while an identical call was being answered")
+                raise OutOfTime("the deadline passed while an identical call was still executing; allow more time")
             if flight.error:
                 raise flight.error
             for result in flight.results:

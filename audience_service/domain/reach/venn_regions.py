@@ -1,4 +1,4 @@
-"""The regions of audiences, as in a Venn diagram, and all that follows from their counts."""
+"""The regions of audiences in their Venn diagram, and the numbers that follow from their counts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from itertools import combinations
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """What two audiences have in common."""
+    """The number of common members of two audiences, and their sizes."""
 
     audience_id: str
     other_audience_id: str
@@ -18,25 +18,25 @@ class Overlap:
 
     @property
     def jaccard(self) -> float:
-        """The share of those in either who are in both; 0 where both are empty."""
+        """The Jaccard index: the common members as a share of the union; 0 if both are empty."""
         return _share(self.count, self.size + self.other_size - self.count)
 
     @property
     def share_of_audience(self) -> float:
-        """The share of the first audience that is in the second; 0 where the first is empty."""
+        """The common members as a share of the first audience; 0 if it is empty."""
         return _share(self.count, self.size)
 
     @property
     def share_of_other(self) -> float:
-        """The share of the second audience that is in the first; 0 where the second is empty."""
+        """The common members as a share of the second audience; 0 if it is empty."""
         return _share(self.count, self.other_size)
 
 
 @dataclass(frozen=True, slots=True)
 class VennRegions:
-    """How many are in exactly which audiences, by a mask whose bit i stands for `audience_ids[i]`.
+    """The number of members of each region. Bit i of a region's mask is set if `audience_ids[i]` contains it.
 
-    The numbers below all come from these counts, so they fit one another whatever happens to the records meanwhile.
+    All methods compute from these counts, so their numbers are consistent even if records change meanwhile.
     """
 
     audience_ids: tuple[str, ...]
@@ -44,26 +44,26 @@ class VennRegions:
     read_at: datetime
 
     def names(self, mask: int) -> list[str]:
-        """The audiences of a region."""
-        return [name for index, name in enumerate(self.audience_ids) if mask >> index & 1]
+        """The ids of the audiences that contain a region."""
+        return [audience_id for index, audience_id in enumerate(self.audience_ids) if mask >> index & 1]
 
     def largest_first(self) -> list[tuple[list[str], int]]:
-        """Every region that is not empty, as its audiences and its count."""
+        """The ids and the count of each region that is not empty, the largest first."""
         ordered = sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
         return [(self.names(mask), count) for mask, count in ordered if count]
 
     @property
     def union(self) -> int:
-        """How many are in any of the audiences."""
+        """The number of members of any audience."""
         return sum(self.counts.values())
 
     @property
     def sizes(self) -> list[int]:
-        """How many are in each audience."""
+        """The number of members of each audience, in the order of `audience_ids`."""
         return [self._count_in_all(1 << index) for index in range(len(self.audience_ids))]
 
     def pairs(self) -> list[Overlap]:
-        """Every two of the audiences, the earlier one first."""
+        """The overlap of every pair of audiences, in the order of `audience_ids`."""
         sizes = self.sizes
         return [
             Overlap(
@@ -77,7 +77,7 @@ class VennRegions:
         ]
 
     def duplicates(self) -> list[list[str]]:
-        """The audiences that have the very same members, together. Empty ones are none: nothing is the same in them."""
+        """The ids of audiences with the same members, grouped. Empty audiences belong to no group."""
         groups: dict[str, list[str]] = {}
         first: dict[str, str] = {}
         for pair in self.pairs():
@@ -87,7 +87,7 @@ class VennRegions:
         return list(groups.values())
 
     def subsets(self) -> list[tuple[str, str]]:
-        """Audiences that lie wholly inside a larger one, with that one. Empty ones are left out."""
+        """Pairs of ids: an audience that is a proper subset, and the larger audience. Empty audiences are left out."""
         found = []
         for pair in self.pairs():
             if pair.count and not _is_duplicate(pair):
@@ -98,7 +98,7 @@ class VennRegions:
         return found
 
     def _count_in_all(self, mask: int) -> int:
-        """How many are in all of these audiences, whatever else they are in."""
+        """The number of members of all the audiences in a mask, including those of further audiences."""
         return sum(count for region, count in self.counts.items() if region & mask == mask)
 
 
