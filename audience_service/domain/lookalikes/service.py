@@ -44,7 +44,7 @@ class Lookalikes:
 
     def __init__(
         self,
-        customs: CustomAudienceRepository,
+        custom_audiences: CustomAudienceRepository,
         audiences: AudienceResolver,
         repository: LookalikeRepository,
         members: MemberRepository,
@@ -52,7 +52,7 @@ class Lookalikes:
         min_bucket_size: int,
         clock: Callable[[], datetime] = now,
     ) -> None:
-        self._customs = customs
+        self._custom_audiences = custom_audiences
         self._audiences = audiences
         self._repository = repository
         self._members = members
@@ -94,7 +94,7 @@ class Lookalikes:
         """
         if not audience_id.startswith(CUSTOM_PREFIX):
             raise AudienceNotFound.of(audience_id)
-        found = self._customs.get(ctx.org, audience_id, ctx.deadline)
+        found = self._custom_audiences.get(ctx.org, audience_id, ctx.deadline)
         if not isinstance(found.spec, LookalikeSpec):
             raise NotALookalike.of(found.type)
         if found.creation_state is not CreationState.READY:
@@ -137,14 +137,16 @@ class Lookalikes:
             cutoff_score=cutoff,
         )
         list_version_id = new_list_version_id(audience.id)
-        self._customs.reserve(org, audience.id, list_version_id, _last_possible_write(deadline), deadline)
+        self._custom_audiences.reserve(org, audience.id, list_version_id, _last_possible_write(deadline), deadline)
         if member_count:
             self._repository.write(
                 org, candidate_filter, trained.scored_features, list_version_id, cutoff, member_count, deadline
             )
         report(_WRITTEN)
         published = {_MODEL: write_model(model)}
-        return self._customs.publish(org, audience, list_version_id, published, deadline, ends_work=audience.is_working)
+        return self._custom_audiences.publish(
+            org, audience, list_version_id, published, deadline, ends_work=audience.is_working
+        )
 
     def _resolve_source(self, ctx: RequestContext, audience: CustomAudience, spec: LookalikeSpec) -> ResolvedAudience:
         try:

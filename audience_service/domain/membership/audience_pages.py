@@ -27,9 +27,9 @@ class TypedAudience:
 class AudiencePages:
     """Pages through all audiences of an org except its snapshots."""
 
-    def __init__(self, segments: SegmentRepository, customs: CustomAudienceRepository) -> None:
+    def __init__(self, segments: SegmentRepository, custom_audiences: CustomAudienceRepository) -> None:
         self._segments = segments
-        self._customs = customs
+        self._custom_audiences = custom_audiences
 
     def page(
         self, ctx: RequestContext, size: int, after: Sequence[str] | None
@@ -49,8 +49,10 @@ class AudiencePages:
                 return found, segments.last
             after = [_CUSTOM]
         key = (after[1], after[2]) if len(after) > 1 else None
-        customs = self._customs.page(ctx.org, CustomQuery(), max(size - len(found), 1), key, ctx.deadline)
+        custom_audiences = self._custom_audiences.page(
+            ctx.org, CustomQuery(), max(size - len(found), 1), key, ctx.deadline
+        )
         if len(found) == size:
-            return found, [_CUSTOM] if customs.total else None
-        found += [TypedAudience(to_audience(custom), custom.type) for custom in customs.audiences]
-        return found, [_CUSTOM, *customs.last] if customs.last else None
+            return found, [_CUSTOM] if custom_audiences.total else None
+        found += [TypedAudience(to_audience(custom), custom.type) for custom in custom_audiences.audiences]
+        return found, [_CUSTOM, *custom_audiences.last] if custom_audiences.last else None
