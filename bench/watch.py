@@ -165,7 +165,7 @@ def _measure_scans(store: Store, size: int) -> tuple[str, str]:
 
 def _random_changes(size: int, count: int) -> ChangedKeys:
     keys = frozenset(_contact(number, datetime.now(UTC))["sk"] for number in random.sample(range(size), count))
-    return ChangedKeys(keys, complete=True, complete_at=datetime.now(UTC))
+    return ChangedKeys(keys, is_complete=True, complete_at=datetime.now(UTC))
 
 
 def _median_seconds(run: Callable[[], object]) -> float:

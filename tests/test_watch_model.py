@@ -228,7 +228,7 @@ class Model:
     def check_history(self) -> None:
         """Compare the known history, and earlier answers, with the event log."""
         events = self.events()
-        times = [event.at for event in events]
+        times = [event.occurred_at for event in events]
         assert times == sorted(times), "time goes back"
         for _ in range(20):
             self.ask_history()
@@ -246,14 +246,16 @@ class Model:
         events = event_log.read(ORG, watch.watch_epoch, 0, watch.seq, 10**6, CTX.deadline)
         received = [(event.change.kind.value, event.change.sk) for event in events]
         assert received == [(row["change"], row["sk"]) for row in self.world.events]
-        self.late_count = sum(event.at != row["at"] for event, row in zip(events, self.world.events, strict=True))
+        self.late_count = sum(
+            event.occurred_at != row["at"] for event, row in zip(events, self.world.events, strict=True)
+        )
         return events
 
     def members_at(self, events: list[Event], timestamp: datetime) -> list[str]:
         """The members at a timestamp, by the events."""
         members = set(self.initial_members)
         for event in events:
-            if event.at <= timestamp:
+            if event.occurred_at <= timestamp:
                 (members.add if event.change.kind is ChangeKind.ENTERED else members.discard)(event.change.pk[8:])
         return sorted(members)
 

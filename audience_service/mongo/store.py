@@ -10,9 +10,9 @@ from pymongo import ReadPreference
 from pymongo.database import Database
 
 from audience_service.domain.audiences.repository import (
+    KeyRangeRepository,
     ListRepository,
     MemberRepository,
-    SliceRepository,
     UseRepository,
 )
 from audience_service.domain.core.context import Deadline
@@ -26,7 +26,11 @@ from audience_service.domain.lookalikes.repository import LookalikeRepository
 from audience_service.domain.membership.repository import MembershipCheckRepository, PartitionRepository
 from audience_service.domain.schema.repository import SampleRepository
 from audience_service.domain.segments.repository import SegmentRepository, VersionRepository
-from audience_service.domain.snapshots.repository import DifferenceRepository, SnapshotRepository, SnapshotRowRepository
+from audience_service.domain.snapshots.repository import (
+    SnapshotDiffRepository,
+    SnapshotRepository,
+    SnapshotRowRepository,
+)
 from audience_service.domain.targeting.platform_ids import PlatformIdRepository
 from audience_service.domain.uploads.processor import UploadStorage
 from audience_service.domain.uploads.repository import IdentifierRepository
@@ -47,11 +51,11 @@ from audience_service.mongo.explain.repository import MongoPlans
 from audience_service.mongo.identifiers.repository import MongoIdentifiers
 from audience_service.mongo.insights.repository import MongoInsights
 from audience_service.mongo.lookalikes.repository import MongoLookalikes
-from audience_service.mongo.membership.checks import MongoChecks
+from audience_service.mongo.membership.checks import MongoMembershipChecks
 from audience_service.mongo.membership.partitions import MongoPartitions
 from audience_service.mongo.membership.repository import MongoMembers
 from audience_service.mongo.query.key_sampler import KeySampler
-from audience_service.mongo.reach.repository import MongoSlices
+from audience_service.mongo.reach.repository import MongoKeyRanges
 from audience_service.mongo.schema.repository import MongoSamples
 from audience_service.mongo.segments.repository import MongoSegments
 from audience_service.mongo.segments.versions import MongoVersions
@@ -85,13 +89,13 @@ class Store:
     partitions: PartitionRepository
     plans: PlanRepository
     samples: SampleRepository
-    slices: SliceRepository
+    slices: KeyRangeRepository
     key_sampler: KeySampler
     insights: InsightRepository
     lookalikes: LookalikeRepository
     snapshots: SnapshotRepository
     snapshot_rows: SnapshotRowRepository
-    snapshot_diff: DifferenceRepository
+    snapshot_diff: SnapshotDiffRepository
     snapshot_sweeper: SnapshotSweeper
     custom_audiences: CustomAudienceRepository
     custom_audience_sweeper: CustomAudienceSweeper
@@ -161,11 +165,11 @@ def mongo_store(uri: str, database: str, new_random: Callable[[], random.Random]
         uses=MongoUses(primary),
         lists=MongoLists(connection),
         members=MongoMembers(connection),
-        checks=MongoChecks(connection),
+        checks=MongoMembershipChecks(connection),
         partitions=MongoPartitions(connection),
         plans=MongoPlans(connection),
         samples=MongoSamples(connection, new_random),
-        slices=MongoSlices(connection, key_sampler),
+        slices=MongoKeyRanges(connection, key_sampler),
         key_sampler=key_sampler,
         insights=MongoInsights(connection),
         lookalikes=MongoLookalikes(connection),

@@ -69,7 +69,7 @@ def test_history_is_a_fold_of_the_events(
     assert past.size(org, watch_epoch, known, NO_DEADLINE) == len(states[known])
     timestamp = NOON + data.draw(st.integers(max(kept_from, 0), 50)) * SECOND
     seq = past.last_event(org, watch_epoch, known, timestamp, NO_DEADLINE)
-    assert seq == len([event for event in events[:known] if event.at <= timestamp])
+    assert seq == len([event for event in events[:known] if event.occurred_at <= timestamp])
     after = data.draw(st.sampled_from(["", "b", "d"]))
     after_sk = f"{org}/contact/{after}" if after else ""
     batches = list(past.members(org, watch_epoch, seq, "contact", [], 2, after_sk, NO_DEADLINE))
@@ -81,7 +81,9 @@ def test_history_is_a_fold_of_the_events(
     timestamps = [timestamp + sum(gaps[:n]) * SECOND for n in range(len(gaps) + 1)]
     counted = past.event_counts(org, watch_epoch, known, timestamps, NO_DEADLINE)
     for begin, end, counts in zip(timestamps, [*timestamps[1:], None], counted, strict=True):
-        expected = [event for event in events[:known] if begin < event.at and (end is None or event.at <= end)]
+        expected = [
+            event for event in events[:known] if begin < event.occurred_at and (end is None or event.occurred_at <= end)
+        ]
         for change, received in ((ChangeKind.ENTERED, counts.entered_by), (ChangeKind.EXITED, counts.exited_by)):
             causes = [event.cause for event in expected if event.change.kind is change]
             assert received == {cause: causes.count(cause) for cause in set(causes)}

@@ -26,7 +26,7 @@ def test_reading_a_list_sees_the_orgs_own_rows(orgs: tuple[Store, str, str]) -> 
     store, ours, theirs = orgs
     assert listed(store, ours) == ["contact-a", "contact-b"]
     assert listed(store, theirs) == [f"contact-{key}" for key in "abcd"]
-    assert store.lists.sizes(ours, [LIST.audience_id], NO_DEADLINE) == {LIST.audience_id: 2}
+    assert store.lists.sizes(ours, [LIST.list_id], NO_DEADLINE) == {LIST.list_id: 2}
     assert store.members.count(ours, LIST, NO_DEADLINE) == 2
     streamed = [r["sk"] for batch in store.members.stream(ours, LIST, [], 10, "", NO_DEADLINE) for r in batch]
     assert streamed == [f"{ours}/contact/a", f"{ours}/contact/b"]
@@ -58,56 +58,56 @@ def test_freezing_takes_the_orgs_own_members(orgs: tuple[Store, str, str], popul
 def test_segments_with_the_same_id_are_isolated(orgs: tuple[Store, str, str]) -> None:
     store, ours, theirs = orgs
     for org in (ours, theirs):
-        assert store.segments.get(org, LIST.audience_id, NO_DEADLINE).name == f"of {org}"
+        assert store.segments.get(org, LIST.list_id, NO_DEADLINE).name == f"of {org}"
         page = store.segments.page(org, SegmentQuery(), 10, None, NO_DEADLINE)
         assert ([item.name for item in page.segments], page.total) == ([f"of {org}"], 1)
-        assert store.segments.find(org, LIST.audience_id, NO_DEADLINE).name == f"of {org}"
-    current = store.segments.get(ours, LIST.audience_id, NO_DEADLINE)
+        assert store.segments.find(org, LIST.list_id, NO_DEADLINE).name == f"of {org}"
+    current = store.segments.get(ours, LIST.list_id, NO_DEADLINE)
     touched = store.segments.touch(ours, current, NO_DEADLINE)
     assert (touched.version, store.segments.save(ours, touched, NO_DEADLINE).version) == (1, 2)
-    assert store.segments.get(theirs, LIST.audience_id, NO_DEADLINE).version == 0
+    assert store.segments.get(theirs, LIST.list_id, NO_DEADLINE).version == 0
 
 
 def test_versions_with_the_same_id_are_isolated(orgs: tuple[Store, str, str]) -> None:
     store, ours, theirs = orgs
     for org, writes in ((ours, 1), (theirs, 3)):
         for _ in range(writes):
-            store.segments.touch(org, store.segments.get(org, LIST.audience_id, NO_DEADLINE), NO_DEADLINE)
+            store.segments.touch(org, store.segments.get(org, LIST.list_id, NO_DEADLINE), NO_DEADLINE)
     for org, writes in ((ours, 1), (theirs, 3)):
-        page = store.versions.page(org, LIST.audience_id, None, 10, NO_DEADLINE)
+        page = store.versions.page(org, LIST.list_id, None, 10, NO_DEADLINE)
         assert ([item.version for item in page.versions], page.total) == ([*range(writes, -1, -1)], writes + 1)
         assert {item.name for item in page.versions} == {f"of {org}"}
-        assert store.versions.get(org, LIST.audience_id, 0, NO_DEADLINE).name == f"of {org}"
+        assert store.versions.get(org, LIST.list_id, 0, NO_DEADLINE).name == f"of {org}"
     with pytest.raises(VersionNotFound):
-        store.versions.get(ours, LIST.audience_id, 2, NO_DEADLINE)
-    below = store.versions.page(ours, LIST.audience_id, 3, 10, NO_DEADLINE)
+        store.versions.get(ours, LIST.list_id, 2, NO_DEADLINE)
+    below = store.versions.page(ours, LIST.list_id, 3, 10, NO_DEADLINE)
     assert [item.version for item in below.versions] == [0], "a key of another org's shows nothing of it"
 
 
 def test_uses_of_the_same_audience_id_are_isolated(orgs: tuple[Store, str, str]) -> None:
     store, ours, theirs = orgs
-    use = AudienceUse(LIST.audience_id, "campaign", "spring", registrant="ann", created_at=NEW_YEAR)
-    referring = {"$and": [{"$inAudience": LIST.audience_id}]}
+    use = AudienceUse(LIST.list_id, "campaign", "spring", registrant="ann", created_at=NEW_YEAR)
+    referring = {"$and": [{"$inAudience": LIST.list_id}]}
     for name, version in (("noted", 0), ("unnoted", 7)):
         made = Segment(f"segment-{name}", f"{name} {ours}", "", SegmentType.DYNAMIC, Filter("contact", referring))
         store.segments.insert(theirs, made, None, NO_DEADLINE)
         store.database["segment"].update_one({"pk": made.id, "sk": {"$regex": theirs}}, {"$set": {"version": version}})
     assert store.uses.add(theirs, use, NO_DEADLINE) == use
-    assert store.uses.usage(ours, LIST.audience_id, 9, NO_DEADLINE) == Usage((), 0, (), 0)
-    store.uses.withdraw(ours, use, NO_DEADLINE)
+    assert store.uses.usage(ours, LIST.list_id, 9, NO_DEADLINE) == Usage((), 0, (), 0)
+    store.uses.undo_add(ours, use, NO_DEADLINE)
     assert not store.uses.remove(ours, use, NO_DEADLINE)
-    usage = store.uses.usage(theirs, LIST.audience_id, 9, NO_DEADLINE)
+    usage = store.uses.usage(theirs, LIST.list_id, 9, NO_DEADLINE)
     assert (usage.segment_count, usage.uses, usage.use_count) == (2, (use,), 1)
     assert store.uses.add(ours, use, NO_DEADLINE) == use
     assert store.uses.remove(theirs, use, NO_DEADLINE)
-    assert store.uses.usage(ours, LIST.audience_id, 9, NO_DEADLINE).use_count == 1
+    assert store.uses.usage(ours, LIST.list_id, 9, NO_DEADLINE).use_count == 1
 
 
 def test_names_and_requests_are_an_orgs_own(orgs: tuple[Store, str, str]) -> None:
     store, ours, theirs = orgs
     assert not store.segments.is_name_taken(ours, f"of {theirs}", "", NO_DEADLINE)
     assert store.segments.is_name_taken(ours, f"of {ours}", "", NO_DEADLINE)
-    assert not store.segments.is_name_taken(ours, f"of {ours}", LIST.audience_id, NO_DEADLINE)
+    assert not store.segments.is_name_taken(ours, f"of {ours}", LIST.list_id, NO_DEADLINE)
     made = Segment("segment-requested", f"requested {ours}", "", SegmentType.DYNAMIC, Filter("contact", {}))
     store.segments.insert(theirs, made, REQUEST, NO_DEADLINE)
     assert store.segments.find_by_key(ours, REQUEST, NO_DEADLINE) is None
@@ -148,7 +148,7 @@ def test_parts_of_a_population_are_the_orgs_own_between_any_keys(orgs: tuple[Sto
 
 def test_regions_count_the_orgs_own_members(orgs: tuple[Store, str, str]) -> None:
     store, ours, theirs = orgs
-    of_list = FilterCompiler(["contact"]).compile(Filter("contact", {"$inAudience": LIST.audience_id}), lambda _: LIST)
+    of_list = FilterCompiler(["contact"]).compile(Filter("contact", {"$inAudience": LIST.list_id}), lambda _: LIST)
     pairs: list[list[Population]] = [
         [ALL_CONTACTS, LIST],
         [LIST, LIST],
@@ -185,7 +185,7 @@ def test_checks_see_the_orgs_own_records_segments_and_lists(orgs: tuple[Store, s
         assert {record["sk"] for record in results.records.values()} == {
             f"{org}/contact/{name[-1]}" for name in members
         }
-        assert {found.name for found in store.segments.get_many(org, [LIST.audience_id], NO_DEADLINE).values()} == {
+        assert {found.name for found in store.segments.get_many(org, [LIST.list_id], NO_DEADLINE).values()} == {
             f"of {org}"
         }
     store.lists.remove(ours, LIST, ids, NO_DEADLINE)

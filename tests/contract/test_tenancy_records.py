@@ -7,7 +7,7 @@ import pytest
 
 from audience_service.domain.core.errors import AudienceNotFound
 from audience_service.domain.core.lease import Lease
-from audience_service.domain.custom_audiences.model import CustomAudience, CustomQuery, CustomType
+from audience_service.domain.custom_audiences.model import CustomAudience, CustomAudienceQuery, CustomType
 from audience_service.domain.filters.set_operations import list_filter
 from audience_service.domain.history.model import Cause, Event
 from audience_service.domain.snapshots.model import Snapshot, SnapshotQuery, SnapshotState
@@ -94,7 +94,7 @@ def test_custom_audiences_of_one_id_are_each_orgs_own(orgs: tuple[Store, str, st
     before = store.database["custom"].find_one({"sk": f"{theirs}/custom/shared"}, dict.fromkeys(ids, 0))
     written = custom_audiences.publish(ours, made, list_version_id, {}, NO_DEADLINE)
     assert custom_audiences.get(theirs, made.id, NO_DEADLINE).list_version_id == ""
-    assert custom_audiences.page(ours, CustomQuery(), 10, None, NO_DEADLINE).total == 1
+    assert custom_audiences.page(ours, CustomAudienceQuery(), 10, None, NO_DEADLINE).total == 1
     assert custom_audiences.is_name_taken(ours, "shared", NO_DEADLINE)
     custom_audiences.remove(ours, written, NO_DEADLINE)
     assert not custom_audiences.is_name_taken(ours, "shared", NO_DEADLINE)

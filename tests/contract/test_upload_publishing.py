@@ -171,7 +171,7 @@ def test_unmatched_rows_from_before_a_replacement_are_dropped_despite_crashes(
     made = client.custom(name="list")
     uploader.upload(made.id, emails("old"), uploadId="0")
     with monkeypatch.context() as crash:
-        crash.setattr(type(service.store.upload_storage.uploads), "with_unmatched", lambda *_: [])
+        crash.setattr(type(service.store.upload_storage.uploads), "list_with_unmatched_rows", lambda *_: [])
         uploader.upload(made.id, emails("new"), uploadId="1", mode="replace")
     insert([{"id": name, "data": {"email": f"{name}@example.com"}} for name in ("old", "new")])
     assert [row for _, row in unmatched(client, made.id)] == [["new@example.com"]]

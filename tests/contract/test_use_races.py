@@ -68,7 +68,7 @@ def test_a_use_that_two_calls_register_is_kept_for_the_one_that_succeeds(
         client.call("UndeleteSegment", {"id": raced})
         register(client, raced, consumer_id="racing")
 
-    withdrawing = FailAtStep(service.store.uses, "withdraw", before=recovered)
+    withdrawing = FailAtStep(service.store.uses, "undo_add", before=recovered)
     uses = FailAtStep(withdrawing, "add", after=meanwhile)
     with pytest.raises(AudienceNotFound):
         Racers(service, org, uses=uses).register(raced)

@@ -37,7 +37,7 @@ def test_an_edit_causes_a_full_scan(service: Service, org: str, track_audience: 
     audience = track_audience({"plan": "paid"})
     result = audience.reconcile()
     audience.define({"plan": "free"})
-    audience.reconcile(scope=ScanScope(ChangedKeys(complete=True, complete_at=NOON), result))
+    audience.reconcile(scope=ScanScope(ChangedKeys(is_complete=True, complete_at=NOON), result))
     assert (audience.events(), audience.causes()) == ([("entered", "contact-a")], ["definition"])
 
 
@@ -78,7 +78,7 @@ def test_candidates_are_evaluated_by_the_latest_filter(
     entered = [("entered", f"contact-{key}") for key in "abdef"]
     assert audience.events() == entered
     assert audience.causes() == ["data", "data", *["definition"] * 3]
-    audience.reconcile(NOON + SECOND, ScanScope(ChangedKeys(complete=True, complete_at=NOON), result))
+    audience.reconcile(NOON + SECOND, ScanScope(ChangedKeys(is_complete=True, complete_at=NOON), result))
     assert audience.events() == [*entered, ("exited", "contact-a"), ("exited", "contact-b")]
 
 
@@ -107,7 +107,7 @@ def test_a_reverted_edit_causes_a_full_scan(
         audience.update(key, **{"data.score": 2})
     result = audience.reconcile(event_log=edit)
     audience.define({"plan": "paid"})
-    audience.reconcile(NOON + SECOND, ScanScope(ChangedKeys(complete=True, complete_at=NOON + SECOND), result))
+    audience.reconcile(NOON + SECOND, ScanScope(ChangedKeys(is_complete=True, complete_at=NOON + SECOND), result))
     assert sorted(audience.events()) == [("entered", f"contact-{key}") for key in "abc"]
 
 
@@ -122,11 +122,11 @@ def test_a_scan_without_a_watermark_records_the_definition_change(
     edit = FailAtStep(
         service.store.event_log, "evaluate", after=lambda: audience.define({"plan": "paid", "score": {"$gte": 2}})
     )
-    received = ChangedKeys(frozenset((f"{org}/contact/a",)), complete=True)
+    received = ChangedKeys(frozenset((f"{org}/contact/a",)), is_complete=True)
     result = audience.reconcile(NOON + SECOND, ScanScope(received, result), event_log=edit)
     assert (audience.events(), audience.watch().watermark) == ([], NOON)
     audience.define({"plan": "paid"})
-    audience.reconcile(NOON + 2 * SECOND, ScanScope(ChangedKeys(complete=True), result))
+    audience.reconcile(NOON + 2 * SECOND, ScanScope(ChangedKeys(is_complete=True), result))
     assert audience.events() == [("entered", "contact-a")]
 
 
@@ -145,11 +145,13 @@ def test_events_of_another_process_by_a_reverted_filter_are_undone(
             audience.reconcile(NOON + SECOND, lease="a lease that was lost")
         audience.define({"plan": "paid"})
 
-    received = ChangedKeys(frozenset((f"{org}/contact/a",)), complete=True, complete_at=NOON + SECOND)
+    received = ChangedKeys(frozenset((f"{org}/contact/a",)), is_complete=True, complete_at=NOON + SECOND)
     appended = FailAtStep(service.store.event_log, "append", after=run_other_process)
     result = audience.reconcile(NOON + SECOND, ScanScope(received, result), event_log=appended)
     assert audience.events() == [("entered", "contact-a"), ("entered", "contact-b")]
-    audience.reconcile(NOON + 2 * SECOND, ScanScope(ChangedKeys(complete=True, complete_at=NOON + 2 * SECOND), result))
+    audience.reconcile(
+        NOON + 2 * SECOND, ScanScope(ChangedKeys(is_complete=True, complete_at=NOON + 2 * SECOND), result)
+    )
     assert audience.events()[2:] == [("exited", "contact-b")]
 
 

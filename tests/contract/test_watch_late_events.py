@@ -42,7 +42,7 @@ def members(audience: WatchHarness, at: datetime) -> list[str]:
 
 def times(audience: WatchHarness) -> list[timedelta]:
     """When events happened, since noon."""
-    return [event.at - NOON for event in audience.event_log()]
+    return [event.occurred_at - NOON for event in audience.event_log()]
 
 
 def plans(audience: WatchHarness, keys: str, plan: str) -> None:
@@ -123,7 +123,7 @@ def test_an_outdated_late_event_is_undone_without_a_change(
     with pytest.raises((RuntimeError, LeaseLost)):
         audience.reconcile(NOON + SECOND, event_log=stalled, lease="a lease that was lost")
     assert audience.events() == [("entered", "contact-a")]
-    changed_keys = ChangedKeys(complete=True, complete_at=NOON + 20 * SECOND)
+    changed_keys = ChangedKeys(is_complete=True, complete_at=NOON + 20 * SECOND)
     audience.reconcile(NOON + 20 * SECOND, ScanScope(changed_keys, results[0]))
     assert audience.events() == [("entered", "contact-a"), ("exited", "contact-a")]
 

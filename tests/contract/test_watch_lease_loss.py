@@ -147,7 +147,7 @@ def test_a_process_with_an_old_watermark_keeps_the_order_of_late_events(
     audience.reconcile(
         NOON + timedelta(seconds=20), event_log=FailAtStep(service.store.event_log, "read", before=run_other_process)
     )
-    assert [event.at for event in audience.event_log()] == [postponed, postponed]
+    assert [event.occurred_at for event in audience.event_log()] == [postponed, postponed]
 
 
 def test_the_watermark_never_decreases_and_later_events_are_after_it(
@@ -180,7 +180,7 @@ def test_a_process_without_the_lease_changes_no_watch(
         lambda: watches.advance_watermark(watch, "lost", watch.seq, late, "", NO_DEADLINE),
         lambda: watches.fail(watch, "lost", Failure("A_REASON", "why"), NO_DEADLINE),
         lambda: watches.close_epoch(watch, "lost", late, NO_DEADLINE),
-        lambda: watches.epoch_deleted(watch, "lost", "watch-1", NO_DEADLINE),
+        lambda: watches.forget_stale_epoch(watch, "lost", "watch-1", NO_DEADLINE),
     ]
     for say in says:
         with pytest.raises(LeaseLost):

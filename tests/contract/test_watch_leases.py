@@ -56,7 +56,7 @@ class World:
             is_streaming=self.is_streaming,
             has_pending=False,
             is_complete=self.is_streaming,
-            drain=lambda: ChangedKeys(complete=self.is_streaming),
+            drain=lambda: ChangedKeys(is_complete=self.is_streaming),
             close=on_close,
         )
 

@@ -123,7 +123,7 @@ def test_an_incremental_scan_evaluates_only_changed_records(
     assert (result.change_stream_datatype, result.next_trigger) == ("contact", None)
     for key, plan in (("a", "paid"), ("b", "paid"), ("c", "free")):
         audience.update(key, **{"data.plan": plan})
-    changed = ChangedKeys(frozenset(f"{org}/contact/{key}" for key in "ac"), complete=True, complete_at=NOON)
+    changed = ChangedKeys(frozenset(f"{org}/contact/{key}" for key in "ac"), is_complete=True, complete_at=NOON)
     event_log = FailAtStep(service.store.event_log, "diff", before=lambda: pytest.fail("everything is compared"))
     audience.reconcile(NOON + timedelta(seconds=5), ScanScope(changed, result), event_log=event_log)
     assert audience.events() == [("entered", "contact-a"), ("exited", "contact-c")]
@@ -143,7 +143,7 @@ def test_a_run_appends_more_events_than_one_command_holds(
     result = audience.reconcile()
     for plan, scope in (
         ("paid", FULL_SCAN),
-        ("free", ScanScope(ChangedKeys(keys_of(org, "abcde"), complete=True), result)),
+        ("free", ScanScope(ChangedKeys(keys_of(org, "abcde"), is_complete=True), result)),
     ):
         for key in "abcde":
             audience.update(key, **{"data.plan": plan})

@@ -108,7 +108,7 @@ def test_only_changed_records_can_advance_the_next_trigger(
     assert audience.reconcile(later, ScanScope(last_result=result), event_log=nothing).next_trigger == NOON + timedelta(
         hours=2
     )
-    changed = ChangedKeys(frozenset((f"{org}/contact/b",)), complete=True)
+    changed = ChangedKeys(frozenset((f"{org}/contact/b",)), is_complete=True)
     assert audience.reconcile(later, ScanScope(changed, result)).next_trigger == NOON + timedelta(hours=1)
     audience.update("b", **opened(NOON - month + timedelta(hours=3)))
     knowing = replace(result, last_seq=1)  # that b has entered
@@ -122,6 +122,6 @@ def test_a_changed_record_with_a_time_crossing_exits_once(
     audience = track_audience(OPENED_RECENTLY)
     result = audience.reconcile()
     audience.update("a", **{"data.score": 1})
-    changed = ChangedKeys(frozenset((f"{org}/contact/a",)), complete=True)
+    changed = ChangedKeys(frozenset((f"{org}/contact/a",)), is_complete=True)
     audience.reconcile(NOON + timedelta(minutes=1), ScanScope(changed, result))
     assert audience.events() == [("exited", "contact-a"), ("exited", "contact-b")]

@@ -10,7 +10,7 @@ from pymongo.read_preferences import Secondary
 from audience_service.domain.core.errors import UnsupportedByStore
 from audience_service.mongo.core.client import connect
 from audience_service.mongo.core.indexes import collated_collections, required_indexes
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.embedded.store import embedded_store
 from audience_service.mongo.store import mongo_store
 from tests.conftest import Service, envelope
@@ -65,11 +65,11 @@ def test_a_collection_with_a_collation_is_reported(service: Service) -> None:
 @pytest.mark.parametrize("org", ["", "a/b", "/"])
 def test_an_org_name_that_could_leave_its_scope_is_rejected(org: str) -> None:
     with pytest.raises(ValueError, match="slash"):
-        tenant_match(org)
+        org_match(org)
 
 
 def test_the_tenant_scope_is_next_to_the_filter() -> None:
-    assert tenant_match("acme", {"$or": [{"sk": "x"}]}, {}) == {
+    assert org_match("acme", {"$or": [{"sk": "x"}]}, {}) == {
         "sk": {"$gte": "acme/", "$lt": "acme0"},
         "$and": [{"$or": [{"sk": "x"}]}],
     }

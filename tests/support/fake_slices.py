@@ -20,7 +20,7 @@ class Clock:
         return self.now
 
 
-class FakeSlices:
+class FakeKeyRanges:
     """Keys from "000000" on; a record is a member depending on its number.
 
     With a clock, a query takes `seconds` for each record, or what its deadline leaves it.

@@ -18,4 +18,4 @@ LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 def segment(name: str) -> Segment:
     """A static segment with the id that both orgs use."""
-    return Segment(LIST.audience_id, name, "", SegmentType.STATIC, Filter("contact", None))
+    return Segment(LIST.list_id, name, "", SegmentType.STATIC, Filter("contact", None))

@@ -87,7 +87,7 @@ class SelectedSnapshot(Protocol):
         """All its members, including those whose records were archived or deleted since."""
 
     @property
-    def active_rows(self) -> MemberList:
+    def unarchived_rows(self) -> MemberList:
         """Its members whose records still exist and are not archived."""
 
 

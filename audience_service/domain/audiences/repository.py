@@ -26,7 +26,7 @@ class UseRepository(Protocol):
     def add(self, org: str, use: AudienceUse, deadline: Deadline) -> AudienceUse:
         """Register a use and return the stored one: the first with its key, even if later ones differ."""
 
-    def withdraw(self, org: str, use: AudienceUse, deadline: Deadline) -> None:
+    def undo_add(self, org: str, use: AudienceUse, deadline: Deadline) -> None:
         """Undo one `add` of the use. It stays registered if another `add` came before or after."""
 
     def remove(self, org: str, use: AudienceUse, deadline: Deadline) -> bool:
@@ -117,7 +117,7 @@ class MemberRepository(Protocol):
         """
 
 
-class SliceRepository(Protocol):
+class KeyRangeRepository(Protocol):
     """Reads populations by key range, a short query each. Lists and joins of a filter are read for that range."""
 
     def key_sample(self, org: str, population: Population, deadline: Deadline) -> KeySample:

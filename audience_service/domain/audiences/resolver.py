@@ -37,8 +37,8 @@ from audience_service.domain.filters import (
     CompiledFilter,
     Filter,
     FilterCompiler,
+    FilterLimits,
     FilterWarning,
-    Limits,
     identity,
 )
 from audience_service.domain.filters.ast import Node
@@ -77,7 +77,7 @@ class AudienceResolver:
         """
         preloaded = {audience.id: audience for audience in audiences}
         level = [*(audience.filter for audience in preloaded.values()), *filters]
-        for _ in range(Limits().audience_depth):
+        for _ in range(FilterLimits().audience_depth):
             referenced = frozenset().union(*(audience_references(written.where) for written in level))
             if not (to_load := sorted(referenced - preloaded.keys())):
                 break
@@ -96,7 +96,7 @@ class AudienceResolver:
     def display_names(self) -> Mapping[str, str]:
         """The names of the audiences in memory, by their ids and by the ids that the rows of their lists have."""
         preloaded = self._preloaded.values()
-        listed = {found.member_list.audience_id: found.name for found in preloaded if isinstance(found, ListAudience)}
+        listed = {found.member_list.list_id: found.name for found in preloaded if isinstance(found, ListAudience)}
         return {**listed, **{audience.id: audience.name for audience in preloaded}}
 
     def population(self, ctx: RequestContext, selection: AudienceSelector) -> Population:

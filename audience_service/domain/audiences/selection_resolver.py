@@ -115,7 +115,7 @@ class SelectionResolver:
         reasons = list(resolved.reasons.values())
         candidates, inactive = resolved.candidates, []
         if resolved.snapshot:
-            candidates = resolved.snapshot.active_rows
+            candidates = resolved.snapshot.unarchived_rows
             stored_count, active_count = (
                 self._members.count(ctx.org, found, ctx.deadline, after, until)
                 for found in (resolved.candidates, candidates)

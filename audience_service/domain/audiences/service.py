@@ -50,7 +50,7 @@ class AudienceUses:
             # A deletion that missed the use has written before this second check.
             self._check_exists(ctx, use.audience_id)
         except AudienceNotFound:
-            self._uses.withdraw(ctx.org, stamped, ctx.deadline)
+            self._uses.undo_add(ctx.org, stamped, ctx.deadline)
             raise
         return registered
 

@@ -29,9 +29,9 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import AudienceError, OutOfTime, StoreUnavailable
 from audience_service.domain.core.lease import Lease
 
-_WRITE_SECONDS = 30.0
-_RENEW_SECONDS = 3.0
-_PAUSE_SECONDS = 0.5
+_WRITE_TIMEOUT_SECONDS = 30.0
+_RENEW_TIMEOUT_SECONDS = 3.0
+_RETRY_INTERVAL_SECONDS = 0.5
 _RENEWALS_PER_LEASE = 4
 
 STOPPED = "INTERRUPTED: the server that ran the job was stopped; start the job again"
@@ -126,7 +126,7 @@ class JobRunner:
         self._pool.shutdown(wait=False, cancel_futures=True)
         for running in stopped:
             with suppress(AudienceError):
-                running.job.finish(STOPPED, Deadline.after(_RENEW_SECONDS))
+                running.job.finish(STOPPED, Deadline.after(_RENEW_TIMEOUT_SECONDS))
 
     def start(self, job: Job) -> None:
         """Run a job in a reserved slot. Returns immediately."""
@@ -181,7 +181,7 @@ class JobRunner:
 
     def _renew(self, running: _Running) -> None:
         try:
-            if not running.job.renew(self.lease(), running.progress, Deadline.after(_RENEW_SECONDS)):
+            if not running.job.renew(self.lease(), running.progress, Deadline.after(_RENEW_TIMEOUT_SECONDS)):
                 running.cancelled.set()
         except AudienceError:
             pass  # the next renewal tries again
@@ -198,9 +198,9 @@ class JobRunner:
         last = time.monotonic() + self._limits.lease_seconds
         while True:
             try:
-                return write(Deadline.after(_WRITE_SECONDS))
+                return write(Deadline.after(_WRITE_TIMEOUT_SECONDS))
             except StoreUnavailable:
-                if time.monotonic() > last or self._closed.wait(_PAUSE_SECONDS):
+                if time.monotonic() > last or self._closed.wait(_RETRY_INTERVAL_SECONDS):
                     raise
 
 

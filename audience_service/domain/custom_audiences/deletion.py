@@ -9,7 +9,7 @@ from audience_service.domain.core.context import Deadline, RequestContext
 from audience_service.domain.custom_audiences.model import CustomAudience, check_version
 from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
 from audience_service.domain.custom_audiences.service import CustomAudiences
-from audience_service.domain.segments.deletion import MAX_NAMED_USERS
+from audience_service.domain.segments.deletion import MAX_LISTED_REFERENCES
 
 _CLEANUP_TIMEOUT_SECONDS = 10.0
 """The timeout of the second check and the restoration. They are independent of the caller's deadline."""
@@ -52,4 +52,4 @@ class CustomAudienceDeleter:
         return retry_on_conflict(ctx, attempt, once=version is not None)
 
     def _usage(self, ctx: RequestContext, audience_id: str) -> Usage:
-        return self._uses.usage(ctx.org, audience_id, MAX_NAMED_USERS, ctx.deadline)
+        return self._uses.usage(ctx.org, audience_id, MAX_LISTED_REFERENCES, ctx.deadline)

@@ -104,11 +104,11 @@ class Work:
 
     kind: WorkKind
     attempt: int
-    start_time: datetime
+    started_at: datetime
     state: CreationState = CreationState.CREATING
     progress: int = 0
     error: str = ""
-    end_time: datetime | None = None
+    ended_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class CustomAudience:
 
 
 @dataclass(frozen=True, slots=True)
-class CustomQuery:
+class CustomAudienceQuery:
     """Which custom audiences to list; empty strings do not restrict."""
 
     name: str = ""
@@ -177,7 +177,7 @@ class CustomQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class CustomPage:
+class CustomAudiencePage:
     """A page, newest first.
 
     `last` is the key that the next page starts after, None on the last page. `total` counts the audiences of all pages.

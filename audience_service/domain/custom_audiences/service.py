@@ -22,7 +22,7 @@ from audience_service.domain.custom_audiences.model import (
     FIELD_PATH,
     CustomAudience,
     CustomAudienceDraft,
-    CustomQuery,
+    CustomAudienceQuery,
     Work,
     WorkKind,
     apply_draft,
@@ -90,7 +90,9 @@ class CustomAudiences:
         """The custom audience. Raises AudienceNotFound."""
         return self._with_counts(ctx, (self._get(ctx, audience_id),))[0]
 
-    def list(self, ctx: RequestContext, query: CustomQuery, page_size: int, page_token: str) -> ListedCustomAudiences:
+    def list(
+        self, ctx: RequestContext, query: CustomAudienceQuery, page_size: int, page_token: str
+    ) -> ListedCustomAudiences:
         """A page of the org's custom audiences. Raises InvalidArgument, InvalidPageToken."""
         if query.type:
             check_custom_type(query.type, "type")
@@ -192,7 +194,7 @@ class CustomAudiences:
 
     def _with_counts(self, ctx: RequestContext, audiences: tuple[CustomAudience, ...]) -> tuple[CustomAudience, ...]:
         """The audiences with `contact_count` set. One query counts all their lists."""
-        ids_by_list = {audience.contacts.audience_id: audience.id for audience in audiences if audience.has_list}
+        ids_by_list = {audience.contacts.list_id: audience.id for audience in audiences if audience.has_list}
         sizes = self._lists.sizes(ctx.org, list(ids_by_list), ctx.deadline) if ids_by_list else {}
         counts = {audience_id: sizes.get(list_version_id, 0) for list_version_id, audience_id in ids_by_list.items()}
         return tuple(dataclasses.replace(each, contact_count=counts.get(each.id)) for each in audiences)

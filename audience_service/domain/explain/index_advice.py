@@ -19,7 +19,7 @@ For example, the filter {"country": "JP", "score": {"$gte": 90}, "tags": {"$ne":
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from audience_service.domain.explain.index_candidates import Columns, MatchShares, candidates, choose
+from audience_service.domain.explain.index_candidates import IndexColumns, MatchShares, candidates, choose
 from audience_service.domain.explain.query_plan import ExistingIndex, PlanKind, QueryPlan
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.ast import And, Or, Related, conjuncts, joins
@@ -127,7 +127,7 @@ class _Adviser:
         fields = next((index.fields for index in self._indexes if index.name == plan.index), ())
         return IndexAdvice(self._datatype, fields, useful=False, reason=f"{reason} {stats.matched or 0:,} matches")
 
-    def _advise_columns(self, columns: Columns, share: float) -> IndexAdvice:
+    def _advise_columns(self, columns: IndexColumns, share: float) -> IndexAdvice:
         if index := self._existing_index(columns):
             scans = self._evidence.plan.kind is PlanKind.SCAN
             reason = f"the index {index.name} exists already" + (
@@ -162,13 +162,13 @@ class _Adviser:
         )
         return IndexAdvice(self._datatype, next(iter(missing)), useful=True, reason=reason + self._current_cost())
 
-    def _existing_index(self, columns: Columns) -> ExistingIndex | None:
+    def _existing_index(self, columns: IndexColumns) -> ExistingIndex | None:
         return next((index for index in self._indexes if columns.served_by(index.fields)), None)
 
-    def _match_share(self, columns: Columns) -> float:
+    def _match_share(self, columns: IndexColumns) -> float:
         return self._evidence.match_shares([columns.node])[0]
 
-    def _too_broad_reason(self, columns: Columns, share: float) -> str:
+    def _too_broad_reason(self, columns: IndexColumns, share: float) -> str:
         return f"{self._format_share(share)} of the org's records match {_format_fields(columns)}: {_TOO_BROAD}"
 
     def _format_share(self, share: float) -> str:
@@ -192,5 +192,5 @@ class _Adviser:
 _TOO_BROAD = f"above {BROAD_SHARE * 100:.0f} %, an index costs as much as a scan of all records"
 
 
-def _format_fields(columns: Columns) -> str:
+def _format_fields(columns: IndexColumns) -> str:
     return " and ".join(candidate.path for candidate in columns.candidates)

@@ -36,7 +36,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class IndexColumns:
     """The fields of an index in order, without sk: equalities, then at most one range."""
 
     candidates: tuple[Candidate, ...]
@@ -81,7 +81,7 @@ def candidates(nodes: Iterable[Node], profiles: Mapping[str, FieldProfile]) -> l
     return list(found.values())
 
 
-def choose(found: Sequence[Candidate], match_shares: MatchShares) -> Columns | None:
+def choose(found: Sequence[Candidate], match_shares: MatchShares) -> IndexColumns | None:
     """The most selective fields that one index can have, None if there are none."""
     estimates = match_shares([And(candidate.nodes) for candidate in found])
     shares = {candidate.path: estimate for candidate, estimate in zip(found, estimates, strict=True)}
@@ -93,7 +93,7 @@ def choose(found: Sequence[Candidate], match_shares: MatchShares) -> Columns | N
     narrow = [candidate for candidate in usable if shares[candidate.path] <= _NARROW_SHARE] or usable[:1]
     equal = [candidate for candidate in narrow if candidate.is_equality][:_MAX_EQUALITIES]
     ranges = [candidate for candidate in narrow if not candidate.is_equality][:1]
-    return Columns((*equal, *ranges)) if equal or ranges else None
+    return IndexColumns((*equal, *ranges)) if equal or ranges else None
 
 
 def _usable_fields(node: Node) -> list[tuple[str, bool, str | None]]:

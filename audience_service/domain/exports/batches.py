@@ -33,7 +33,7 @@ class ExportPart:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class ExportPosition:
     """The position of a stream: the operation, its last sk, and how many rows of the current batch are sent."""
 
     operation: str = ADD
@@ -55,13 +55,13 @@ class Batcher:
     rules: PlatformRules
     columns: Sequence[str]
 
-    def resume(self, cursor: str) -> Position:
+    def resume(self, cursor: str) -> ExportPosition:
         """The position from which a stream continues. Raises InvalidPageToken."""
-        return Position(*self.tokens.decode(cursor, self.binding, "cursor")) if cursor else Position()
+        return ExportPosition(*self.tokens.decode(cursor, self.binding, "cursor")) if cursor else ExportPosition()
 
     def parts(
-        self, rows: Iterable[tuple[str, Row]], operation: str, start: Position
-    ) -> Generator[ExportPart, None, Position]:
+        self, rows: Iterable[tuple[str, Row]], operation: str, start: ExportPosition
+    ) -> Generator[ExportPart, None, ExportPosition]:
         """The parts with an operation's rows after `start`, in order of sk. Returns the position after the last row."""
         position, buffered = start, list[tuple[str, Row]]()
         capacity = self._capacity(position)
@@ -76,25 +76,25 @@ class Batcher:
             position = yield from self._part(buffered, operation, position, is_last=True)
         return position
 
-    def finish(self, position: Position, readiness: Readiness) -> ExportPart:
+    def finish(self, position: ExportPosition, readiness: Readiness) -> ExportPart:
         """The last part, after all rows."""
         return ExportPart(self.rules, self.columns, self._cursor(position), readiness=readiness)
 
-    def _capacity(self, position: Position) -> int:
+    def _capacity(self, position: ExportPosition) -> int:
         """The most rows that the next part can have."""
         return min(self.rules.batch_size - position.sent, MAX_PART_BYTES // self.rules.row_bytes)
 
     def _part(
-        self, buffered: Sequence[tuple[str, Row]], operation: str, position: Position, *, is_last: bool = False
-    ) -> Generator[ExportPart, None, Position]:
+        self, buffered: Sequence[tuple[str, Row]], operation: str, position: ExportPosition, *, is_last: bool = False
+    ) -> Generator[ExportPart, None, ExportPosition]:
         after, sent = buffered[-1][0], position.sent + len(buffered)
         ends = is_last or sent == self.rules.batch_size
-        next_position = Position(operation, after, position.batch + ends, 0 if ends else sent)
+        next_position = ExportPosition(operation, after, position.batch + ends, 0 if ends else sent)
         rows = [row for _, row in buffered]
         yield ExportPart(
             self.rules, self.columns, self._cursor(next_position), rows, operation, position.batch, ends_batch=ends
         )
         return next_position
 
-    def _cursor(self, position: Position) -> str:
+    def _cursor(self, position: ExportPosition) -> str:
         return self.tokens.encode(self.binding, [position.operation, position.after, position.batch, position.sent])

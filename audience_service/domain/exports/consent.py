@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from audience_service.domain.core.clock import now
-from audience_service.domain.filters import CompiledFilter, Limits
+from audience_service.domain.filters import CompiledFilter, FilterLimits
 from audience_service.domain.filters.ast import Nor
 from audience_service.domain.filters.compiler import compile_node
 from audience_service.domain.filters.filter import Document
@@ -21,7 +21,7 @@ def without_consent(datatype: str, fields: Sequence[str]) -> CompiledFilter:
     """The filter for records that lack consent in any of the fields. Raises InvalidArgument at `consent_fields[i]`."""
     paths = Projection.parse(fields, "consent_fields").record_paths
     where = {"$and": [condition for path in paths for condition in _consented(path)]}
-    node = parse(where, "consent_fields", Limits(), exact=True, now=now())
+    node = parse(where, "consent_fields", FilterLimits(), exact=True, now=now())
     return compile_node(datatype, Nor((node,)), "consent_fields")
 
 

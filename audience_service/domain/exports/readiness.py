@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from audience_service.domain.audiences.selection_resolver import Exclusion
-from audience_service.domain.identifiers import Identifier
+from audience_service.domain.identifiers import IdentifierExtractor
 from audience_service.domain.identifiers.digests import Digests
 from audience_service.domain.identifiers.rules import PlatformRules
 
@@ -41,7 +41,7 @@ class Readiness:
     valid: int
     distinct: int | None
     invalid: Mapping[str, int]
-    minimum: int
+    min_list_size: int
     minimum_met: bool
     removals: Removals | None
 
@@ -49,7 +49,7 @@ class Readiness:
 class ReadinessCounter:
     """Converts members to rows and counts the results."""
 
-    def __init__(self, identifier: Identifier) -> None:
+    def __init__(self, identifier: IdentifierExtractor) -> None:
         self._identifier = identifier
         self._counts: Counter[str] = Counter()
         self._invalid: Counter[str] = Counter()
@@ -80,7 +80,7 @@ class ReadinessCounter:
             valid=self._counts["valid"],
             distinct=None if self._rows.is_full else distinct,
             invalid={rule.field: self._invalid[rule.field] for rule in rules.fields if self._invalid[rule.field]},
-            minimum=rules.minimum,
-            minimum_met=distinct >= rules.minimum,
+            min_list_size=rules.min_list_size,
+            minimum_met=distinct >= rules.min_list_size,
             removals=removals,
         )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.exports.readiness import Row
-from audience_service.domain.identifiers import Identifier
+from audience_service.domain.identifiers import IdentifierExtractor
 from audience_service.domain.identifiers.digests import Digests
 
 _MAX_IDENTIFIERS = 20_000_000
@@ -17,7 +17,7 @@ class RetainedIdentifiers:
     remove the person from the platform's list, so the address is left out of the row.
     """
 
-    def __init__(self, identifier: Identifier) -> None:
+    def __init__(self, identifier: IdentifierExtractor) -> None:
         self._keys = identifier.keys
         self._digests = Digests(_MAX_IDENTIFIERS)
 

@@ -15,7 +15,7 @@ from audience_service.domain.filters.ast import OnList
 from audience_service.domain.filters.compiler import compile_node
 from audience_service.domain.filters.population import Population
 from audience_service.domain.filters.set_operations import difference, to_filter
-from audience_service.domain.identifiers import Identifier
+from audience_service.domain.identifiers import IdentifierExtractor
 from audience_service.domain.snapshots.model import Snapshot
 
 Rows = Generator[tuple[str, Row], None, None]
@@ -89,7 +89,7 @@ class DeltaExport:
     def __init__(
         self,
         reader: RecordReader,
-        identifier: Identifier,
+        identifier: IdentifierExtractor,
         counter: ReadinessCounter,
         population: Population,
         since_snapshot: Snapshot,

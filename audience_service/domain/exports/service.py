@@ -15,7 +15,7 @@ from audience_service.domain.exports.batches import Batcher, ExportPart
 from audience_service.domain.exports.consent import NO_CONSENT, without_consent
 from audience_service.domain.exports.readiness import ReadinessCounter
 from audience_service.domain.exports.rows import DeltaExport, ExportRows, FullExport, RecordReader
-from audience_service.domain.identifiers import Identifier, choose_rules
+from audience_service.domain.identifiers import IdentifierExtractor, choose_rules
 from audience_service.domain.identifiers.phones import REGIONS
 from audience_service.domain.identifiers.rules import PlatformRules
 from audience_service.domain.snapshots.model import Snapshot
@@ -62,7 +62,7 @@ class Exports:
         part; SnapshotNotFound, StoreUnavailable, OutOfTime at any.
         """
         rules = choose_rules(request.platform, request.rules_version, request.options, request.fields)
-        identifier = Identifier(rules, _region(request.default_region))
+        identifier = IdentifierExtractor(rules, _region(request.default_region))
         resolved_selection = self._resolve(ctx, request)
         since_snapshot = self._since_snapshot(ctx, request.since_snapshot_id, resolved_selection)
         binding = ("export", ctx.org, *resolved_selection.identity, *_export_identity(request, rules))
@@ -106,7 +106,7 @@ class Exports:
         ctx: RequestContext,
         resolved_selection: ResolvedSelection,
         since_snapshot: Snapshot | None,
-        identifier: Identifier,
+        identifier: IdentifierExtractor,
         counter: ReadinessCounter,
     ) -> ExportRows:
         reader = RecordReader(self._members, ctx, identifier.record_paths)

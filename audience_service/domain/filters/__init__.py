@@ -6,7 +6,7 @@ The match is built from the checked nodes alone, so every operator in it has a r
 from audience_service.domain.filters.audience_inlining import FindAudience
 from audience_service.domain.filters.compiler import CompiledFilter, FilterCompiler
 from audience_service.domain.filters.extended_json import identity, parse_text, print_text
-from audience_service.domain.filters.filter import Filter, Limits
+from audience_service.domain.filters.filter import Filter, FilterLimits
 from audience_service.domain.filters.lint.warning import FilterWarning
 from audience_service.domain.filters.struct_roundtrip import fits_struct
 
@@ -14,9 +14,9 @@ __all__ = [
     "CompiledFilter",
     "Filter",
     "FilterCompiler",
+    "FilterLimits",
     "FilterWarning",
     "FindAudience",
-    "Limits",
     "fits_struct",
     "identity",
     "parse_text",

@@ -38,7 +38,7 @@ from audience_service.domain.filters.ast import (
     names_field,
     walk,
 )
-from audience_service.domain.filters.filter import Filter, Limits
+from audience_service.domain.filters.filter import Filter, FilterLimits
 from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.filters.operators import OPERATORS
 
@@ -70,7 +70,7 @@ class AudienceInliner:
     datatype: str
     find: FindAudience
     parse: Callable[[Filter], Node]
-    limits: Limits
+    limits: FilterLimits
     parents: tuple[str, ...] = ()
     _nodes_by_audience: dict[str, Node] = field(default_factory=dict)
     _conditions: int = 0

@@ -36,7 +36,7 @@ from audience_service.domain.filters.audience_inlining import (
     with_active_guard,
 )
 from audience_service.domain.filters.elem_match import element_documents
-from audience_service.domain.filters.filter import Document, Filter, Limits
+from audience_service.domain.filters.filter import Document, Filter, FilterLimits
 from audience_service.domain.filters.lint.lint import lint_filter
 from audience_service.domain.filters.lint.warning import FilterWarning
 from audience_service.domain.filters.member_list import MemberList
@@ -82,13 +82,13 @@ class FilterCompiler:
         self,
         datatypes: Sequence[str],
         related: Sequence[str] = (),
-        limits: Limits | None = None,
+        limits: FilterLimits | None = None,
         clock: Callable[[], datetime] = now,
     ) -> None:
         self._datatypes = tuple(datatypes)
         self._related = tuple(related)
         self._clock = clock
-        self._limits = limits or Limits()
+        self._limits = limits or FilterLimits()
 
     def at(self, timestamp: datetime) -> "FilterCompiler":
         """The same compiler as of a timestamp, at which relative dates are evaluated."""

@@ -22,7 +22,7 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class FilterLimits:
     """The limits of a filter. The parser checks most of them before the compiler runs."""
 
     depth: int = 32

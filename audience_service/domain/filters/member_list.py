@@ -11,7 +11,7 @@ class MemberList:
     `include_inactive` all records on the list are members, even deleted ones.
     """
 
-    audience_id: str
+    list_id: str
     datatype: str
     version: int | None = field(default=None, compare=False)
     """The segment's version at the time of reading. A higher version makes cached facts about the list stale."""

@@ -24,7 +24,7 @@ from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.elem_match import element_documents
 from audience_service.domain.filters.expressions import ExpressionParser
 from audience_service.domain.filters.fields import element_path, record_path
-from audience_service.domain.filters.filter import Limits
+from audience_service.domain.filters.filter import FilterLimits
 from audience_service.domain.filters.operators import LOGICAL, OPERATORS, RECORD_OPERATORS, read_pattern
 from audience_service.domain.filters.related import read_count, read_relation
 from audience_service.domain.filters.values import ValueReader
@@ -47,7 +47,7 @@ _ELEMENT = _Scope(element_path, "$elemMatch")
 _RELATED = _Scope(record_path, "$related")
 
 
-def parse(where: Mapping[str, Any], field_path: str, limits: Limits, *, exact: bool, now: datetime) -> Node:
+def parse(where: Mapping[str, Any], field_path: str, limits: FilterLimits, *, exact: bool, now: datetime) -> Node:
     """The nodes of a filter, with relative dates evaluated at `now`.
 
     Raises InvalidFilter or FilterTooLarge, with paths that start at `field_path`.
@@ -56,7 +56,7 @@ def parse(where: Mapping[str, Any], field_path: str, limits: Limits, *, exact: b
 
 
 class _Parser:
-    def __init__(self, limits: Limits, reader: ValueReader) -> None:
+    def __init__(self, limits: FilterLimits, reader: ValueReader) -> None:
         self._limits = limits
         self._reader = reader
         self._conditions = 0

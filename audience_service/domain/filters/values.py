@@ -9,7 +9,7 @@ from bson import Binary, Decimal128, Int64, ObjectId
 
 from audience_service.domain.core.error_path import at_index, at_key
 from audience_service.domain.core.errors import FilterTooLarge, InvalidFilter
-from audience_service.domain.filters.filter import Limits
+from audience_service.domain.filters.filter import FilterLimits
 from audience_service.domain.filters.relative_dates import NOW, ResolvedDate, is_relative
 
 Scalar = None | bool | int | float | str | datetime | Int64 | Decimal128 | ObjectId | Binary | bytes
@@ -27,7 +27,7 @@ class ValueReader:
     evaluated at `now` and become ISO text, which matches every spelling of dates in storage.
     """
 
-    limits: Limits
+    limits: FilterLimits
     exact: bool
     now: datetime
     _pattern_characters: int = 0

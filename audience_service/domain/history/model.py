@@ -90,7 +90,7 @@ class Event:
     seq: int
     change: MembershipChange
     cause: Cause
-    at: datetime
+    occurred_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,22 +36,22 @@ class KeyRule:
         """The field paths of a record that decide its key, with the prefix `data.`."""
         return paths_of(self.field)
 
-    def key(self, datatype: str, digest: bytes) -> bytes:
+    def key_from_digest(self, datatype: str, digest: bytes) -> bytes:
         """The key of a value with this SHA-256."""
         return f"{datatype}.{self.name}:".encode() + digest[:_KEPT_BYTES]
 
-    def key_of(self, datatype: str, value: str) -> bytes | None:
+    def key_from_value(self, datatype: str, value: str) -> bytes | None:
         """The key of a normalised value; None if UTF-8 cannot encode it (half of a surrogate pair)."""
         try:
-            return self.key(datatype, hashlib.sha256(value.encode()).digest())
+            return self.key_from_digest(datatype, hashlib.sha256(value.encode()).digest())
         except UnicodeEncodeError:
             return None
 
-    def key_in(self, datatype: str, record: Mapping[str, Any]) -> bytes | None:
+    def key_from_record(self, datatype: str, record: Mapping[str, Any]) -> bytes | None:
         """The key of a record; None if it has no valid value."""
         found = value_of(record, self.field)
         value = None if found is None else self.normalise(found, region_context_of(record))
-        return self.key_of(datatype, value) if value else None
+        return self.key_from_value(datatype, value) if value else None
 
 
 EMAIL = KeyRule("email", "email", emails.trim)

@@ -35,7 +35,7 @@ PLATFORM_RULES = (
         ),
         keys=(_EMAIL, _PHONE, _NAME),
         batch_size=10_000,
-        minimum=100,
+        min_list_size=100,
     ),
     PlatformRules(
         "google/2026-11",
@@ -49,7 +49,7 @@ PLATFORM_RULES = (
         ),
         keys=(_EMAIL, _PHONE, _ADDRESS),
         batch_size=10_000,
-        minimum=100,
+        min_list_size=100,
         all_or_none=_ADDRESS,
         options=(
             Option(
@@ -80,7 +80,7 @@ PLATFORM_RULES = (
         ),
         keys=(_EMAIL, _PHONE),
         batch_size=10_000,
-        minimum=100,
+        min_list_size=100,
         options=(
             Option("phone_plus", {"yes": {}, "no": {"phone": {"normalise": phones.digits}}}),
             Option("email_alias", {"keep": {}, "drop": {"email": {"normalise": emails.remove_alias}}}),
@@ -96,7 +96,7 @@ PLATFORM_RULES = (
         ),
         keys=(_EMAIL, _NAME),
         batch_size=5_000,
-        minimum=300,
+        min_list_size=300,
         options=(_EMAIL_SPACES,),
     ),
 )

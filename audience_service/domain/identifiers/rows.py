@@ -47,7 +47,7 @@ class IdentifierRow:
     invalid: Sequence[str]
 
 
-class Identifier:
+class IdentifierExtractor:
     """Converts records to rows by a platform's rules."""
 
     def __init__(self, rules: PlatformRules, default_region: str = "") -> None:

@@ -49,7 +49,7 @@ class PlatformRules:
     fields: tuple[FieldRule, ...]
     keys: tuple[frozenset[str], ...]
     batch_size: int
-    minimum: int
+    min_list_size: int
     all_or_none: frozenset[str] = frozenset()
     options: tuple[Option, ...] = ()
     chosen: Mapping[str, str] = field(default_factory=dict)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from audience_service.domain.audiences.model import Audience
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.custom_audiences.loader import to_audience
-from audience_service.domain.custom_audiences.model import CustomQuery
+from audience_service.domain.custom_audiences.model import CustomAudienceQuery
 from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
 from audience_service.domain.segments.loader import to_audience as segment_to_audience
 from audience_service.domain.segments.model import Order, SegmentQuery
@@ -50,7 +50,7 @@ class AudiencePages:
             after = [_CUSTOM]
         key = (after[1], after[2]) if len(after) > 1 else None
         custom_audiences = self._custom_audiences.page(
-            ctx.org, CustomQuery(), max(size - len(found), 1), key, ctx.deadline
+            ctx.org, CustomAudienceQuery(), max(size - len(found), 1), key, ctx.deadline
         )
         if len(found) == size:
             return found, [_CUSTOM] if custom_audiences.total else None

@@ -10,7 +10,7 @@ For example, the split keys `k1` and `k2` make three partitions: `sk <= k1`, `k1
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from audience_service.domain.audiences.repository import MemberRepository, SliceRepository
+from audience_service.domain.audiences.repository import KeyRangeRepository, MemberRepository
 from audience_service.domain.audiences.selection_resolver import ResolvedSelection
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import InvalidArgument
@@ -49,7 +49,7 @@ class Partitioner:
     def __init__(
         self,
         partitions: PartitionRepository,
-        slices: SliceRepository,
+        slices: KeyRangeRepository,
         members: MemberRepository,
         sample_per_partition: int = _SAMPLE_PER_PARTITION,
         min_split_keys: int = _MIN_SPLIT_KEYS,

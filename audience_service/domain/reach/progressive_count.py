@@ -28,7 +28,7 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
-from audience_service.domain.audiences.repository import SliceRepository
+from audience_service.domain.audiences.repository import KeyRangeRepository
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import OutOfTime
 from audience_service.domain.core.record import Record
@@ -79,7 +79,7 @@ class ProgressiveCounter:
     """Counts one population, by samples and slices. An instance serves one call."""
 
     def __init__(
-        self, slices: SliceRepository, org: str, population: Population, deadline: Deadline, rng: random.Random
+        self, slices: KeyRangeRepository, org: str, population: Population, deadline: Deadline, rng: random.Random
     ) -> None:
         self._slices = slices
         self._org = org

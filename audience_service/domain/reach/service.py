@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from audience_service.domain.audiences.repository import MemberRepository, SliceRepository
+from audience_service.domain.audiences.repository import KeyRangeRepository, MemberRepository
 from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.audiences.selection_resolver import ResolvedSelection, SelectionResolver
 from audience_service.domain.core.clock import now
@@ -63,7 +63,7 @@ class Reach:
     def __init__(
         self,
         members: MemberRepository,
-        slices: SliceRepository,
+        slices: KeyRangeRepository,
         selection_resolver: SelectionResolver,
         max_sample_size: int = MAX_SAMPLE_SIZE,
         new_random: Callable[[], random.Random] = random.Random,

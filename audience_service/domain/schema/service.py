@@ -51,7 +51,7 @@ class FieldList:
 
     fields: Sequence[Field]
     sample_size: int
-    complete: bool
+    is_complete: bool
     omitted_count: int
 
 

@@ -9,7 +9,7 @@ from audience_service.domain.core.errors import NameTaken, StaleVersion
 from audience_service.domain.segments.model import Segment
 from audience_service.domain.segments.writer import SegmentWriter
 
-MAX_NAMED_USERS = 3
+MAX_LISTED_REFERENCES = 3
 """The most segments and lookalikes that an error names, each."""
 
 _CLEANUP_TIMEOUT_SECONDS = 10.0
@@ -47,7 +47,7 @@ class SegmentDeleter:
         return deleted
 
     def _usage(self, ctx: RequestContext, segment_id: str) -> Usage:
-        return self._uses.usage(ctx.org, segment_id, MAX_NAMED_USERS, ctx.deadline)
+        return self._uses.usage(ctx.org, segment_id, MAX_LISTED_REFERENCES, ctx.deadline)
 
     def _undo(self, ctx: RequestContext, deleted: Segment, state: str) -> bool:
         """Restore the segment. Returns False if it must stay deleted."""

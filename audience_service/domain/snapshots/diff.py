@@ -9,7 +9,7 @@ from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.snapshots.model import Snapshot
 from audience_service.domain.snapshots.reader import SnapshotReader
-from audience_service.domain.snapshots.repository import Difference, DifferenceRepository
+from audience_service.domain.snapshots.repository import Difference, SnapshotDiffRepository
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class DiffBatch:
 class SnapshotDifferences:
     """Streams the differences between an org's snapshots."""
 
-    def __init__(self, repository: DifferenceRepository, snapshot_reader: SnapshotReader, tokens: TokenCodec) -> None:
+    def __init__(self, repository: SnapshotDiffRepository, snapshot_reader: SnapshotReader, tokens: TokenCodec) -> None:
         self._repository = repository
         self._snapshot_reader = snapshot_reader
         self._tokens = tokens

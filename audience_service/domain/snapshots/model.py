@@ -81,7 +81,7 @@ class Snapshot:
         return MemberList(self.list_version_id, self.datatype, include_inactive=True)
 
     @property
-    def active_rows(self) -> MemberList:
+    def unarchived_rows(self) -> MemberList:
         """The stored rows whose records still exist and are not archived."""
         return MemberList(self.list_version_id, self.datatype)
 

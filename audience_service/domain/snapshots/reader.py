@@ -63,5 +63,5 @@ class SnapshotReader:
                 continue
             except SnapshotNotReady as error:
                 raise UnusableAudience(error.message, metadata=error.metadata) from None
-            found[snapshot_id] = ListAudience(snapshot.id, snapshot.name, snapshot.active_rows)
+            found[snapshot_id] = ListAudience(snapshot.id, snapshot.name, snapshot.unarchived_rows)
         return found

@@ -116,7 +116,7 @@ class SnapshotRowRepository(Protocol):
         """Delete all rows of an attempt."""
 
 
-class DifferenceRepository(Protocol):
+class SnapshotDiffRepository(Protocol):
     """The differences between two snapshots."""
 
     def diff(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from audience_service.domain.uploads.csv_reader import invalid_file
-from audience_service.domain.uploads.model import MAX_COLUMNS, Position, UploadHeader
+from audience_service.domain.uploads.model import MAX_COLUMNS, FilePosition, UploadHeader
 
 _MIN_DATA_DIGITS = 5
 _MAX_NAME_LENGTH = 60
@@ -17,7 +17,7 @@ _MAX_NAMES_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ColumnLayout:
     """The columns of a file. `field_indexes` has pairs of a field and a column index, in the order of matching."""
 
     field_indexes: tuple[tuple[str, int], ...]
@@ -33,7 +33,7 @@ class Layout:
         return name if name and not _looks_like_data(name) else str(index + 1)
 
 
-def read_layout(header: UploadHeader, fields: Sequence[str], first: Sequence[str], line: int) -> Layout:
+def read_layout(header: UploadHeader, fields: Sequence[str], first: Sequence[str], line: int) -> ColumnLayout:
     """The layout of a file whose first row is `first`, at line `line`. Raises InvalidFile."""
     width = len(first)
     if width > MAX_COLUMNS:
@@ -41,12 +41,12 @@ def read_layout(header: UploadHeader, fields: Sequence[str], first: Sequence[str
     return _layout(header, fields, () if header.no_header else tuple(first), width, line)
 
 
-def resume_layout(header: UploadHeader, fields: Sequence[str], position: Position) -> Layout:
+def resume_layout(header: UploadHeader, fields: Sequence[str], position: FilePosition) -> ColumnLayout:
     """The layout of a file whose first row was read by an earlier stream."""
     return _layout(header, fields, position.names, position.width, 1)
 
 
-def _layout(header: UploadHeader, fields: Sequence[str], names: tuple[str, ...], width: int, line: int) -> Layout:
+def _layout(header: UploadHeader, fields: Sequence[str], names: tuple[str, ...], width: int, line: int) -> ColumnLayout:
     column_names = [_casefolded(name) for name in names]
     requested = {_casefolded(column.name) for column in header.columns} if header.columns else {*fields}
     repeated = [name for name, count in Counter(column_names).items() if name and name in requested and count > 1]
@@ -87,7 +87,7 @@ def _layout(header: UploadHeader, fields: Sequence[str], names: tuple[str, ...],
         raise invalid_file(
             line, "missing_column", f"no column is named any of {known_fields}; {_describe_columns(names)}"
         )
-    return Layout(tuple((field, found[field]) for field in fields if field in found), names, width)
+    return ColumnLayout(tuple((field, found[field]) for field in fields if field in found), names, width)
 
 
 def _casefolded(name: str) -> str:

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from audience_service.domain.custom_audiences.errors import InvalidFile
 from audience_service.domain.uploads.encodings import describe_invalid_bytes, describe_signature
-from audience_service.domain.uploads.model import Position
+from audience_service.domain.uploads.model import FilePosition
 
 MAX_ROW_BYTES = 1024 * 1024
 MAX_CELL_BYTES = 128 * 1024
@@ -39,7 +39,7 @@ class CsvReader:
     `chunks` ends with the file; its errors pass through. Raises InvalidFile.
     """
 
-    def __init__(self, chunks: Iterator[bytes], delimiter: str, start: Position) -> None:
+    def __init__(self, chunks: Iterator[bytes], delimiter: str, start: FilePosition) -> None:
         self._chunks = chunks
         self._reader = csv.reader(self._iter_lines(), delimiter=delimiter, strict=True)
         self._is_at_end = False

@@ -17,7 +17,7 @@ from audience_service.domain.custom_audiences.errors import NotUploadable
 from audience_service.domain.custom_audiences.model import CustomAudience, CustomerMatchSpec, CustomType
 from audience_service.domain.identifiers import choose_rules
 from audience_service.domain.identifiers.match_keys import EMAIL, PHONE, KeyRule, hashed_rules
-from audience_service.domain.uploads.columns import Layout
+from audience_service.domain.uploads.columns import ColumnLayout
 from audience_service.domain.uploads.model import MAX_CONTACTS_PER_IDENTIFIER
 from audience_service.domain.uploads.repository import Contact, IdentifierRepository
 from audience_service.domain.uploads.rows import Row, RowReader
@@ -56,11 +56,11 @@ class Matcher:
         self._ambiguous = set[str | bytes]()
         """Keys with too many contacts to match. Each has more than 1,000 of the org's records, so the set is small."""
 
-    def reader(self, layout: Layout, default_region: str) -> RowReader:
+    def reader(self, layout: ColumnLayout, default_region: str) -> RowReader:
         """A reader for the rows of a file with this layout."""
         return RowReader(layout, self._rules, self._datatype, default_region)
 
-    def prepare(self, ctx: RequestContext, layout: Layout, checked_at: datetime | None) -> datetime:
+    def prepare(self, ctx: RequestContext, layout: ColumnLayout, checked_at: datetime | None) -> datetime:
         """Update the identifier index for the columns of a file, and return the time of the update.
 
         It is not updated again within an hour, nor twice by one matcher. A matched contact had its identifier at the

@@ -113,7 +113,7 @@ def _check_columns(header: UploadHeader, fields: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class FilePosition:
     """The position at which a file continues, always at the end of a row.
 
     `offset` is in bytes, `line` is the number of lines before it, `crc32` the checksum of the bytes before it. `names`
@@ -189,7 +189,7 @@ class Upload:
     list_version_id: str
     created_at: datetime
     epoch: int = 0
-    position: Position = Position()
+    position: FilePosition = FilePosition()
     row_counts: RowCounts = RowCounts()
     is_complete: bool = False
     checked_at: datetime | None = None

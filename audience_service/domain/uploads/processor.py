@@ -24,12 +24,12 @@ from audience_service.domain.custom_audiences.errors import (
     UploadIncomplete,
 )
 from audience_service.domain.custom_audiences.model import CustomAudience
-from audience_service.domain.uploads.columns import Layout, read_layout, resume_layout
+from audience_service.domain.uploads.columns import ColumnLayout, read_layout, resume_layout
 from audience_service.domain.uploads.csv_reader import CsvReader, invalid_file
 from audience_service.domain.uploads.matching import Matcher, uploadable_fields
 from audience_service.domain.uploads.model import (
     MAX_REJECTIONS,
-    Position,
+    FilePosition,
     Rejection,
     RowCounts,
     Upload,
@@ -154,14 +154,14 @@ class UploadProcessor:
         self._storage.uploads.save(self._ctx.org, complete_upload, self._ctx.deadline)
         return complete_upload
 
-    def _reader(self, layout: Layout) -> RowReader:
+    def _reader(self, layout: ColumnLayout) -> RowReader:
         """A reader for the rows, after the identifier index has been updated."""
         checked_at = self._matcher.prepare(self._ctx, layout, self.upload.checked_at)
         self.upload = replace(self.upload, checked_at=checked_at)
         return self._matcher.reader(layout, self.upload.header.default_region)
 
     def _flush(
-        self, batch: _Batch, position: Position, pending_write: "Future[None]", writer: ThreadPoolExecutor
+        self, batch: _Batch, position: FilePosition, pending_write: "Future[None]", writer: ThreadPoolExecutor
     ) -> "Future[None]":
         """Match a batch, wait until the previous one is written, and start to write this one."""
         found = list(zip(batch.rows, self._matcher.match(self._ctx, batch.rows), strict=True))
@@ -170,7 +170,9 @@ class UploadProcessor:
         pending_write.result()
         return writer.submit(self._write, batch, matched_rows, position)
 
-    def _write(self, batch: _Batch, matched_rows: Sequence[tuple[Row, Sequence[Contact]]], position: Position) -> None:
+    def _write(
+        self, batch: _Batch, matched_rows: Sequence[tuple[Row, Sequence[Contact]]], position: FilePosition
+    ) -> None:
         org, deadline = self._ctx.org, self._ctx.deadline
         self._storage.uploads.check(org, self.upload, deadline)
         lines: dict[Contact, int] = {}
@@ -202,7 +204,7 @@ class UploadProcessor:
     def _reject(self, error: AudienceError) -> NoReturn:
         """Raise the error with the next offset. An upload whose stored bytes are of another file starts again at 0."""
         if isinstance(error, WrongFile):
-            restarted = replace(self.upload, position=Position(), row_counts=RowCounts())
+            restarted = replace(self.upload, position=FilePosition(), row_counts=RowCounts())
             self._storage.uploads.save(self._ctx.org, restarted, self._ctx.deadline)
             self.upload = restarted
         error.metadata["next_offset"] = str(self.upload.position.offset)
@@ -225,8 +227,8 @@ class UploadProcessor:
         raise error
 
 
-def _position(csv_reader: CsvReader, layout: Layout) -> Position:
-    return Position(csv_reader.offset, csv_reader.line, csv_reader.crc32, layout.names, layout.width)
+def _position(csv_reader: CsvReader, layout: ColumnLayout) -> FilePosition:
+    return FilePosition(csv_reader.offset, csv_reader.line, csv_reader.crc32, layout.names, layout.width)
 
 
 def _completed_future() -> "Future[None]":

@@ -18,7 +18,7 @@ _MAX_MARKERS = 100
 """The most markers of a list. A trailer repeated after as many later uploads would publish its upload again."""
 
 _MIN_STEP = timedelta(milliseconds=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def is_in_list(audience: CustomAudience, upload: Upload) -> bool:
@@ -43,7 +43,9 @@ def next_timestamp(audience: CustomAudience) -> datetime:
 def listed_since(audience: CustomAudience) -> datetime:
     """The time for rows of the list that have none of their own: those of an upload that became the list directly."""
     markers = audience.publication.get("uploads", ())
-    return next((marker["at"] for marker in markers if marker["list_version_id"] == audience.list_version_id), _EPOCH)
+    return next(
+        (marker["at"] for marker in markers if marker["list_version_id"] == audience.list_version_id), _UNIX_EPOCH
+    )
 
 
 def with_marker(audience: CustomAudience, upload: Upload, count: int, at: datetime) -> Mapping[str, Any]:

@@ -100,7 +100,7 @@ class Publisher:
 
     def _supersede(self, ctx: RequestContext, audience: CustomAudience) -> None:
         """Delete the unmatched rows of uploads whose list a later upload replaced."""
-        for other in self._storage.uploads.with_unmatched(ctx.org, audience.id, ctx.deadline):
+        for other in self._storage.uploads.list_with_unmatched_rows(ctx.org, audience.id, ctx.deadline):
             if is_replaced(audience, other):
                 self._storage.unmatched.truncate_after(ctx.org, other, 0, ctx.deadline)
                 self._storage.uploads.supersede(ctx.org, other, ctx.deadline)

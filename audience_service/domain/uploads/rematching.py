@@ -16,7 +16,7 @@ from audience_service.domain.core.errors import StaleVersion
 from audience_service.domain.core.jobs import Report
 from audience_service.domain.custom_audiences.model import CustomAudience
 from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
-from audience_service.domain.uploads.columns import Layout, resume_layout
+from audience_service.domain.uploads.columns import ColumnLayout, resume_layout
 from audience_service.domain.uploads.matching import Matcher, uploadable_fields
 from audience_service.domain.uploads.model import RowCounts, Upload, UploadMode
 from audience_service.domain.uploads.processor import UploadStorage
@@ -87,7 +87,7 @@ class UploadRematcher:
         raise AssertionError("the last attempt returns or raises")
 
     def _refreshed(self, ctx: RequestContext, audience: CustomAudience, report: Report) -> CustomAudience:
-        candidates = self._storage.uploads.with_unmatched(ctx.org, audience.id, ctx.deadline)
+        candidates = self._storage.uploads.list_with_unmatched_rows(ctx.org, audience.id, ctx.deadline)
         uploads = [upload for upload in candidates if not is_replaced(audience, upload)]
         if not uploads:
             return audience
@@ -137,10 +137,14 @@ class UploadRematcher:
             keys = [contact.sk for contact in lines]
             is_removal = upload.header.mode == UploadMode.REMOVE
             existing = {
-                *self._storage.lists.existing(ctx.org, excluded_id if is_removal else included_id, keys, ctx.deadline)
+                *self._storage.lists.filter_existing(
+                    ctx.org, excluded_id if is_removal else included_id, keys, ctx.deadline
+                )
             }
             if not is_removal:
-                existing |= {*self._storage.lists.existing(ctx.org, audience.list_version_id, keys, ctx.deadline)}
+                existing |= {
+                    *self._storage.lists.filter_existing(ctx.org, audience.list_version_id, keys, ctx.deadline)
+                }
             as_of = upload.published_at or upload.created_at
             self._storage.lists.upsert(
                 ctx.org, excluded_id if is_removal else included_id, list(lines), as_of, ctx.deadline
@@ -149,7 +153,7 @@ class UploadRematcher:
             progress.add(len(rows))
         return found
 
-    def _rows(self, ctx: RequestContext, matcher: Matcher, upload: Upload, layout: Layout) -> Iterator[list[Row]]:
+    def _rows(self, ctx: RequestContext, matcher: Matcher, upload: Upload, layout: ColumnLayout) -> Iterator[list[Row]]:
         """An upload's unmatched rows, in batches."""
         reader = matcher.reader(layout, upload.header.default_region)
         after, buffered = 0, list[Row]()

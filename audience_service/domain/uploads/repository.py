@@ -68,7 +68,7 @@ class UploadRepository(Protocol):
     def supersede(self, org: str, upload: Upload, deadline: Deadline) -> None:
         """Mark an upload whose list a later upload replaced, and whose unmatched rows are deleted."""
 
-    def with_unmatched(self, org: str, audience_id: str, deadline: Deadline) -> Sequence[Upload]:
+    def list_with_unmatched_rows(self, org: str, audience_id: str, deadline: Deadline) -> Sequence[Upload]:
         """The published uploads of an audience with unmatched rows, by publication time, without superseded ones."""
 
 
@@ -94,7 +94,9 @@ class ListRowRepository(Protocol):
     def add(self, org: str, list_version_id: str, rows: Sequence[ListedRow], deadline: Deadline) -> Collection[str]:
         """Add contacts, each once among `rows`. Returns the sk of those that another line had added."""
 
-    def existing(self, org: str, list_version_id: str, keys: Sequence[str], deadline: Deadline) -> Collection[str]:
+    def filter_existing(
+        self, org: str, list_version_id: str, keys: Sequence[str], deadline: Deadline
+    ) -> Collection[str]:
         """The keys (sk) that are on the list."""
 
     def upsert(

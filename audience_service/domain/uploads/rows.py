@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from audience_service.domain.identifiers.match_keys import DIGEST_DIGITS, KeyRule
 from audience_service.domain.identifiers.region_context import RegionContext
-from audience_service.domain.uploads.columns import Layout
+from audience_service.domain.uploads.columns import ColumnLayout
 from audience_service.domain.uploads.csv_reader import MAX_CELL_BYTES
 from audience_service.domain.uploads.model import MAX_CONTACTS_PER_IDENTIFIER, Rejection
 
@@ -39,7 +39,7 @@ class Row:
 class RowReader:
     """Reads the rows of one file. `rules` are the match keys of its columns, except the id."""
 
-    def __init__(self, layout: Layout, rules: Mapping[str, KeyRule], datatype: str, default_region: str) -> None:
+    def __init__(self, layout: ColumnLayout, rules: Mapping[str, KeyRule], datatype: str, default_region: str) -> None:
         self._layout = layout
         self._rules = rules
         self._datatype = datatype
@@ -80,9 +80,9 @@ class RowReader:
         if field.endswith("_sha256"):
             digits = cell.lower()
             is_hash = len(digits) == DIGEST_DIGITS and _HEXADECIMAL.issuperset(digits)
-            return rule.key(self._datatype, bytes.fromhex(digits)) if is_hash else None
+            return rule.key_from_digest(self._datatype, bytes.fromhex(digits)) if is_hash else None
         value = rule.normalise(cell, self._region)
-        return rule.key_of(self._datatype, value) if value else None
+        return rule.key_from_value(self._datatype, value) if value else None
 
 
 def _reason(field: str, cell: str) -> str:

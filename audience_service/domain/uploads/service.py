@@ -101,7 +101,7 @@ class Uploads:
         audience = self._uploadable(ctx, audience_id)
         binding = ("unmatched rows", ctx.org, audience.id, unescaped)
         position, after, sent = self._tokens.decode(cursor, binding, "cursor") if cursor else ("", 0, 0)
-        candidates = self._storage.uploads.with_unmatched(ctx.org, audience.id, ctx.deadline)
+        candidates = self._storage.uploads.list_with_unmatched_rows(ctx.org, audience.id, ctx.deadline)
         uploads = [upload for upload in candidates if not is_replaced(audience, upload)]
         sort_keys = [_sort_key(upload) for upload in uploads]
         for upload, sort_key in zip(uploads, sort_keys, strict=True):

@@ -14,7 +14,7 @@ from audience_service.domain.custom_audiences.errors import (
     UploadIncomplete,
     UploadReused,
 )
-from audience_service.domain.uploads.model import Position, UploadHeader
+from audience_service.domain.uploads.model import FilePosition, UploadHeader
 
 MAX_CHUNK_BYTES = 1024 * 1024
 
@@ -51,7 +51,7 @@ def read_header(messages: Iterator[UploadMessage]) -> UploadHeader:
     return first
 
 
-def check_repeated(messages: Iterator[UploadMessage], expected: Position) -> None:
+def check_repeated(messages: Iterator[UploadMessage], expected: FilePosition) -> None:
     """Read a stream that repeats a complete upload, or asks for its state, up to its end.
 
     Raises UploadReused if size or checksum differ from `expected`, InvalidArgument.
@@ -66,7 +66,7 @@ def check_repeated(messages: Iterator[UploadMessage], expected: Position) -> Non
                 return
 
 
-def read_stream(messages: Iterator[UploadMessage], start: Position) -> Iterator[bytes]:
+def read_stream(messages: Iterator[UploadMessage], start: FilePosition) -> Iterator[bytes]:
     """The chunks of the file after a position, up to its end.
 
     Raises OffsetMismatch, ChecksumMismatch, UploadIncomplete (also if the stream ends without a trailer), WrongFile and

@@ -11,7 +11,7 @@ class ChangedKeys:
     """The sks of the records that were written since the previous `Subscription.drain`."""
 
     keys: frozenset[str] = frozenset()
-    complete: bool = False
+    is_complete: bool = False
     """Whether `keys` are all records that were written; if not, only a full scan finds the others."""
     complete_at: datetime | None = None
     """If `complete`: no write before this time is still to come. None if that time is unknown."""

@@ -146,7 +146,7 @@ class Reconciler:
         )
         for watch_epoch in watch.stale_epochs:
             self._event_log.remove(watch.org, watch_epoch, ctx.deadline)
-            self._watches.epoch_deleted(watch, lease, watch_epoch, ctx.deadline)
+            self._watches.forget_stale_epoch(watch, lease, watch_epoch, ctx.deadline)
         timestamp = self._clock()
         if watch.expires_at <= timestamp:
             self._watches.close_epoch(watch, lease, timestamp, ctx.deadline)
@@ -290,7 +290,7 @@ class Reconciler:
                 continue
             self._event_log.apply(watch.org, watch.watch_epoch, events, ctx.deadline)
             self._watches.advance_seq(watch, events, ctx.deadline)
-            watch = replace(watch, seq=events[-1].seq, last_event_at=events[-1].at)
+            watch = replace(watch, seq=events[-1].seq, last_event_at=events[-1].occurred_at)
             self._events_available.notify((watch.org, watch.audience_id))
         return watch
 
@@ -299,7 +299,7 @@ def _find_late(watch: Watch, events: Sequence[Event]) -> tuple[int, datetime] | 
     """The event before the first late one, and the time to move later events to; None if none is late (I7)."""
     last, earliest = watch.seq, watch.earliest_event_at(_UNIX_EPOCH)
     for event in events:
-        if event.at < earliest:
+        if event.occurred_at < earliest:
             return last, earliest
-        last, earliest = event.seq, event.at
+        last, earliest = event.seq, event.occurred_at
     return None

@@ -101,7 +101,7 @@ class WatchRepository(Protocol):
         Raises LeaseLost, also if the watch was touched since.
         """
 
-    def epoch_deleted(self, watch: Watch, lease: str, watch_epoch: str, deadline: Deadline) -> None:
+    def forget_stale_epoch(self, watch: Watch, lease: str, watch_epoch: str, deadline: Deadline) -> None:
         """Remove a deleted epoch from the stale ones. Raises LeaseLost."""
 
 

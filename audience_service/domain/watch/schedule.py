@@ -86,7 +86,7 @@ class ScheduledWatch:
         if not is_full_scan and not self.subscription.is_complete and monotonic < self.earliest_full_scan_at:
             return ScanScope(last_result=self.last_result)  # the changes wait for the full scan after the cooldown
         changes = self.subscription.drain()
-        return ScanScope(changes, self.last_result) if changes.complete and not is_full_scan else FULL_SCAN
+        return ScanScope(changes, self.last_result) if changes.is_complete and not is_full_scan else FULL_SCAN
 
     def record_finish(self, scope: ScanScope, started: float, finished: float, config: PollingConfig) -> None:
         """Schedule the next scan after one that led to `last_result`."""

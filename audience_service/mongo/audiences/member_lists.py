@@ -14,7 +14,7 @@ from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.query.joins import list_sizes
 from audience_service.mongo.query.pipeline import build_pipeline, run
 
@@ -37,7 +37,7 @@ class MongoLists:
     def add(self, org: str, member_list: MemberList, ids: Sequence[str], deadline: Deadline) -> int:
         """Insert the missing rows. `_id` consists of list and record, so a list contains each record once."""
         found = self._find_keys(org, member_list.datatype, ids, deadline)
-        rows = [{"audience": member_list.audience_id, "pk": pk, "sk": sk} for pk, sk in found.items()]
+        rows = [{"audience": member_list.list_id, "pk": pk, "sk": sk} for pk, sk in found.items()]
         added = 0
         for chunk in _chunks(rows):
             inserts = [UpdateOne({"_id": _row_id(row)}, {"$setOnInsert": row}, upsert=True) for row in chunk]
@@ -54,7 +54,7 @@ class MongoLists:
         removed = 0
         for chunk in _chunks(ids):
             with with_deadline(self._database, deadline):
-                match = tenant_match(org, {"audience": member_list.audience_id, "pk": {"$in": list(chunk)}})
+                match = org_match(org, {"audience": member_list.list_id, "pk": {"$in": list(chunk)}})
                 removed += self._collection.delete_many(match).deleted_count
         return removed
 
@@ -62,8 +62,8 @@ class MongoLists:
         """Run one pipeline that ends in $merge, so that no record leaves the database."""
         pipeline = build_pipeline(self._database, org, population, deadline)
         row = {
-            "_id": {"$concat": [{"$literal": f"{member_list.audience_id}/"}, "$sk"]},
-            "audience": {"$literal": member_list.audience_id},
+            "_id": {"$concat": [{"$literal": f"{member_list.list_id}/"}, "$sk"]},
+            "audience": {"$literal": member_list.list_id},
             "pk": 1,
             "sk": 1,
         }
@@ -74,7 +74,7 @@ class MongoLists:
     def clear(self, org: str, member_list: MemberList) -> None:
         """Delete all rows."""
         with with_deadline(self._database, Deadline.after(_DELETE_TIMEOUT_SECONDS)):
-            self._collection.delete_many(tenant_match(org, {"audience": member_list.audience_id}))
+            self._collection.delete_many(org_match(org, {"audience": member_list.list_id}))
 
     def sizes(self, org: str, audience_ids: Sequence[str], deadline: Deadline) -> Mapping[str, int]:
         """Count the rows of all lists in one query."""
@@ -84,7 +84,7 @@ class MongoLists:
         self, org: str, member_list: MemberList, size: int, after: str, deadline: Deadline
     ) -> Sequence[tuple[str, str]]:
         """Read the rows after a key."""
-        match = tenant_match(org, {"audience": member_list.audience_id}, {"sk": {"$gt": after}})
+        match = org_match(org, {"audience": member_list.list_id}, {"sk": {"$gt": after}})
         with with_deadline(self._database, deadline):
             rows = self._collection.find(match, {"_id": 0, "pk": 1, "sk": 1}, sort=[("sk", 1)], limit=size)
             return [(row["pk"], row["sk"]) for row in rows]
@@ -95,7 +95,7 @@ class MongoLists:
         for chunk in _chunks(list(dict.fromkeys(ids))):
             with with_deadline(self._database, deadline):
                 records = self._database[datatype].find(
-                    tenant_match(org, {"pk": {"$in": list(chunk)}}, NOT_ARCHIVED_MATCH), {"_id": 0, "pk": 1, "sk": 1}
+                    org_match(org, {"pk": {"$in": list(chunk)}}, NOT_ARCHIVED_MATCH), {"_id": 0, "pk": 1, "sk": 1}
                 )
                 found.update((record["pk"], record["sk"]) for record in records)
         absent = [index for index, contact_id in enumerate(ids) if contact_id not in found]

@@ -15,7 +15,7 @@ from audience_service.domain.filters.references import audience_references
 from audience_service.domain.segments.model import SegmentType
 from audience_service.mongo.core.collections import CUSTOM_AUDIENCES, SEGMENTS, USES
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.custom_audiences.documents import DELETED
 from audience_service.mongo.segments.documents import read_segment
 
@@ -52,26 +52,26 @@ class MongoUses:
             except DuplicateKeyError:
                 with with_deadline(self._database, deadline):
                     counted = {"$inc": {"registration_count": 1}}
-                    found = self._collection.find_one_and_update(tenant_match(org, {"_id": record["_id"]}), counted)
+                    found = self._collection.find_one_and_update(org_match(org, {"_id": record["_id"]}), counted)
                 if found:
                     return _read_use(found)
                 # A concurrent call released it; insert it again.
 
-    def withdraw(self, org: str, use: AudienceUse, deadline: Deadline) -> None:
+    def undo_add(self, org: str, use: AudienceUse, deadline: Deadline) -> None:
         """Decrement the counter, and delete the use at 0."""
         key = {"_id": _key(org, use)}
         with with_deadline(self._database, deadline):
-            self._collection.update_one(tenant_match(org, key), {"$inc": {"registration_count": -1}})
-            self._collection.delete_one(tenant_match(org, key, {"registration_count": {"$lte": 0}}))
+            self._collection.update_one(org_match(org, key), {"$inc": {"registration_count": -1}})
+            self._collection.delete_one(org_match(org, key, {"registration_count": {"$lte": 0}}))
 
     def remove(self, org: str, use: AudienceUse, deadline: Deadline) -> bool:
         """Delete the use by key."""
         with with_deadline(self._database, deadline):
-            return self._collection.delete_one(tenant_match(org, {"_id": _key(org, use)})).deleted_count > 0
+            return self._collection.delete_one(org_match(org, {"_id": _key(org, use)})).deleted_count > 0
 
     def usage(self, org: str, audience_id: str, limit: int, deadline: Deadline) -> Usage:
         """Run indexed queries, and parse the filters that have no stored references."""
-        match = tenant_match(org, {"audience": audience_id, "registration_count": {"$gt": 0}})
+        match = org_match(org, {"audience": audience_id, "registration_count": {"$gt": 0}})
         with with_deadline(self._database, deadline):
             use_count = self._collection.count_documents(match)
             uses = tuple(_read_use(record) for record in self._collection.find(match, sort=[("sk", 1)], limit=limit))
@@ -82,11 +82,11 @@ class MongoUses:
     def _referring_segments(self, org: str, audience_id: str, limit: int) -> tuple[tuple[AudienceReference, ...], int]:
         """Return up to `limit` segments that refer to the audience, and how many do. Deleted ones do not count."""
         not_deleted = {"state": {"$ne": "deleted"}, "pk": {"$ne": audience_id}}
-        indexed = tenant_match(org, {"data.references": audience_id}, not_deleted, _INDEXED)
+        indexed = org_match(org, {"data.references": audience_id}, not_deleted, _INDEXED)
         segments = self._database[SEGMENTS]
         count = segments.count_documents(indexed)
         found = list(segments.find(indexed, _PROJECTION, sort=[("sk", 1)], limit=limit))
-        unindexed, projection = tenant_match(org, not_deleted, _UNINDEXED), {**_PROJECTION, "data.filter.where": 1}
+        unindexed, projection = org_match(org, not_deleted, _UNINDEXED), {**_PROJECTION, "data.filter.where": 1}
         with segments.find(unindexed, projection, sort=[("sk", 1)], limit=_MAX_UNINDEXED_FILTERS) as records:
             for record in records:
                 if audience_id in audience_references(read_segment(record).filter.where):
@@ -96,7 +96,7 @@ class MongoUses:
 
     def _lookalikes(self, org: str, audience_id: str, limit: int) -> tuple[tuple[AudienceReference, ...], int]:
         """Return the lookalikes of an audience, including those in creation."""
-        match = tenant_match(org, {"data.spec.source_audience_id": audience_id, "state": {"$ne": DELETED}})
+        match = org_match(org, {"data.spec.source_audience_id": audience_id, "state": {"$ne": DELETED}})
         collection = self._database[CUSTOM_AUDIENCES]
         found = collection.find(match, {"pk": 1, "name": 1}, sort=[("sk", 1)], limit=limit)
         return tuple(AudienceReference(record["pk"], record["name"]) for record in found), collection.count_documents(

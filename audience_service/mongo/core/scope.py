@@ -20,7 +20,7 @@ def org_of(sk: str) -> str:
     return sk.partition("/")[0]
 
 
-def tenant_match(org: str, *conditions: Document) -> Document:
+def org_match(org: str, *conditions: Document) -> Document:
     """Return the match of the org's records that meet all conditions."""
     present = [condition for condition in conditions if condition]
     return {**org_scope(org), "$and": present} if present else org_scope(org)

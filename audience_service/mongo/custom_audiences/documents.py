@@ -109,8 +109,8 @@ def new_work(work: Work, lease: Lease) -> Record:
         "state": work.state.value,
         "progress": work.progress,
         "error": work.error,
-        "started": work.start_time,
-        "ended": work.end_time,
+        "started": work.started_at,
+        "ended": work.ended_at,
         "owner": lease.owner,
     }
     return {"work": stored, "lease_until": lease.expires_at}
@@ -170,15 +170,15 @@ def _read_work(record: Mapping[str, Any]) -> Work | None:
     work = Work(
         kind=WorkKind(stored["kind"]),
         attempt=int(stored["attempt"]),
-        start_time=stored["started"],
+        started_at=stored["started"],
         state=CreationState(stored["state"]),
         progress=int(stored["progress"]),
         error=stored["error"],
-        end_time=stored["ended"],
+        ended_at=stored["ended"],
     )
     expired_at = record.get("lease_until")
     if work.state is CreationState.CREATING and expired_at is not None and expired_at < now():
-        return dataclasses.replace(work, state=CreationState.FAILED, error=INTERRUPTED, end_time=expired_at)
+        return dataclasses.replace(work, state=CreationState.FAILED, error=INTERRUPTED, ended_at=expired_at)
     return work
 
 

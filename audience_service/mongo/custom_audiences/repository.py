@@ -15,13 +15,19 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import AudienceNotFound, NameTaken, RequestIdReused, StaleVersion
 from audience_service.domain.core.idempotency import CreationState, IdempotencyKey
 from audience_service.domain.core.lease import Lease
-from audience_service.domain.custom_audiences.model import CustomAudience, CustomPage, CustomQuery, Work, WorkKind
+from audience_service.domain.custom_audiences.model import (
+    CustomAudience,
+    CustomAudiencePage,
+    CustomAudienceQuery,
+    Work,
+    WorkKind,
+)
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.collections import CUSTOM_AUDIENCES
 from audience_service.mongo.core.documents import Record, name_key, request_key
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.pages import newest_page
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.custom_audiences.documents import (
     DELETED,
     RELEASE,
@@ -85,8 +91,8 @@ class MongoCustomAudiences:
         return read_custom_audience(record)
 
     def page(
-        self, org: str, query: CustomQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
-    ) -> CustomPage:
+        self, org: str, query: CustomAudienceQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
+    ) -> CustomAudiencePage:
         """Return a page, newest first."""
         conditions: list[Document] = [_NOT_DELETED]
         if query.type:
@@ -94,7 +100,9 @@ class MongoCustomAudiences:
         if query.name:
             conditions.append({"name": {"$regex": re.escape(query.name), "$options": "i"}})
         page = newest_page(self._collection, org, conditions, size, after, deadline, _WITHOUT_PUBLICATION)
-        return CustomPage(tuple(read_custom_audience(record) for record in page.records), page.last_key, page.total)
+        return CustomAudiencePage(
+            tuple(read_custom_audience(record) for record in page.records), page.last_key, page.total
+        )
 
     def is_name_taken(self, org: str, name: str, deadline: Deadline, except_id: str = "") -> bool:
         """Find by the key of the name."""
@@ -151,7 +159,7 @@ class MongoCustomAudiences:
             same = {"_id": record["_id"], "state": record["state"], "work.attempt": before}
             with with_deadline(self._database, deadline):
                 changes = {"$set": new_work(work, lease)}
-                if self._collection.update_one(tenant_match(org, same), changes).matched_count:
+                if self._collection.update_one(org_match(org, same), changes).matched_count:
                     return replace(audience, work=work)
 
     def renew_work(self, org: str, audience: CustomAudience, lease: Lease, progress: int, deadline: Deadline) -> bool:
@@ -212,7 +220,7 @@ class MongoCustomAudiences:
             if record["version"] != audience.version or record["state"] != audience.state:
                 raise _stale_version_error(record)
             # Also without a list: the orphan keeps the record for as long as `restore` is possible.
-            orphan = orphaned_list(audience.contacts.audience_id, now() + RETENTION_GRACE)
+            orphan = orphaned_list(audience.contacts.list_id, now() + RETENTION_GRACE)
             mark: Document = {
                 "$set": {
                     "state": DELETED,
@@ -235,7 +243,7 @@ class MongoCustomAudiences:
         }
         while record := self._find(org, deleted_match, deadline):
             orphans = [
-                each for each in record["orphaned_lists"] if each["list_version_id"] != audience.contacts.audience_id
+                each for each in record["orphaned_lists"] if each["list_version_id"] != audience.contacts.list_id
             ]
             changes: Document = {
                 "$set": {
@@ -265,7 +273,7 @@ class MongoCustomAudiences:
         """Compare-and-set on everything that the service writes, except work. Return whether it succeeded."""
         expected = {name: record[name] for name in ("_id", "version", "state", "orphaned_lists")}
         with with_deadline(self._database, deadline):
-            return self._collection.update_one(tenant_match(org, expected, extra or {}), changes).matched_count > 0
+            return self._collection.update_one(org_match(org, expected, extra or {}), changes).matched_count > 0
 
     def _change_work(
         self, org: str, audience: CustomAudience, changes: Document, deadline: Deadline, extra: Document | None = None
@@ -278,18 +286,18 @@ class MongoCustomAudiences:
             **(extra or {}),
         }
         with with_deadline(self._database, deadline):
-            return self._collection.update_one(tenant_match(org, same), changes).matched_count > 0
+            return self._collection.update_one(org_match(org, same), changes).matched_count > 0
 
     def _release_unique_keys(self, org: str, unique: Mapping[str, str], deadline: Deadline) -> bool:
         """Release the name and the request_id of records that the platform has deleted."""
         same_keys = [{f"data.unique.{name}": unique[name]} for name in ("name", "request") if name in unique]
         with with_deadline(self._database, deadline):
-            released = self._collection.update_many(tenant_match(org, {"$or": same_keys}, {"state": DELETED}), RELEASE)
+            released = self._collection.update_many(org_match(org, {"$or": same_keys}, {"state": DELETED}), RELEASE)
         return released.modified_count > 0
 
     def _find(self, org: str, condition: Document, deadline: Deadline) -> Record | None:
         with with_deadline(self._database, deadline):
-            return self._collection.find_one(tenant_match(org, condition))
+            return self._collection.find_one(org_match(org, condition))
 
 
 def _is_running(current: CustomAudience, audience: CustomAudience) -> bool:

@@ -28,14 +28,14 @@ from audience_service.domain.snapshots.model import Snapshot
 from audience_service.domain.snapshots.repository import SnapshotResult
 from audience_service.mongo.audiences.member_lists import MongoLists
 from audience_service.mongo.core.collections import SUBSCRIBERS
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.embedded.refusals import refuse_unsupported, remove_suppression
 from audience_service.mongo.explain.repository import MongoPlans
-from audience_service.mongo.membership.checks import MongoChecks
+from audience_service.mongo.membership.checks import MongoMembershipChecks
 from audience_service.mongo.membership.repository import MongoMembers
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import execute
-from audience_service.mongo.reach.repository import MongoSlices
+from audience_service.mongo.reach.repository import MongoKeyRanges
 from audience_service.mongo.snapshots.rows import MongoSnapshotRows, digest_of, rows_match
 from audience_service.mongo.watch.event_log import MongoEventLog
 
@@ -117,12 +117,12 @@ class EmbeddedMembers(MongoMembers):
 
     def _drop_subscriber_lookups(self, org: str, compiled: CompiledFilter) -> CompiledFilter:
         """Return the filter without lookups of subscribers if the org has no subscriber records."""
-        if compiled.joins is None or self._database[SUBSCRIBERS].find_one(tenant_match(org)):
+        if compiled.joins is None or self._database[SUBSCRIBERS].find_one(org_match(org)):
             return compiled
         return compile_node(compiled.datatype, remove_suppression(compiled.node), compiled.field_path)
 
 
-class EmbeddedChecks(MongoChecks):
+class EmbeddedMembershipChecks(MongoMembershipChecks):
     """MongoChecks that refuses unsupported filters. Its methods also raise UnsupportedByStore."""
 
     def evaluate(
@@ -141,7 +141,7 @@ class EmbeddedChecks(MongoChecks):
             return super().evaluate(org, datatype, populations, ids, paths, deadline)
 
 
-class EmbeddedSlices(MongoSlices):
+class EmbeddedKeyRanges(MongoKeyRanges):
     """MongoSlices that refuses unsupported filters. Its methods also raise UnsupportedByStore."""
 
     def filter_keys(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
@@ -238,7 +238,7 @@ class EmbeddedSnapshotRows(MongoSnapshotRows):
     def count_and_digest(self, org: str, list_version_id: str, deadline: Deadline) -> dict[str, tuple[int, str]]:  # noqa: ARG002
         """As on MongoDB, but with SHA-256, since the store lacks the hash of hashed indexes."""
         sums: dict[str, tuple[int, int]] = {}
-        for row in self._collection.find(tenant_match(org, rows_match(list_version_id)), {"audience": 1, "sk": 1}):
+        for row in self._collection.find(org_match(org, rows_match(list_version_id)), {"audience": 1, "sk": 1}):
             count, total = sums.get(row["audience"], (0, 0))
             hashed = hashlib.sha256(row["sk"].encode()).digest()
             sums[row["audience"]] = count + 1, total + int.from_bytes(hashed[:8])

@@ -23,7 +23,7 @@ from audience_service.domain.identifiers.match_keys import KeyRule
 from audience_service.domain.uploads.repository import Contact
 from audience_service.mongo.core.collections import IDENTIFIERS
 from audience_service.mongo.core.errors import raise_unless_duplicate, with_deadline
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 
 KEY_TTL = timedelta(days=30)
 """How long a key is stored. It also bounds how long a deleted record's key remains if no upload updates the index."""
@@ -47,7 +47,7 @@ class MongoIdentifiers:
         """Read all records the first time, in sk order. Later, read only records whose keys are outdated."""
         name = f"{datatype}.{rule.name}"
         with with_deadline(self._database, deadline):
-            is_new = self._collection.find_one(tenant_match(org, {"rule": name}), {"_id": 1}) is None
+            is_new = self._collection.find_one(org_match(org, {"rule": name}), {"_id": 1}) is None
         if is_new:
             self._build(org, datatype, rule, deadline)
             return
@@ -69,7 +69,7 @@ class MongoIdentifiers:
     ) -> Mapping[bytes, Sequence[Contact]]:
         """Find by the index on key and sk."""
         found: dict[bytes, list[Contact]] = {}
-        match = tenant_match(org, {"key": {"$in": [Binary(key) for key in keys]}})
+        match = org_match(org, {"key": {"$in": [Binary(key) for key in keys]}})
         with with_deadline(self._database, deadline):
             for row in self._collection.find(match, {"_id": 0, "key": 1, "pk": 1, "sk": 1}, batch_size=_BATCH_SIZE):
                 contacts = found.setdefault(bytes(row["key"]), [])
@@ -81,7 +81,7 @@ class MongoIdentifiers:
         self, org: str, datatype: str, ids: Collection[str], deadline: Deadline
     ) -> Mapping[str, Sequence[Contact]]:
         """Find the ids among the records themselves."""
-        match = tenant_match(org, {"pk": {"$in": list(ids)}}, NOT_ARCHIVED_MATCH)
+        match = org_match(org, {"pk": {"$in": list(ids)}}, NOT_ARCHIVED_MATCH)
         with with_deadline(self._database, deadline):
             rows = self._database[datatype].find(match, {"_id": 0, "pk": 1, "sk": 1}, batch_size=_BATCH_SIZE)
             return {row["pk"]: [Contact(row["pk"], row["sk"])] for row in rows}
@@ -118,14 +118,12 @@ class MongoIdentifiers:
     def _delete_keys(self, org: str, name: str, record_keys: Sequence[str], deadline: Deadline) -> None:
         if record_keys:
             with with_deadline(self._database, deadline):
-                self._collection.delete_many(
-                    tenant_match(org, {"_id": {"$in": [f"{name}/{sk}" for sk in record_keys]}})
-                )
+                self._collection.delete_many(org_match(org, {"_id": {"$in": [f"{name}/{sk}" for sk in record_keys]}}))
 
     def _read(self, org: str, datatype: str, rule: KeyRule, condition: Document, deadline: Deadline) -> list[Record]:
         """Return up to 5,000 unarchived records that have the identifier, with its fields and their hash."""
         stages: list[Document] = [
-            {"$match": tenant_match(org, condition, _has_identifier(rule), NOT_ARCHIVED_MATCH)},
+            {"$match": org_match(org, condition, _has_identifier(rule), NOT_ARCHIVED_MATCH)},
             {"$sort": {"sk": 1}},
             {"$limit": _BATCH_SIZE},
             {"$project": {"_id": 0, "pk": 1, "sk": 1, "source": self._source_hash(rule)}
@@ -150,11 +148,11 @@ class MongoIdentifiers:
         # A key that expires soon counts as missing.
         unexpired = {"rule": f"{datatype}.{rule.name}", "expire_at": {"$gt": now() + _RENEW_BEFORE_EXPIRY}}
         stages: list[Document] = [
-            {"$match": tenant_match(org, _has_identifier(rule), NOT_ARCHIVED_MATCH)},
+            {"$match": org_match(org, _has_identifier(rule), NOT_ARCHIVED_MATCH)},
             {"$project": record_rows},
             {"$unionWith": {
                 "coll": IDENTIFIERS,
-                "pipeline": [{"$match": tenant_match(org, unexpired)}, {"$project": key_rows}],
+                "pipeline": [{"$match": org_match(org, unexpired)}, {"$project": key_rows}],
             }},
             {"$group": {
                 "_id": "$sk",
@@ -184,7 +182,7 @@ class MongoIdentifiers:
     def _key_document(self, datatype: str, rule: KeyRule, record: Record) -> Record:
         """Return the document of a record. Without a valid identifier it has no key, but prevents repeated reads."""
         name = f"{datatype}.{rule.name}"
-        key = rule.key_in(datatype, record)
+        key = rule.key_from_record(datatype, record)
         return {
             "_id": f"{name}/{record['sk']}",
             "rule": name,

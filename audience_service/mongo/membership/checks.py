@@ -18,7 +18,7 @@ from audience_service.domain.filters.ast import OnList, joins
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.membership.repository import MembershipResults
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.query.joins import Joins, Stages, lists_lookup
 from audience_service.mongo.query.pipeline import Pipeline, execute
 
@@ -30,7 +30,7 @@ MAX_FACETS = 1_000
 _RECORDS = "records"
 
 
-class MongoChecks:
+class MongoMembershipChecks:
     """The MembershipCheckRepository on MongoDB; domain/membership/repository.py states what each method promises."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
@@ -38,7 +38,7 @@ class MongoChecks:
 
     def find(self, org: str, datatype: str, ids: Sequence[str], deadline: Deadline) -> frozenset[str]:
         """Find the ids by the index on pk and sk."""
-        match = tenant_match(org, {"pk": {"$in": list(ids)}})
+        match = org_match(org, {"pk": {"$in": list(ids)}})
         with with_deadline(self._database, deadline):
             return frozenset(row["pk"] for row in self._database[datatype].find(match, {"_id": 0, "pk": 1}))
 
@@ -113,10 +113,10 @@ def _batches(pipelines: Sequence[Pipeline], ids: Sequence[str]) -> Iterator[Sequ
 
 def _stages(org: str, pipelines: Sequence[Pipeline], ids: Sequence[str], paths: Sequence[str]) -> Stages:
     found = [join for pipeline in pipelines if pipeline.joins.node for join in joins(pipeline.joins.node)]
-    lists = sorted({join.member_list.audience_id for join in found if isinstance(join, OnList)})
+    lists = sorted({join.member_list.list_id for join in found if isinstance(join, OnList)})
     facets = {_name(number): _facet(pipeline) for number, pipeline in enumerate(pipelines)}
     return [
-        {"$match": tenant_match(org, {"pk": {"$in": list(ids)}})},
+        {"$match": org_match(org, {"pk": {"$in": list(ids)}})},
         # No filter reads _id. Without such a stage, some engines repeat the search for every facet.
         {"$unset": "_id"},
         *([lists_lookup(org, lists)] if lists else []),

@@ -50,7 +50,7 @@ from audience_service.domain.filters.ast import Expression, Node, Related, joins
 from audience_service.domain.filters.compiler import MATCH_NONE, to_match
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.query.lookups import lookup_stages, values_at
 
 Stages = list[Document]
@@ -230,7 +230,7 @@ class JoinPrefetcher:
         second = [{f"{'.'.join(steps[:end])}.1": {"$exists": True}} for end in range(1, len(steps) + 1)]
         with with_deadline(self._database, self._deadline):
             collection = self._database[self._candidates.datatype]
-            return collection.find_one(tenant_match(self._org, {"$or": second}), {"_id": 1}) is not None
+            return collection.find_one(org_match(self._org, {"$or": second}), {"_id": 1}) is not None
 
     def _read_values(self, related: Related, deadline: Deadline, max_bytes: int) -> list[tuple[Any, int]] | None:
         """Return the values that a bound of the join needs, each with its number of related records.
@@ -274,7 +274,7 @@ def _value_count_stages(org: str, related: Related, min_count: int) -> Stages:
     path = related.foreign
     is_flat = len(path.removeprefix("data.").split(".")) == 1
     stages: Stages = [
-        {"$match": tenant_match(org, to_match(related.query))},
+        {"$match": org_match(org, to_match(related.query))},
         {"$group": {"_id": f"${path}" if is_flat else values_at(f"${path}"), "n": {"$sum": 1}}},
         {
             "$project": {
@@ -301,7 +301,7 @@ def related_lookup_stages(org: str, related: Related, name: str) -> Stages:
         "localField": related.local if related.local in _SINGLE_VALUE_PATHS else values,
         "foreignField": related.foreign,
         "pipeline": [
-            {"$match": tenant_match(org, to_match(related.query))},
+            {"$match": org_match(org, to_match(related.query))},
             {"$limit": limit},
             {"$project": {"_id": 1}},
         ],

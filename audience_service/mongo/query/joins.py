@@ -46,7 +46,7 @@ from audience_service.domain.filters.compiler import MATCH_NONE, to_match
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.query.join_prefetch import (
     Candidates,
     JoinValues,
@@ -117,7 +117,7 @@ class Joins:
     def lookup_stages(self) -> Stages:
         """The lookups and the match, without the removal: later stages may evaluate further nodes."""
         pending = self._all_pending_joins
-        lists = sorted({join.member_list.audience_id for join in pending if isinstance(join, OnList)})
+        lists = sorted({join.member_list.list_id for join in pending if isinstance(join, OnList)})
         stages: Stages = [lists_lookup(self.org, lists)] if lists else []
         for number, join in enumerate(join for join in pending if isinstance(join, Related)):
             stages += related_lookup_stages(self.org, join, f"{_RELATED_FIELD}{number}")
@@ -148,7 +148,7 @@ class Joins:
         """Return whether the join needs no lookup."""
         match join:
             case OnList(contacts):
-                return self.lists_preloaded or contacts.audience_id in self.inlined_lists
+                return self.lists_preloaded or contacts.list_id in self.inlined_lists
             case Suppressed(channel, status):
                 return channel in self.inlined_addresses and not self.inlined_addresses[channel][status]
             case Related():
@@ -156,7 +156,7 @@ class Joins:
 
     def _condition(self, join: Join) -> Document:
         if isinstance(join, OnList):
-            audience_id = join.member_list.audience_id
+            audience_id = join.member_list.list_id
             if audience_id in self.inlined_lists:
                 return {"sk": {"$in": self.inlined_lists[audience_id]}}
             return {f"{_LISTS_FIELD}.audience": {"$eq": audience_id}}
@@ -206,7 +206,7 @@ def build_joins(
     """
     nodes = (*([] if joined is None else [joined]), *extra_nodes)
     found = [join for node in nodes for join in joins(node)]
-    uses = Counter(join.member_list.audience_id for join in found if isinstance(join, OnList))
+    uses = Counter(join.member_list.list_id for join in found if isinstance(join, OnList))
     inlined_lists: dict[str, list[str]] = {}
     remaining_bytes = MAX_INLINE_BYTES // budget_divisor // (2 if prefetched or inlined_addresses else 1)
     sizes = list_sizes(database, org, list(uses), deadline, key_range) if uses else {}
@@ -255,7 +255,7 @@ def list_sizes(
     key_range: Document | None = None,
 ) -> dict[str, int]:
     """Return the number of records on each list, or in a key range of it. One indexed query counts them all."""
-    match = tenant_match(org, {"audience": {"$in": list(audience_ids)}}, key_range or {})
+    match = org_match(org, {"audience": {"$in": list(audience_ids)}}, key_range or {})
     stages: Stages = [{"$match": match}, {"$group": {"_id": "$audience", "n": {"$sum": 1}}}]
     with with_deadline(database, deadline):
         counted = {row["_id"]: int(row["n"]) for row in database[LISTS].aggregate(stages)}
@@ -271,7 +271,7 @@ def read_list(
     max_bytes: int,
 ) -> list[str] | None:
     """Return the keys on a list, or None if they take more than `max_bytes` in a filter."""
-    match = tenant_match(org, {"audience": audience_id}, key_range or {})
+    match = org_match(org, {"audience": audience_id}, key_range or {})
     keys: list[str] = []
     with (
         with_deadline(database, deadline),
@@ -291,7 +291,7 @@ def _item_bytes(key: str) -> int:
 
 def lists_lookup(org: str, audience_ids: Sequence[str]) -> Document:
     """Return the stage that joins a record with all of these lists that contain it."""
-    match = tenant_match(org, {"audience": {"$in": list(audience_ids)}})
+    match = org_match(org, {"audience": {"$in": list(audience_ids)}})
     stages: Stages = [{"$match": match}, {"$project": {"_id": 0, "audience": 1}}]
     return {
         "$lookup": {"from": LISTS, "localField": "sk", "foreignField": "sk", "pipeline": stages, "as": _LISTS_FIELD}

@@ -50,7 +50,7 @@ from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 
 PAGE_SIZE = 4_096
 """Keys per query, which take the database about 10 ms."""
@@ -82,9 +82,7 @@ class KeyScan:
         self._collection = database[LISTS if is_list else population.datatype]
         self._database = database
         self._org = org
-        self._audience_match: Document = (
-            {"audience": population.audience_id} if isinstance(population, MemberList) else {}
-        )
+        self._audience_match: Document = {"audience": population.list_id} if isinstance(population, MemberList) else {}
         self._rng = rng
         self._run_length = MIN_RUN
         self._keys: list[str] = []
@@ -95,7 +93,7 @@ class KeyScan:
     def read_page(self, deadline: Deadline) -> bool:
         """Read the next page, and return whether it was the last."""
         after: Document = {"sk": {"$gt": self._last_key}} if self._last_key else {}
-        match = tenant_match(self._org, self._audience_match, after)
+        match = org_match(self._org, self._audience_match, after)
         with with_deadline(self._database, deadline):
             rows = self._collection.find(
                 match, {"_id": 0, "sk": 1}, sort=[("sk", 1)], limit=PAGE_SIZE, batch_size=PAGE_SIZE
@@ -273,5 +271,5 @@ class KeySampler:
 
 def _cache_key(org: str, population: Population) -> CacheKey:
     if isinstance(population, MemberList):
-        return org, LISTS, population.audience_id, population.version
+        return org, LISTS, population.list_id, population.version
     return org, population.datatype, "", None

@@ -42,7 +42,7 @@ from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import map_driver_errors, with_deadline
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.query.join_prefetch import Candidates, PrefetchedFilter, prefetch_joins
 from audience_service.mongo.query.joins import (
     MAX_INLINE_BYTES,
@@ -97,9 +97,9 @@ class Pipeline:
             case CompiledFilter(_, match):
                 conditions = (self.key_range, after_key, match, self.joins.inline_match)
                 lookups = self.joins.lookup_stages if keep_lookups else self.joins.stages
-                return [{"$match": tenant_match(self.org, *conditions)}, *sort, *lookups]
+                return [{"$match": org_match(self.org, *conditions)}, *sort, *lookups]
             case MemberList(audience_id, datatype):
-                list_match = {"$match": tenant_match(self.org, {"audience": audience_id}, self.key_range, after_key)}
+                list_match = {"$match": org_match(self.org, {"audience": audience_id}, self.key_range, after_key)}
                 records = [] if self.population.include_inactive else _record_stages(datatype)
                 return [list_match, *sort, *records, *(self.joins.lookup_stages if keep_lookups else [])]
 
@@ -216,10 +216,8 @@ def _fields_of(population: CompiledFilter) -> dict[str, Any]:
 
 def _candidates(org: str, population: Population, key_range: Document) -> Candidates:
     if isinstance(population, MemberList):
-        return Candidates(
-            population.datatype, LISTS, tenant_match(org, {"audience": population.audience_id}, key_range)
-        )
-    return Candidates(population.datatype, population.datatype, tenant_match(org, key_range, population.match))
+        return Candidates(population.datatype, LISTS, org_match(org, {"audience": population.list_id}, key_range))
+    return Candidates(population.datatype, population.datatype, org_match(org, key_range, population.match))
 
 
 def key_range_condition(after: str, until: str) -> Document:

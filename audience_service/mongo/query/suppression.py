@@ -18,7 +18,7 @@ from audience_service.domain.filters.compiler import NOT_ARCHIVED_MATCH
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.collections import SUBSCRIBERS
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.query.lookups import lookup_stages, text_values, values_at
 
 _PUNCTUATION = " -().\u00a0"
@@ -102,7 +102,7 @@ def read_addresses(
 
 
 def _status_match(org: str, channel: str, statuses: Sequence[str]) -> Document:
-    return tenant_match(org, {"data.channel": channel, "data.status": {"$in": list(statuses)}}, NOT_ARCHIVED_MATCH)
+    return org_match(org, {"data.channel": channel, "data.status": {"$in": list(statuses)}}, NOT_ARCHIVED_MATCH)
 
 
 def subscriber_lookup_stages(org: str, channel: str, statuses: Sequence[str]) -> list[Document]:

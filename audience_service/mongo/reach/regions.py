@@ -18,7 +18,7 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.population import Population
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, run
 
@@ -57,7 +57,7 @@ def _two_filter_stages(org: str, first: Document, second: Document) -> Stages:
     """Return the stages that count the first, the second, and their union, in one scan of the records."""
     count = {"$count": "n"}
     facets = {"first": [{"$match": first}, count], "second": [{"$match": second}, count], "either": [count]}
-    return [{"$match": tenant_match(org, {"$or": [first, second]})}, {"$facet": facets}]
+    return [{"$match": org_match(org, {"$or": [first, second]})}, {"$facet": facets}]
 
 
 def _two_filter_regions(found: Mapping[str, list[Document]]) -> dict[int, int]:

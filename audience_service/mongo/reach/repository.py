@@ -22,8 +22,8 @@ from audience_service.mongo.query.pipeline import (
 )
 
 
-class MongoSlices:
-    """The SliceRepository on MongoDB. It reads by ranges or sets of sk, on the index of the tenant scope."""
+class MongoKeyRanges:
+    """The KeyRangeRepository on MongoDB. It reads by ranges or sets of sk, on the index of the tenant scope."""
 
     def __init__(self, database: Database[dict[str, Any]], key_sampler: KeySampler) -> None:
         self._database = database

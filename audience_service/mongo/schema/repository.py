@@ -18,7 +18,7 @@ from audience_service.domain.filters.compiler import NOT_ARCHIVED_MATCH
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.schema.sample import SAMPLE_SIZE, Sample
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.query.joins import Stages
 
 _SEEK_COUNT = 20
@@ -67,14 +67,14 @@ class MongoSamples:
         facets = {f"m{i}": [{"$match": match}, {"$count": "n"}] for i, match in enumerate(matches)}
         with with_deadline(self._database, deadline):
             [answer] = self._database[datatype].aggregate(
-                [{"$match": tenant_match(org, {"sk": {"$in": list(keys)}})}, {"$facet": facets}]
+                [{"$match": org_match(org, {"sk": {"$in": list(keys)}})}, {"$facet": facets}]
             )
         return [answer[name][0]["n"] if answer[name] else 0 for name in facets]
 
     def _edge_keys(self, org: str, datatype: str, order: int, limit: int, deadline: Deadline) -> list[str]:
         """Return the first or last sks of the org."""
         with with_deadline(self._database, deadline):
-            rows = self._database[datatype].find(tenant_match(org), {"_id": 0, "sk": 1}).sort("sk", order).limit(limit)
+            rows = self._database[datatype].find(org_match(org), {"_id": 0, "sk": 1}).sort("sk", order).limit(limit)
             return [row["sk"] for row in rows]
 
     def _read_from(self, org: str, datatype: str, key: str, limit: int, deadline: Deadline) -> list[Record]:
@@ -82,7 +82,7 @@ class MongoSamples:
         # The match comes after the limit. Otherwise a seek among archived records would read to the end.
         from_key: Document = {"sk": {"$gte": key}} if key else {}
         stages: Stages = [
-            {"$match": tenant_match(org, from_key)},
+            {"$match": org_match(org, from_key)},
             {"$sort": {"sk": 1}},
             {"$limit": limit},
             {"$match": NOT_ARCHIVED_MATCH},

@@ -25,7 +25,7 @@ from audience_service.mongo.core.collections import SEGMENTS, VERSIONS
 from audience_service.mongo.core.documents import Record, name_key, request_key
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.page_size import limit_page_bytes
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.segments.documents import (
     MAX_VERSION,
     new_segment_record,
@@ -35,7 +35,7 @@ from audience_service.mongo.segments.documents import (
 )
 from audience_service.mongo.segments.versions import store_version
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_DELETED: Document = {"state": {"$ne": "deleted"}}
 
 
@@ -47,7 +47,14 @@ def _if_text(path: str, otherwise: Any) -> Document:
 _ORDER_VALUES: dict[Order, Document] = {
     Order.NAME: {"$toLower": _if_text("$name", _if_text("$data.name", ""))},
     **{
-        order: {"$convert": {"input": {"$ifNull": [path, _EPOCH]}, "to": "date", "onError": _EPOCH, "onNull": _EPOCH}}
+        order: {
+            "$convert": {
+                "input": {"$ifNull": [path, _UNIX_EPOCH]},
+                "to": "date",
+                "onError": _UNIX_EPOCH,
+                "onNull": _UNIX_EPOCH,
+            }
+        }
         for order, path in ((Order.CREATE_TIME, "$createdate"), (Order.UPDATE_TIME, "$modifydate"))
     },
 }
@@ -87,7 +94,7 @@ class MongoSegments:
         if not (segment_ids := [segment_id for segment_id in ids if segment_id.startswith(ID_PREFIX)]):
             return {}
         with with_deadline(self._database, deadline):
-            records = self._collection.find(tenant_match(org, {"pk": {"$in": segment_ids}, **_NOT_DELETED}))
+            records = self._collection.find(org_match(org, {"pk": {"$in": segment_ids}, **_NOT_DELETED}))
             return {segment.id: segment for segment in map(read_segment, records)}
 
     def find(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
@@ -104,7 +111,7 @@ class MongoSegments:
     ) -> SegmentPage:
         """Return a page in the query's order. One further segment shows whether another page follows."""
         direction = -1 if query.descending else 1
-        match = tenant_match(org, *_conditions(query))
+        match = org_match(org, *_conditions(query))
         stages: list[Document] = [{"$match": match}, {"$set": {"order": _ORDER_VALUES[query.order]}}]
         if after:
             stages.append({"$match": _after_condition(query, after)})
@@ -142,10 +149,10 @@ class MongoSegments:
         record = self._record(org, segment.id, {}, deadline)
         found = read_segment(record).version
         with with_deadline(self._database, deadline):
-            current = tenant_match(org, {"pk": segment.id}, _version_match(record))
+            current = org_match(org, {"pk": segment.id}, _version_match(record))
             if found != segment.version or not self._collection.delete_one(current).deleted_count:
                 raise _stale_version_error(found, segment)
-            self._database[VERSIONS].delete_many(tenant_match(org, {"pk": segment.id}))
+            self._database[VERSIONS].delete_many(org_match(org, {"pk": segment.id}))
 
     def _replace(
         self,
@@ -169,7 +176,7 @@ class MongoSegments:
                     "version", f"is {found} on the segment, the maximum: the segment can no longer be changed"
                 )
             store_version(self._database, record, deadline, list_edit=list_edit)
-            if self._write(tenant_match(org, {"pk": segment.id}, _version_match(record), guard), updated, deadline):
+            if self._write(org_match(org, {"pk": segment.id}, _version_match(record), guard), updated, deadline):
                 return read_segment(updated)
             found = read_segment(self._record(org, segment.id, guard, deadline)).version
         raise _stale_version_error(found, segment)
@@ -186,16 +193,14 @@ class MongoSegments:
 
     def _find(self, org: str, condition: Document, deadline: Deadline) -> dict[str, Any] | None:
         with with_deadline(self._database, deadline):
-            return self._collection.find_one(tenant_match(org, condition))
+            return self._collection.find_one(org_match(org, condition))
 
     def _release_name(self, org: str, name: str, deadline: Deadline) -> bool:
         """Release a name whose segment the platform has deleted or renamed. The platform leaves the service's key."""
         renamed = {"name": {"$nin": [name, None]}}
         former_holder = {"data.unique.name": name_key(org, name), "$or": [{"state": "deleted"}, renamed]}
         with with_deadline(self._database, deadline):
-            result = self._collection.update_many(
-                tenant_match(org, former_holder), {"$unset": {"data.unique.name": ""}}
-            )
+            result = self._collection.update_many(org_match(org, former_holder), {"$unset": {"data.unique.name": ""}})
         return result.modified_count > 0
 
 

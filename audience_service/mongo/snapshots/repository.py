@@ -19,7 +19,7 @@ from audience_service.mongo.core.collections import SNAPSHOTS
 from audience_service.mongo.core.documents import Record, request_key
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.pages import newest_page
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.snapshots.documents import (
     DELETED,
     new_manifest,
@@ -57,7 +57,7 @@ class MongoSnapshots:
                 raise
             expired: Document = {"data.unique.request": request_key(org, key), "expire_at": {"$lte": now()}}
             with with_deadline(self._database, deadline):
-                self._collection.delete_one(tenant_match(org, expired))
+                self._collection.delete_one(org_match(org, expired))
             # Retry even if this call deleted none: another process may have deleted it and not inserted yet.
             try:
                 with with_deadline(self._database, deadline):
@@ -115,7 +115,7 @@ class MongoSnapshots:
         _check_size(updated)
         expected = {"_id": record["_id"], "version": snapshot.attempt - 1, "state": record["state"]}
         with with_deadline(self._database, deadline):
-            return self._collection.replace_one(tenant_match(org, expected, claimable), updated).matched_count > 0
+            return self._collection.replace_one(org_match(org, expected, claimable), updated).matched_count > 0
 
     def finish(self, org: str, snapshot: Snapshot, deadline: Deadline) -> bool:
         """Compare-and-set, as the last write of a snapshot. It succeeds again if the first response was lost."""
@@ -145,7 +145,7 @@ class MongoSnapshots:
         }
         expected = {"_id": record["_id"], "version": snapshot.attempt, "state": snapshot.state.value}
         with with_deadline(self._database, deadline):
-            if not self._collection.update_one(tenant_match(org, expected), mark).modified_count:
+            if not self._collection.update_one(org_match(org, expected), mark).modified_count:
                 return self.remove(org, snapshot_id, capacity_free_at, deadline)  # it has changed; try again
         return snapshot
 
@@ -155,7 +155,7 @@ class MongoSnapshots:
         """Update an attempt that is CREATING, or meets `condition` instead. Return whether it did."""
         expected = {"_id": snapshot_sk(org, snapshot.id), "version": snapshot.attempt, **_CREATING, **(condition or {})}
         with with_deadline(self._database, deadline):
-            return self._collection.update_one(tenant_match(org, expected), changes).matched_count > 0
+            return self._collection.update_one(org_match(org, expected), changes).matched_count > 0
 
     def _record(self, org: str, snapshot_id: str, deadline: Deadline) -> Record:
         record = self._find(org, {"_id": snapshot_sk(org, snapshot_id)}, deadline)
@@ -165,7 +165,7 @@ class MongoSnapshots:
 
     def _find(self, org: str, condition: Document, deadline: Deadline) -> Record | None:
         with with_deadline(self._database, deadline):
-            return self._collection.find_one(tenant_match(org, condition, _available()))
+            return self._collection.find_one(org_match(org, condition, _available()))
 
 
 def failure_update(error: str, list_version_id: str, capacity_free_at: datetime) -> Document:

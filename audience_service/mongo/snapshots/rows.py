@@ -29,7 +29,7 @@ from audience_service.domain.snapshots.repository import Difference, SnapshotRes
 from audience_service.mongo.core.cluster_time import cluster_time_of, supports_snapshot_reads
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, key_range_condition, run
 
@@ -50,7 +50,7 @@ CURSOR_BATCH_SIZE = 10_000
 
 
 class MongoSnapshotRows:
-    """The SnapshotRowRepository and DifferenceRepository on MongoDB; see domain/snapshots/repository.py."""
+    """The SnapshotRowRepository and SnapshotDiffRepository on MongoDB; see domain/snapshots/repository.py."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database
@@ -87,7 +87,7 @@ class MongoSnapshotRows:
     def delete(self, org: str, list_version_id: str, deadline: Deadline) -> None:
         """Delete by the index on the audience."""
         with with_deadline(self._database, deadline):
-            self._collection.delete_many(tenant_match(org, rows_match(list_version_id)))
+            self._collection.delete_many(org_match(org, rows_match(list_version_id)))
 
     def diff(
         self, org: str, first: Snapshot, second: Snapshot, batch_size: int, after: str, deadline: Deadline
@@ -159,7 +159,7 @@ class MongoSnapshotRows:
         first, second = ({"$sum": {"$mod": [hashed, modulus]}} for modulus in _MODULI)
         # Early releases of MongoDB miss that the hash reads sk (SERVER-58047). `last` makes them read it.
         group = {"_id": "$audience", "n": {"$sum": 1}, "first": first, "second": second, "last": {"$max": "$sk"}}
-        stages: Stages = [{"$match": tenant_match(org, rows_match(list_version_id))}, {"$group": group}]
+        stages: Stages = [{"$match": org_match(org, rows_match(list_version_id))}, {"$group": group}]
         with with_deadline(self._database, deadline):
             rows = self._collection.aggregate(stages, allowDiskUse=True)
             return {row["_id"]: (int(row["n"]), digest_of(row["first"], row["second"])) for row in rows}
@@ -168,7 +168,7 @@ class MongoSnapshotRows:
         """Return the sk of the last row of a full slice of the snapshot, or "" if fewer rows remain."""
         if snapshot.count <= SLICE_SIZE:
             return ""
-        match = tenant_match(org, {"audience": snapshot.list_version_id}, key_range_condition(after, ""))
+        match = org_match(org, {"audience": snapshot.list_version_id}, key_range_condition(after, ""))
         with with_deadline(self._database, deadline):
             rows = self._collection.find(match, {"_id": 0, "sk": 1}, sort=[("sk", 1)], skip=SLICE_SIZE - 1, limit=1)
             return next((str(row["sk"]) for row in rows), "")
@@ -244,5 +244,5 @@ def _diff_stages(org: str, first: Snapshot, second: Snapshot, key_range: Documen
 
 
 def _bit_rows(org: str, snapshot: Snapshot, key_range: Document, bit: int) -> Stages:
-    match = tenant_match(org, {"audience": snapshot.list_version_id}, key_range)
+    match = org_match(org, {"audience": snapshot.list_version_id}, key_range)
     return [{"$match": match}, {"$project": {"_id": 0, "pk": 1, "sk": 1, "bit": {"$literal": bit}}}]

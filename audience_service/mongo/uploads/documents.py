@@ -12,7 +12,7 @@ from typing import Any
 
 from audience_service.domain.uploads.model import (
     Column,
-    Position,
+    FilePosition,
     Rejection,
     RowCounts,
     Upload,
@@ -77,7 +77,7 @@ def read_upload(record: Mapping[str, Any]) -> Upload:
         list_version_id=record["list_version_id"],
         created_at=record["createdate"],
         epoch=record["epoch"],
-        position=Position(**position),
+        position=FilePosition(**position),
         row_counts=RowCounts(**row_counts),
         is_complete=record["is_complete"],
         checked_at=record["checked_at"],

@@ -13,10 +13,10 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.uploads.repository import Contact, ListedRow
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import raise_unless_duplicate, with_deadline
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 
 _CHUNK_SIZE = 5_000
-_EPOCH_START = datetime(1, 1, 1, tzinfo=UTC)
+_UNIX_EPOCH = datetime(1, 1, 1, tzinfo=UTC)
 
 Item = TypeVar("Item")
 
@@ -54,7 +54,9 @@ class MongoListRows:
             lines = self._lines(org, list_version_id, [row.contact.sk for row in rows], deadline)
         return {row.contact.sk for row in rows if lines.get(row.contact.sk, row.line) != row.line}
 
-    def existing(self, org: str, list_version_id: str, keys: Sequence[str], deadline: Deadline) -> Collection[str]:
+    def filter_existing(
+        self, org: str, list_version_id: str, keys: Sequence[str], deadline: Deadline
+    ) -> Collection[str]:
         """Find the rows by key."""
         return self._lines(org, list_version_id, keys, deadline).keys()
 
@@ -85,12 +87,12 @@ class MongoListRows:
     def truncate_after(self, org: str, list_version_id: str, after: int, deadline: Deadline) -> None:
         """Delete the rows of the list after a line."""
         with with_deadline(self._database, deadline):
-            self._collection.delete_many(tenant_match(org, {"audience": list_version_id, "line": {"$gt": after}}))
+            self._collection.delete_many(org_match(org, {"audience": list_version_id, "line": {"$gt": after}}))
 
     def count(self, org: str, list_version_id: str, deadline: Deadline) -> int:
         """Count by the index on the list."""
         with with_deadline(self._database, deadline):
-            return self._collection.count_documents(tenant_match(org, {"audience": list_version_id}))
+            return self._collection.count_documents(org_match(org, {"audience": list_version_id}))
 
     def merge(
         self,
@@ -109,17 +111,17 @@ class MongoListRows:
             since = {"$cond": [{"$eq": ["$audience", name]}, {"$ifNull": ["$since", published_at]}, since]}
         if not excluded:
             for name in included:
-                own: list[Document] = [{"$match": tenant_match(org, {"audience": name})}]
+                own: list[Document] = [{"$match": org_match(org, {"audience": name})}]
                 self._merge_into_list(target_id, [*own, {"$project": {"pk": 1, "sk": 1, "since": since}}], deadline)
             return
         is_on = {"$in": ["$audience", list(included)]}
         stages: list[Document] = [
-            {"$match": tenant_match(org, {"audience": {"$in": [*included, *excluded]}})},
+            {"$match": org_match(org, {"audience": {"$in": [*included, *excluded]}})},
             {"$project": {
                 "pk": 1,
                 "sk": 1,
-                "on": {"$cond": [is_on, since, _EPOCH_START]},
-                "off": {"$cond": [is_on, _EPOCH_START, since]},
+                "on": {"$cond": [is_on, since, _UNIX_EPOCH]},
+                "off": {"$cond": [is_on, _UNIX_EPOCH, since]},
             }},
             {"$group": {"_id": "$sk", "pk": {"$first": "$pk"}, "on": {"$max": "$on"}, "off": {"$max": "$off"}}},
             {"$match": {"$expr": {"$gt": ["$on", "$off"]}}},
@@ -144,7 +146,7 @@ class MongoListRows:
         """Return the line of each of these contacts that is on the list, or 0 if its row has no line."""
         found: dict[str, int] = {}
         for chunk in _chunks(keys):
-            match = tenant_match(org, {"_id": {"$in": [f"{list_version_id}/{sk}" for sk in chunk]}})
+            match = org_match(org, {"_id": {"$in": [f"{list_version_id}/{sk}" for sk in chunk]}})
             with with_deadline(self._database, deadline):
                 rows = self._collection.find(match, {"_id": 0, "sk": 1, "line": 1}, batch_size=_CHUNK_SIZE)
                 found.update((row["sk"], row.get("line", 0)) for row in rows)

@@ -13,7 +13,7 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.uploads.model import Upload, UploadState
 from audience_service.mongo.core.collections import UPLOADS
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.uploads.documents import new_upload, progress_fields, read_upload, upload_sk
 
 
@@ -36,7 +36,7 @@ class MongoUploads:
     def get(self, org: str, audience_id: str, upload_id: str, deadline: Deadline) -> Upload:
         """Find by key."""
         with with_deadline(self._database, deadline):
-            record = self._collection.find_one(tenant_match(org, {"_id": upload_sk(org, audience_id, upload_id)}))
+            record = self._collection.find_one(org_match(org, {"_id": upload_sk(org, audience_id, upload_id)}))
         if record is None:
             raise UploadNotFound.of(upload_id)
         return read_upload(record)
@@ -46,7 +46,7 @@ class MongoUploads:
         expected = {**_open_match(org, upload), "is_complete": False}
         with with_deadline(self._database, deadline):
             record = self._collection.find_one_and_update(
-                tenant_match(org, expected), {"$inc": {"epoch": 1}}, return_document=ReturnDocument.AFTER
+                org_match(org, expected), {"$inc": {"epoch": 1}}, return_document=ReturnDocument.AFTER
             )
         if record:
             return read_upload(record)
@@ -58,9 +58,7 @@ class MongoUploads:
     def check(self, org: str, upload: Upload, deadline: Deadline) -> None:
         """Compare the epoch."""
         with with_deadline(self._database, deadline):
-            is_claimed = (
-                self._collection.find_one(tenant_match(org, _claimed_match(org, upload)), {"_id": 1}) is not None
-            )
+            is_claimed = self._collection.find_one(org_match(org, _claimed_match(org, upload)), {"_id": 1}) is not None
         if not is_claimed:
             self._raise_not_writable(org, upload, deadline)
 
@@ -69,7 +67,7 @@ class MongoUploads:
         with with_deadline(self._database, deadline):
             is_claimed = (
                 self._collection.update_one(
-                    tenant_match(org, _claimed_match(org, upload)), _update_operators(upload)
+                    org_match(org, _claimed_match(org, upload)), _update_operators(upload)
                 ).matched_count
                 > 0
             )
@@ -79,7 +77,7 @@ class MongoUploads:
     def finish(self, org: str, ended: Upload, deadline: Deadline) -> None:
         """Update the upload if it is open."""
         with with_deadline(self._database, deadline):
-            self._collection.update_one(tenant_match(org, _open_match(org, ended)), _update_operators(ended))
+            self._collection.update_one(org_match(org, _open_match(org, ended)), _update_operators(ended))
 
     def update_counts(self, org: str, upload: Upload, deadline: Deadline) -> None:
         """Update only the row counts."""
@@ -89,7 +87,7 @@ class MongoUploads:
         """Mark the upload as superseded."""
         self._update(org, upload, {"is_superseded": True}, deadline)
 
-    def with_unmatched(self, org: str, audience_id: str, deadline: Deadline) -> Sequence[Upload]:
+    def list_with_unmatched_rows(self, org: str, audience_id: str, deadline: Deadline) -> Sequence[Upload]:
         """Find the audience's uploads by the prefix of their key."""
         match = {
             **_audience_match(org, audience_id),
@@ -98,15 +96,13 @@ class MongoUploads:
             "is_superseded": {"$ne": True},
         }
         with with_deadline(self._database, deadline):
-            records = self._collection.find(
-                tenant_match(org, match), sort=[("published_at", 1), ("list_version_id", 1)]
-            )
+            records = self._collection.find(org_match(org, match), sort=[("published_at", 1), ("list_version_id", 1)])
             return [read_upload(record) for record in records]
 
     def delete_by_audience(self, org: str, audience_id: str, deadline: Deadline) -> None:
         """Delete all uploads of an audience."""
         with with_deadline(self._database, deadline):
-            self._collection.delete_many(tenant_match(org, _audience_match(org, audience_id)))
+            self._collection.delete_many(org_match(org, _audience_match(org, audience_id)))
 
     def _raise_not_writable(self, org: str, upload: Upload, deadline: Deadline) -> NoReturn:
         """Raise the reason why a stream may not write: UploadNotFound or UploadTakenOver."""
@@ -115,7 +111,7 @@ class MongoUploads:
 
     def _update(self, org: str, upload: Upload, changes: Document, deadline: Deadline) -> None:
         with with_deadline(self._database, deadline):
-            self._collection.update_one(tenant_match(org, {"_id": _key(org, upload)}), {"$set": changes})
+            self._collection.update_one(org_match(org, {"_id": _key(org, upload)}), {"$set": changes})
 
 
 def _key(org: str, upload: Upload) -> str:

@@ -17,7 +17,7 @@ from audience_service.domain.uploads.repository import UnmatchedRow
 from audience_service.mongo.core.collections import UPLOAD_ROWS
 from audience_service.mongo.core.errors import raise_unless_duplicate, with_deadline
 from audience_service.mongo.core.page_size import limit_page_bytes
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 
 
 class MongoUnmatched:
@@ -44,7 +44,7 @@ class MongoUnmatched:
 
     def page(self, org: str, upload: Upload, after: int, size: int, deadline: Deadline) -> Sequence[UnmatchedRow]:
         """Return a page in the order of lines, which is that of keys."""
-        match = tenant_match(org, _after_line(org, upload.list_version_id, after))
+        match = org_match(org, _after_line(org, upload.list_version_id, after))
         with (
             with_deadline(self._database, deadline),
             contextlib.closing(self._collection.find(match, sort=[("_id", 1)], limit=size)) as records,
@@ -56,18 +56,18 @@ class MongoUnmatched:
         """Delete the rows by key."""
         with with_deadline(self._database, deadline):
             keys = [_key(org, upload.list_version_id, line) for line in lines]
-            self._collection.delete_many(tenant_match(org, {"_id": {"$in": keys}}))
+            self._collection.delete_many(org_match(org, {"_id": {"$in": keys}}))
 
     def truncate_after(self, org: str, upload: Upload, after: int, deadline: Deadline) -> None:
         """Delete the rows after a line, by the order of keys."""
         with with_deadline(self._database, deadline):
-            self._collection.delete_many(tenant_match(org, _after_line(org, upload.list_version_id, after)))
+            self._collection.delete_many(org_match(org, _after_line(org, upload.list_version_id, after)))
 
     def delete_by_audience(self, org: str, audience_id: str, deadline: Deadline) -> None:
         """Delete the rows of all uploads of an audience."""
         prefix = f"{org}/audience_upload_row/{audience_id}"
         with with_deadline(self._database, deadline):
-            self._collection.delete_many(tenant_match(org, {"_id": {"$gte": f"{prefix}.", "$lt": f"{prefix}/"}}))
+            self._collection.delete_many(org_match(org, {"_id": {"$gte": f"{prefix}.", "$lt": f"{prefix}/"}}))
 
 
 def _key(org: str, list_version_id: str, line: int) -> str:

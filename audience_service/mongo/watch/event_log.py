@@ -23,7 +23,7 @@ from audience_service.domain.filters.population import Population
 from audience_service.domain.history.model import Cause, ChangeKind, Event, MembershipChange
 from audience_service.mongo.core.collections import EVENTS, MEMBER_STATES
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.membership.repository import outermost
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, run
@@ -57,7 +57,7 @@ class MongoEventLog:
         """Group the keys of both sides with one command; a key that only one side has differs."""
         pipeline = build_pipeline(self._database, org, population, deadline, budget_divisor=2)
         recorded: Stages = [
-            {"$match": tenant_match(org, epoch_rows(watch_epoch), {"member": True})},
+            {"$match": org_match(org, epoch_rows(watch_epoch), {"member": True})},
             {"$project": {"_id": 0, "sk": 1, "recorded": {"$literal": 1}}},
         ]
         stages: Stages = [
@@ -93,7 +93,7 @@ class MongoEventLog:
         """Use the index on the field, if one exists."""
         projection = {"_id": 0, "pk": 1, "sk": 1, **dict.fromkeys(outermost(paths), 1)}
         with with_deadline(self._database, deadline):
-            found = self._database[datatype].find(tenant_match(org, {"$or": list(conditions)}), projection, limit=limit)
+            found = self._database[datatype].find(org_match(org, {"$or": list(conditions)}), projection, limit=limit)
             return list(found)
 
     def evaluate(
@@ -125,7 +125,7 @@ class MongoEventLog:
         last = {event.change.sk: event for event in events}
         writes = [
             UpdateOne(
-                {"_id": f"{watch_epoch}/{sk}", "seq": {"$lt": event.seq}, **tenant_match(org)},
+                {"_id": f"{watch_epoch}/{sk}", "seq": {"$lt": event.seq}, **org_match(org)},
                 {"$set": {"pk": event.change.pk, "sk": sk, "member": _is_member_after(event), "seq": event.seq}},
                 upsert=True,
             )
@@ -146,7 +146,7 @@ class MongoEventLog:
         if until is not None:
             keys |= {"$lte": event_key(watch_epoch, until)}
         with with_deadline(self._database, deadline):
-            rows = list(self._events.find(tenant_match(org, {"_id": keys}), sort=[("_id", 1)], limit=limit))
+            rows = list(self._events.find(org_match(org, {"_id": keys}), sort=[("_id", 1)], limit=limit))
         return [_read(row) for seq, row in enumerate(rows, max(after, 0) + 1) if row["seq"] == seq]
 
     def adjust_timestamps(
@@ -155,7 +155,7 @@ class MongoEventLog:
         """Update by key, and only events that happen earlier than `timestamp`."""
         later = {"_id": {"$gt": event_key(watch_epoch, after), "$lt": f"{watch_epoch}0"}, "at": {"$lt": timestamp}}
         with with_deadline(self._database, deadline):
-            self._events.update_many(tenant_match(org, later), {"$set": {"at": timestamp}})
+            self._events.update_many(org_match(org, later), {"$set": {"at": timestamp}})
 
     def trim(self, org: str, watch_epoch: str, before: datetime, until: int, deadline: Deadline) -> None:
         """Delete up to a key at a time. Times never decrease along the log, so the rest has no gap."""
@@ -163,18 +163,18 @@ class MongoEventLog:
         while True:
             with with_deadline(self._database, deadline):
                 oldest = list(
-                    self._events.find(tenant_match(org, {"_id": last}), {"at": 1}, sort=[("_id", 1)], limit=BATCH_SIZE)
+                    self._events.find(org_match(org, {"_id": last}), {"at": 1}, sort=[("_id", 1)], limit=BATCH_SIZE)
                 )
                 old = [row["_id"] for row in oldest if row["at"] < before]
                 if not old:
                     return
-                self._events.delete_many(tenant_match(org, {"_id": {**last, "$lte": old[-1]}}))
+                self._events.delete_many(org_match(org, {"_id": {**last, "$lte": old[-1]}}))
 
     def remove(self, org: str, watch_epoch: str, deadline: Deadline) -> None:
         """Delete by key, from both collections."""
         with with_deadline(self._database, deadline):
-            self._events.delete_many(tenant_match(org, epoch_rows(watch_epoch)))
-            self._member_states.delete_many(tenant_match(org, epoch_rows(watch_epoch)))
+            self._events.delete_many(org_match(org, epoch_rows(watch_epoch)))
+            self._member_states.delete_many(org_match(org, epoch_rows(watch_epoch)))
 
     def _keys(self, pipeline: Pipeline, stages: Stages, deadline: Deadline) -> Generator[list[str], None, None]:
         """The `_id`s that the stages return, in batches."""
@@ -199,7 +199,7 @@ class MongoEventLog:
             return {row["sk"]: str(row.get("pk", "")) for row in found}
 
     def _recorded_members(self, org: str, watch_epoch: str, keys: Sequence[str], deadline: Deadline) -> dict[str, str]:
-        match = tenant_match(org, {"_id": {"$in": [f"{watch_epoch}/{sk}" for sk in keys]}, "member": True})
+        match = org_match(org, {"_id": {"$in": [f"{watch_epoch}/{sk}" for sk in keys]}, "member": True})
         with with_deadline(self._database, deadline):
             return {row["sk"]: row["pk"] for row in self._member_states.find(match, {"_id": 0, "pk": 1, "sk": 1})}
 
@@ -232,7 +232,7 @@ def _row(watch_epoch: str, event: Event) -> dict[str, Any]:
         "sk": event.change.sk,
         "change": event.change.kind.value,
         "cause": event.cause.value,
-        "at": event.at,
+        "at": event.occurred_at,
     }
 
 

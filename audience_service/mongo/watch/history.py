@@ -26,7 +26,7 @@ from audience_service.domain.history.model import Cause, ChangeKind, EventCounts
 from audience_service.domain.snapshots.model import Snapshot
 from audience_service.mongo.core.collections import EVENTS, LISTS, MEMBER_STATES
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.membership.repository import CURSOR_BATCH_SIZE, outermost
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import join_records
@@ -47,7 +47,7 @@ class MongoHistory:
 
     def last_event(self, org: str, watch_epoch: str, until: int, timestamp: datetime, deadline: Deadline) -> int:
         """The event before the first one that happened later. Trimming never removes that later one."""
-        later = tenant_match(org, _event_range(watch_epoch, 0, until), {"at": {"$gt": timestamp}})
+        later = org_match(org, _event_range(watch_epoch, 0, until), {"at": {"$gt": timestamp}})
         with with_deadline(self._database, deadline):
             found = self._events.find_one(later, {"seq": 1}, sort=[("_id", 1)])
         return until if found is None else int(found["seq"]) - 1
@@ -67,7 +67,7 @@ class MongoHistory:
         field_paths = outermost(paths)
         stages: Stages = [
             {
-                "$match": tenant_match(
+                "$match": org_match(
                     org, _member_range(watch_epoch, after), {"$or": [{"member": True}, {"seq": {"$gt": seq}}]}
                 )
             },
@@ -95,7 +95,7 @@ class MongoHistory:
             "members": {"$sum": {"$cond": [{"$and": ["$member", {"$lte": ["$seq", seq]}]}, 1, 0]}},
             "later": {"$push": {"$cond": [{"$gt": ["$seq", seq]}, "$sk", "$$REMOVE"]}},
         }
-        stages: Stages = [{"$match": tenant_match(org, epoch_rows(watch_epoch))}, {"$group": {"_id": None, **counts}}]
+        stages: Stages = [{"$match": org_match(org, epoch_rows(watch_epoch))}, {"$group": {"_id": None, **counts}}]
         with with_deadline(self._database, deadline):
             found = list(self._member_states.aggregate(stages))
         if not found:
@@ -116,7 +116,7 @@ class MongoHistory:
             for name, kind in kinds.items()
         }
         stages: Stages = [
-            {"$match": tenant_match(org, _event_range(watch_epoch, 0, until), {"at": {"$gte": begins[0]}})},
+            {"$match": org_match(org, _event_range(watch_epoch, 0, until), {"at": {"$gte": begins[0]}})},
             {"$bucket": {"groupBy": "$at", "boundaries": [*begins, _END_OF_TIME], "output": outputs}},
         ]
         with with_deadline(self._database, deadline):
@@ -156,7 +156,7 @@ def _members_at(
     if not keys:
         return {}
     stages: Stages = [
-        {"$match": tenant_match(org, _event_range(watch_epoch, seq), {"sk": {"$in": list(keys)}})},
+        {"$match": org_match(org, _event_range(watch_epoch, seq), {"sk": {"$in": list(keys)}})},
         {"$sort": {"sk": 1, "_id": 1}},
         {"$group": {"_id": "$sk", "change": {"$first": "$change"}}},
     ]
@@ -190,13 +190,13 @@ def _to_counts(row: Mapping[str, Any]) -> EventCounts:
 def _diff_candidates(org: str, watch_epoch: str, seq: int, snapshot: Snapshot, after: str) -> Stages:
     """The stages that find records on one side only, and all records with later events, each once, in sk order."""
     key_range: Document = {"sk": {"$gt": after}} if after else {}
-    recorded = tenant_match(org, epoch_rows(watch_epoch), {"$or": [{"member": True}, {"seq": {"$gt": seq}}]}, key_range)
+    recorded = org_match(org, epoch_rows(watch_epoch), {"$or": [{"member": True}, {"seq": {"$gt": seq}}]}, key_range)
     member_stages: Stages = [
         {"$match": recorded},
         {"$project": {"_id": 0, "pk": 1, "sk": 1, "is_member": "$member", "later": {"$gt": ["$seq", seq]}}},
     ]
     return [
-        {"$match": tenant_match(org, {"audience": snapshot.list_version_id}, key_range)},
+        {"$match": org_match(org, {"audience": snapshot.list_version_id}, key_range)},
         {"$project": {"_id": 0, "pk": 1, "sk": 1, "in_snapshot": {"$literal": True}}},
         {"$unionWith": {"coll": MEMBER_STATES, "pipeline": member_stages}},
         {

@@ -18,7 +18,7 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.history.model import Event, Failure, Watch
 from audience_service.mongo.core.collections import WATCHES
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import org_of, tenant_match
+from audience_service.mongo.core.scope import org_match, org_of
 
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_EPOCH: Document = {"watch_epoch": "", "seq": 0, "last_event_at": None, "watermark": None, "retained_from": None}
@@ -56,18 +56,18 @@ class MongoWatches:
     def cancel(self, org: str, audience_id: str, lease: str, deadline: Deadline) -> None:
         """Delete by key and lease."""
         with with_deadline(self._database, deadline):
-            self._collection.delete_one(tenant_match(org, {"_id": _key(org, audience_id), "lease": lease}))
+            self._collection.delete_one(org_match(org, {"_id": _key(org, audience_id), "lease": lease}))
 
     def count(self, org: str, limit: int, deadline: Deadline) -> int:
         """Count keys in the index on `_id`, up to `limit`."""
         keys = {"_id": {"$gte": _key(org, ""), "$lt": _key(org, "")[:-1] + "0"}}
         with with_deadline(self._database, deadline):
-            return self._collection.count_documents(tenant_match(org, keys), limit=limit)
+            return self._collection.count_documents(org_match(org, keys), limit=limit)
 
     def get(self, org: str, audience_id: str, deadline: Deadline) -> Watch | None:
         """Find by key."""
         with with_deadline(self._database, deadline):
-            found = self._collection.find_one(tenant_match(org, {"_id": _key(org, audience_id)}))
+            found = self._collection.find_one(org_match(org, {"_id": _key(org, audience_id)}))
         return None if found is None else _read(found)
 
     def acquire(self, lease: str, timestamp: datetime, until: datetime, deadline: Deadline) -> tuple[str, str] | None:
@@ -95,7 +95,7 @@ class MongoWatches:
 
     def release(self, org: str, audience_id: str, lease: str, deadline: Deadline) -> None:
         """Reset the lease, so other processes can acquire the watch immediately."""
-        match = tenant_match(org, {"_id": _key(org, audience_id), "lease": lease})
+        match = org_match(org, {"_id": _key(org, audience_id), "lease": lease})
         with with_deadline(self._database, deadline):
             self._collection.update_one(match, {"$set": _UNLEASED})
 
@@ -117,8 +117,8 @@ class MongoWatches:
 
     def advance_seq(self, watch: Watch, events: Sequence[Event], deadline: Deadline) -> None:
         """Match the watermark instead of the lease: any process may report that events are applied."""
-        last = {"seq": events[-1].seq, "last_event_at": events[-1].at}
-        self._write(watch, {"watermark": {"$lt": events[0].at}}, {"$max": last}, deadline)
+        last = {"seq": events[-1].seq, "last_event_at": events[-1].occurred_at}
+        self._write(watch, {"watermark": {"$lt": events[0].occurred_at}}, {"$max": last}, deadline)
 
     def advance_watermark(
         self, watch: Watch, lease: str, seq: int, watermark: datetime, definition: str, deadline: Deadline
@@ -152,7 +152,7 @@ class MongoWatches:
             if not self._collection.delete_one(match).deleted_count:
                 raise LeaseLost
 
-    def epoch_deleted(self, watch: Watch, lease: str, watch_epoch: str, deadline: Deadline) -> None:
+    def forget_stale_epoch(self, watch: Watch, lease: str, watch_epoch: str, deadline: Deadline) -> None:
         """Use $pull."""
         self._write(watch, {"lease": lease}, {"$pull": {"stale_epochs": watch_epoch}}, deadline)
 
@@ -162,7 +162,7 @@ class MongoWatches:
         """The watch after an update, or None if no watch meets the condition."""
         with with_deadline(self._database, deadline):
             found = self._collection.find_one_and_update(
-                tenant_match(org, {"_id": _key(org, audience_id)}, condition),
+                org_match(org, {"_id": _key(org, audience_id)}, condition),
                 update,
                 return_document=ReturnDocument.AFTER,
             )
@@ -177,7 +177,7 @@ class MongoWatches:
 
 def _epoch_match(watch: Watch, *conditions: Document) -> Document:
     key = {"_id": _key(watch.org, watch.audience_id), "watch_epoch": watch.watch_epoch}
-    return tenant_match(watch.org, key, *conditions)
+    return org_match(watch.org, key, *conditions)
 
 
 def _key(org: str, audience_id: str) -> str:

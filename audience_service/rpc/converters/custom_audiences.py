@@ -7,8 +7,8 @@ from audience_service.domain.custom_audiences.audience_types import TypeDescript
 from audience_service.domain.custom_audiences.model import (
     CustomAudience,
     CustomAudienceDraft,
+    CustomAudienceQuery,
     CustomerMatchSpec,
-    CustomQuery,
     LookalikeSpec,
     PixelSpec,
     Spec,
@@ -38,9 +38,9 @@ def decode_custom_audience_draft(message: pb.CustomAudience) -> CustomAudienceDr
     )
 
 
-def decode_custom_audience_query(message: pb.ListCustomAudiencesRequest) -> CustomQuery:
+def decode_custom_audience_query(message: pb.ListCustomAudiencesRequest) -> CustomAudienceQuery:
     """The criteria of a list of custom audiences."""
-    return CustomQuery(name=message.name, type=message.type)
+    return CustomAudienceQuery(name=message.name, type=message.type)
 
 
 def decode_custom_audience_version(message: pb.CustomAudience | pb.DeleteCustomAudienceRequest) -> int | None:
@@ -78,8 +78,8 @@ def _encode_refresh(value: Work) -> pb.CustomAudienceRefresh:
         state=_CREATION_STATES[value.state],
         progress=value.progress,
         error=value.error,
-        start_time=encode_timestamp(value.start_time),
-        end_time=encode_timestamp(value.end_time),
+        start_time=encode_timestamp(value.started_at),
+        end_time=encode_timestamp(value.ended_at),
     )
 
 

@@ -32,7 +32,7 @@ def encode_fields(value: FieldList) -> filter_pb.ListFieldsResponse:
     return filter_pb.ListFieldsResponse(
         fields=[_encode_field(field) for field in value.fields],
         sampled_count=value.sample_size,
-        complete=value.complete,
+        complete=value.is_complete,
         omitted_count=value.omitted_count,
     )
 

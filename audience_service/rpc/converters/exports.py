@@ -57,7 +57,7 @@ def _encode_readiness(value: Readiness) -> pb.ExportReadiness:
         valid_count=value.valid,
         distinct_count=value.distinct,
         invalid=[pb.InvalidIdentifiers(field=name, count=count) for name, count in value.invalid.items()],
-        minimum_count=value.minimum,
+        minimum_count=value.min_list_size,
         minimum_met=value.minimum_met,
         removed_count=removals.removed,
         retained_count=removals.retained,

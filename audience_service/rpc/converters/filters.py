@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from audience_service.domain.core.error_path import prefix_error_path
-from audience_service.domain.filters import Filter, FilterWarning, Limits, fits_struct, parse_text, print_text
+from audience_service.domain.filters import Filter, FilterLimits, FilterWarning, fits_struct, parse_text, print_text
 from audience_service.pb.audience.v1 import resources_pb2 as pb
 from audience_service.rpc.converters.structs import decode_struct, encode_struct
 
@@ -18,7 +18,7 @@ def decode_filter(message: pb.Filter, field_path: str) -> Filter:
             return Filter(message.datatype, decode_struct(message.where), exact=False)
         case "where_json":
             with prefix_error_path(field_path):
-                where = parse_text(message.where_json, "where_json", Limits().size_bytes)
+                where = parse_text(message.where_json, "where_json", FilterLimits().size_bytes)
             return Filter(message.datatype, where)
         case _:
             return Filter(message.datatype, None)

@@ -31,5 +31,5 @@ def _encode_event(value: Event) -> pb.MembershipEvent:
         contact_id=value.change.pk,
         change=_CHANGES[value.change.kind],
         cause=CHANGE_CAUSES[value.cause],
-        event_time=encode_timestamp(value.at),
+        event_time=encode_timestamp(value.occurred_at),
     )

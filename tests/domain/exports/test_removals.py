@@ -4,7 +4,7 @@ import pytest
 
 from audience_service.domain.exports.readiness import Row
 from audience_service.domain.exports.removals import RetainedIdentifiers
-from audience_service.domain.identifiers import Identifier, choose_rules
+from audience_service.domain.identifiers import IdentifierExtractor, choose_rules
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from audience_service.domain.identifiers import Identifier, choose_rules
 )
 def test_a_removal_row_loses_identifiers_of_current_members(row: Row, left: Row | None) -> None:
     rules = choose_rules("meta", "", {}, ["email", "phone", "first_name", "last_name"])
-    staying = RetainedIdentifiers(Identifier(rules))
+    staying = RetainedIdentifiers(IdentifierExtractor(rules))
     staying.add(("stays", "2", "", ""))
     staying.add(("", "", "Bob", "Lee"))
     found = staying.remove_from(row)

@@ -108,7 +108,7 @@ def test_counts_report_losses_by_step() -> None:
     assert (last.readiness.consented, last.readiness.with_identifiers, last.readiness.valid) == (1_000, 1_000, 900)
     emails = {record["data"]["email"] for record in contacts(1_000)} - {"none"}
     assert last.readiness.distinct == len(emails)
-    assert (last.readiness.minimum, last.readiness.minimum_met) == (300, True)
+    assert (last.readiness.min_list_size, last.readiness.minimum_met) == (300, True)
 
 
 def test_stopping_early_closes_the_database_cursor() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audience_service.domain.identifiers import Identifier, choose_rules, phones
+from audience_service.domain.identifiers import IdentifierExtractor, choose_rules, phones
 from audience_service.domain.identifiers.platforms import PLATFORM_RULES
 from audience_service.domain.identifiers.region_context import RegionContext
 from audience_service.domain.identifiers.rows import SOURCES
@@ -47,11 +47,11 @@ def test_a_value_is_sent_in_the_platforms_form_or_omitted(pair: list[Any]) -> No
     rules = choose_rules(platform, "", about.get("options", {}), [])
     alone = replace(rules, keys=(frozenset((field,)),), all_or_none=frozenset()).restricted_to((field,))
     data = {**({"country": about["country"]} if "country" in about else {}), SOURCES[field][0][0]: _read(given_)}
-    identified = Identifier(alone, about.get("region", "")).identify({"data": data})
+    identified = IdentifierExtractor(alone, about.get("region", "")).identify({"data": data})
     assert identified.row == (None if sent is None else (sent,))
     assert list(identified.invalid) == ([field] if sent is None and identified.has_identifiers else [])
     plain = replace(alone, fields=tuple(replace(rule, hashed=False) for rule in alone.fields))
-    shown = Identifier(plain, about.get("region", "")).identify({"data": data})
+    shown = IdentifierExtractor(plain, about.get("region", "")).identify({"data": data})
     assert shown.row == (None if normalised is None else (_read(normalised),))
 
 
@@ -81,12 +81,12 @@ def test_no_record_breaks_a_row(data: Any, rules: PlatformRules) -> None:
         {"data": {"address": spread}},
         {"data": {"address": [spread]}},
     ):
-        row = Identifier(rules).identify(record).row
+        row = IdentifierExtractor(rules).identify(record).row
         assert row is None or len(row) == len(rules.fields)
 
 
 def test_half_of_a_surrogate_pair_is_no_text() -> None:
-    identified = Identifier(choose_rules("linkedin", "", {}, [])).identify(
+    identified = IdentifierExtractor(choose_rules("linkedin", "", {}, [])).identify(
         {"data": {"firstName": "A\ud800", "lastName": "B", "email": "a@example.com"}}
     )
     assert identified.invalid == ["first_name"]

@@ -12,7 +12,7 @@ from audience_service.domain.core.errors import OutOfTime
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.reach.key_draw import Estimate, KeyDraw
 from audience_service.domain.reach.progressive_count import Progress, ProgressiveCounter
-from tests.support.fake_slices import Clock, FakeSlices
+from tests.support.fake_slices import Clock, FakeKeyRanges
 
 pytestmark = pytest.mark.usefixtures("clock")
 ALL_CONTACTS = FilterCompiler(["contact"]).compile(Filter("contact", {}))
@@ -28,7 +28,7 @@ def contains_count(step: Progress, count: int) -> bool:
 
 @pytest.mark.parametrize("total", [0, 1, 999, 1_001, 5_000, 30_000])
 def test_estimates_narrow_reads_never_fall_and_the_end_is_exact(total: int) -> None:
-    slices = FakeSlices(total, lambda n: n * 7919 % 13 < 2)
+    slices = FakeKeyRanges(total, lambda n: n * 7919 % 13 < 2)
     steps = list(narrowing(slices).run())
     widths = [step.estimate.upper_bound - step.estimate.lower_bound for step in steps]
     assert widths == sorted(widths, reverse=True)
@@ -45,7 +45,7 @@ def test_slices_use_the_population_with_prefetched_joins(*, fails: bool) -> None
     settled = FilterCompiler(["contact"]).compile(Filter("contact", {"a": 1}))
     calls: list[tuple[str, Any]] = []
 
-    class Settling(FakeSlices):
+    class Settling(FakeKeyRanges):
         def filter_keys(self, org: str, population: Any, *rest: Any) -> Any:
             calls.append(("sample", population))
             return super().filter_keys(org, population, *rest)
@@ -71,7 +71,7 @@ def test_slices_use_the_population_with_prefetched_joins(*, fails: bool) -> None
 def test_estimates_agree_with_counted_slices() -> None:
     """A sample may miss, most of all where records have come since the landmarks were read: here all members have."""
 
-    class Counting(FakeSlices):
+    class Counting(FakeKeyRanges):
         found = 0
 
         def count_range(self, *args: Any) -> int:
@@ -91,14 +91,14 @@ def test_estimates_agree_with_counted_slices() -> None:
 
 
 def test_few_records_are_counted_by_one_query() -> None:
-    slices = FakeSlices(1_000, lambda n: n % 2 == 0)
+    slices = FakeKeyRanges(1_000, lambda n: n % 2 == 0)
     [step] = narrowing(slices).run()
     assert step.estimate == Estimate.of(500)
     assert slices.queries == [1_000]
 
 
 def test_a_closed_generator_sends_no_more_queries() -> None:
-    slices = FakeSlices(30_000, lambda n: n % 2 == 0)
+    slices = FakeKeyRanges(30_000, lambda n: n % 2 == 0)
     steps = narrowing(slices).run()
     next(steps)
     steps.close()
@@ -106,7 +106,7 @@ def test_a_closed_generator_sends_no_more_queries() -> None:
 
 
 def test_slow_queries_are_cancelled_and_retried_smaller(clock: Clock) -> None:
-    slices = FakeSlices(1_200, lambda n: n % 3 == 0, clock, seconds=0.002)
+    slices = FakeKeyRanges(1_200, lambda n: n % 3 == 0, clock, seconds=0.002)
     steps, late = [], [0.0]
     for step in narrowing(slices).run():
         steps.append(step)
@@ -118,7 +118,7 @@ def test_slow_queries_are_cancelled_and_retried_smaller(clock: Clock) -> None:
 
 
 def test_slices_grow_to_the_target_duration(clock: Clock) -> None:
-    slices = FakeSlices(500_000, lambda n: n < 0, clock, seconds=1e-6)
+    slices = FakeKeyRanges(500_000, lambda n: n < 0, clock, seconds=1e-6)
     list(narrowing(slices).run())
     counted = slices.queries[3:]
     assert sum(counted) == 500_000
@@ -127,7 +127,7 @@ def test_slices_grow_to_the_target_duration(clock: Clock) -> None:
 
 
 def test_a_deadline_that_passes_midway_ends_the_stream_without_an_exact_count(clock: Clock) -> None:
-    slices = FakeSlices(20_000, lambda n: n >= 0, clock, seconds=0.0001)
+    slices = FakeKeyRanges(20_000, lambda n: n >= 0, clock, seconds=0.0001)
     steps = narrowing(slices, seconds=0.3).run()
     assert not next(steps).estimate.exact
     with pytest.raises(OutOfTime):
@@ -136,18 +136,18 @@ def test_a_deadline_that_passes_midway_ends_the_stream_without_an_exact_count(cl
 
 @pytest.mark.parametrize("total", [0, 100, 4_000])
 def test_a_population_smaller_than_the_sample_is_counted(total: int) -> None:
-    step = narrowing(FakeSlices(total, lambda n: n % 4 == 1)).estimate_from_sample()
+    step = narrowing(FakeKeyRanges(total, lambda n: n % 4 == 1)).estimate_from_sample()
     assert step.estimate == Estimate.of(total // 4)
 
 
 def test_the_sample_shrinks_to_fit_the_deadline(clock: Clock) -> None:
-    slices = FakeSlices(40_000, lambda n: n % 4 == 1, clock, seconds=0.0005)
+    slices = FakeKeyRanges(40_000, lambda n: n % 4 == 1, clock, seconds=0.0005)
     step = narrowing(slices, seconds=0.4).estimate_from_sample()
     assert not step.estimate.exact
     assert contains_count(step, slices.count)
     assert slices.queries[-1] < 4_000
     with pytest.raises(OutOfTime):
-        narrowing(FakeSlices(40_000, lambda n: n >= 0, clock, seconds=0.01), seconds=0.4).estimate_from_sample()
+        narrowing(FakeKeyRanges(40_000, lambda n: n >= 0, clock, seconds=0.01), seconds=0.4).estimate_from_sample()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.0004, 0.01, 0.3, 0.995, 1.0])
@@ -158,7 +158,7 @@ def test_intervals_contain_the_count_for_any_distribution(share: float, members:
     order = list(range(total))
     if members == "spread":
         random.Random(1).shuffle(order)
-    slices = FakeSlices(total, lambda n: order[n] < first)
+    slices = FakeKeyRanges(total, lambda n: order[n] < first)
     hits = [contains_count(narrowing(slices, seed=seed).estimate_from_sample(500), first) for seed in range(150)]
     assert sum(hits) >= 0.92 * len(hits)
 
@@ -176,8 +176,8 @@ def test_counted_slices_replace_their_sample() -> None:
 
 
 def test_an_estimate_is_the_sample_share_or_half_without_a_sample() -> None:
-    marks = KeySample([FakeSlices.key(n) for n in range(100)], range(100), 1_000)
-    sample = KeyDraw(marks).with_more(range(40), [FakeSlices.key(n) for n in range(10)])
+    marks = KeySample([FakeKeyRanges.key(n) for n in range(100)], range(100), 1_000)
+    sample = KeyDraw(marks).with_more(range(40), [FakeKeyRanges.key(n) for n in range(10)])
     assert (sample.estimate().count, sample.estimate(7, 40).count) == (250, 7 + 960 // 2)
 
 

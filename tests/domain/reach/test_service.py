@@ -16,7 +16,7 @@ from audience_service.domain.core.errors import OutOfTime, StoreUnavailable
 from audience_service.domain.filters import CompiledFilter, Filter
 from audience_service.domain.reach.service import Reach, ReachEstimate, flight_key
 from tests.conftest import seeded
-from tests.support.fake_slices import FakeSlices
+from tests.support.fake_slices import FakeKeyRanges
 
 pytestmark = pytest.mark.usefixtures("clock")
 ALL_CONTACTS = AudienceSelector(filter=Filter("contact", {}))
@@ -82,7 +82,7 @@ def watched(deadline: Deadline) -> tuple[Deadline, threading.Semaphore]:
 
 
 def reach(members: Members) -> Reach:
-    slices = FakeSlices(TOTAL, lambda n: n % 2 == 0)
+    slices = FakeKeyRanges(TOTAL, lambda n: n % 2 == 0)
     return Reach(members, slices, FakeSelectionResolver(), new_random=seeded)  # type: ignore[arg-type]
 
 

@@ -109,7 +109,7 @@ def test_streamed_changes_are_debounced_and_scanned_incrementally() -> None:
     assert watch.full_scan_at == inf
     received.keys, received.has_pending = KEYS, True
     assert 0 < watch.seconds_until_due(0.5, NOON) <= 0.5
-    assert run_scan(watch, 1, result) == ScanScope(ChangedKeys(KEYS, complete=True), result)
+    assert run_scan(watch, 1, result) == ScanScope(ChangedKeys(KEYS, is_complete=True), result)
     assert watch.seconds_until_due(1.5, NOON) == 2, "the definition check stays due"
     assert watch.full_scan_at == inf
 

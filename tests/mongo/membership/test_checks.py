@@ -18,7 +18,7 @@ from audience_service.domain.membership.checks import MembershipChecker
 from audience_service.domain.reach.overlap import Overlaps
 from audience_service.mongo.custom_audiences.repository import MongoCustomAudiences
 from audience_service.mongo.membership import checks
-from audience_service.mongo.membership.checks import MongoChecks
+from audience_service.mongo.membership.checks import MongoMembershipChecks
 from audience_service.mongo.membership.repository import MongoMembers
 from audience_service.mongo.segments.repository import MongoSegments
 from tests.conftest import URI, Service
@@ -54,7 +54,7 @@ class UseCases:
     """The use cases on a database whose commands are recorded."""
 
     def __init__(self, database: Any, org: str) -> None:
-        segments, repository, tokens = MongoSegments(database), MongoChecks(database), TokenCodec(b"key")
+        segments, repository, tokens = MongoSegments(database), MongoMembershipChecks(database), TokenCodec(b"key")
         self.evaluate = repository.evaluate
         audiences = segment_resolver(segments, FilterCompiler(DATATYPES))
         self.checks = MembershipChecker(

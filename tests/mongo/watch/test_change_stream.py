@@ -39,13 +39,13 @@ def test_each_org_receives_its_own_changes_and_starts_incomplete(streams: MakeCh
     stream = database.next_stream()
     stream.wait_until_drained()
     assert ours.is_streaming
-    assert (ours.has_pending, ours.is_complete, ours.drain().complete) == (True, False, False)
+    assert (ours.has_pending, ours.is_complete, ours.drain().is_complete) == (True, False, False)
     assert not ours.has_pending
     for operation, sk in (("insert", "acme/contact/a"), ("update", "acme2/contact/b"), ("replace", "acme/contact/c")):
         stream.emit(operation, sk)
     stream.wait_until_drained()
     taken, written = ours.drain(), frozenset(("acme/contact/a", "acme/contact/c"))
-    assert taken == ChangedKeys(written, complete=True, complete_at=taken.complete_at)
+    assert taken == ChangedKeys(written, is_complete=True, complete_at=taken.complete_at)
     assert theirs.drain().keys == {"acme2/contact/b"}
     assert (ours.drain().keys, ours.has_pending) == (frozenset(), False)
 
@@ -76,7 +76,7 @@ def test_a_change_without_an_sk_makes_the_changes_incomplete(
     assert subscription.is_complete
     stream.emit(operation, sk)
     eventually(lambda: not subscription.is_complete)
-    assert not subscription.drain().complete
+    assert not subscription.drain().is_complete
 
 
 @pytest.mark.parametrize(
@@ -91,11 +91,15 @@ def test_a_broken_stream_reopens_as_incomplete(streams: MakeChangeStream, error:
     first.fail(error)
     second = database.next_stream()
     second.wait_until_drained()
-    assert (subscription.is_streaming, subscription.has_pending, subscription.drain().complete) == (True, True, False)
+    assert (subscription.is_streaming, subscription.has_pending, subscription.drain().is_complete) == (
+        True,
+        True,
+        False,
+    )
     second.emit("insert", "acme/contact/a")
     second.wait_until_drained()
     taken = subscription.drain()
-    assert taken == ChangedKeys(frozenset(("acme/contact/a",)), complete=True, complete_at=taken.complete_at)
+    assert taken == ChangedKeys(frozenset(("acme/contact/a",)), is_complete=True, complete_at=taken.complete_at)
 
 
 def test_a_deployment_that_loses_change_streams_is_no_longer_followed(streams: MakeChangeStream) -> None:
@@ -107,7 +111,7 @@ def test_a_deployment_that_loses_change_streams_is_no_longer_followed(streams: M
     subscription.drain()
     stream.fail(OperationFailure("only on replica sets", 40573))
     eventually(lambda: not feed.is_reading("contact"))
-    assert (subscription.is_streaming, subscription.drain().complete) == (False, False)
+    assert (subscription.is_streaming, subscription.drain().is_complete) == (False, False)
 
 
 def test_changes_are_incomplete_while_the_stream_is_closed(streams: MakeChangeStream) -> None:
@@ -115,10 +119,10 @@ def test_changes_are_incomplete_while_the_stream_is_closed(streams: MakeChangeSt
     database.is_away = True
     subscription = streams(database).subscribe("acme", "contact")
     eventually(lambda: len(database.watch_calls) > 1)
-    assert (subscription.drain().complete, subscription.drain().complete) == (False, False)
+    assert (subscription.drain().is_complete, subscription.drain().is_complete) == (False, False)
     database.is_away = False
     database.next_stream().wait_until_drained()
-    assert [subscription.drain().complete for _ in range(2)] == [False, True]
+    assert [subscription.drain().is_complete for _ in range(2)] == [False, True]
 
 
 def test_complete_at_is_the_last_change_or_the_last_empty_poll(streams: MakeChangeStream) -> None:
@@ -163,7 +167,7 @@ def test_an_empty_poll_of_a_sharded_cluster_proves_nothing(streams: MakeChangeSt
     stream = database.next_stream()
     stream.wait_until_drained()
     subscription.drain()
-    assert subscription.drain() == ChangedKeys(complete=True, complete_at=None)
+    assert subscription.drain() == ChangedKeys(is_complete=True, complete_at=None)
     stream.emit("insert", "umbrella/contact/a", int(NOON.timestamp()))
     stream.wait_until_drained()
     assert subscription.drain().complete_at == NOON
@@ -180,7 +184,7 @@ def test_a_reopened_stream_forgets_complete_at(streams: MakeChangeStream) -> Non
     first.fail(AutoReconnect("gone"))
     database.next_stream().wait_until_drained()
     subscription.drain()
-    assert subscription.drain() == ChangedKeys(complete=True, complete_at=None)
+    assert subscription.drain() == ChangedKeys(is_complete=True, complete_at=None)
 
 
 def test_only_an_idle_subscriber_of_the_org_is_woken() -> None:
@@ -217,7 +221,7 @@ def test_too_many_changes_are_reported_as_incomplete(streams: MakeChangeStream) 
         stream.emit("insert", f"acme/contact/{key}")
     stream.wait_until_drained()
     taken = subscription.drain()
-    assert (taken.keys, taken.complete) == (frozenset(), False)
+    assert (taken.keys, taken.is_complete) == (frozenset(), False)
 
 
 def test_a_deployment_without_change_streams_is_not_followed(real_service: Service, streams: MakeChangeStream) -> None:
@@ -225,4 +229,4 @@ def test_a_deployment_without_change_streams_is_not_followed(real_service: Servi
     subscription = feed.subscribe("acme", "contact")
     eventually(lambda: not feed.is_reading("contact"))
     assert not subscription.is_streaming
-    assert not subscription.drain().complete
+    assert not subscription.drain().is_complete

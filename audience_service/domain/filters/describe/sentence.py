@@ -110,7 +110,7 @@ class _Writer:
             case InAudience(audience_id):
                 return self._leaf("", f"is in the audience {self._audience(audience_id)}")
             case OnList(member_list):
-                return self._leaf("", f"is on the list of the audience {self._audience(member_list.audience_id)}")
+                return self._leaf("", f"is on the list of the audience {self._audience(member_list.list_id)}")
             case Related():
                 return self._related(node)
             case Suppressed(channel, status):
