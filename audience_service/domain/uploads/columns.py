@@ -38,7 +38,7 @@ def read_layout(header: UploadHeader, fields: Sequence[str], first: Sequence[str
     width = len(first)
     if width > MAX_COLUMNS:
         raise invalid_file(line, "columns", f"the first row has {width:,} columns, more than {MAX_COLUMNS:,}")
-    return _layout(header, fields, () if header.no_header else tuple(first), width, line)
+    return _layout(header, fields, tuple(first) if header.has_header else (), width, line)
 
 
 def resume_layout(header: UploadHeader, fields: Sequence[str], position: FilePosition) -> ColumnLayout:

@@ -55,7 +55,7 @@ class UploadHeader:
     mode: UploadMode
     encoding: str = ""
     delimiter: str = ""
-    no_header: bool = False
+    has_header: bool = True
     columns: tuple[Column, ...] = ()
     default_region: str = ""
 
@@ -84,14 +84,14 @@ class UploadHeader:
             self.mode,
             "utf-8",
             self.delimiter or ",",
-            self.no_header,
+            self.has_header,
             self.columns,
             self.default_region.upper(),
         )
 
 
 def _check_columns(header: UploadHeader, fields: Sequence[str]) -> None:
-    if header.no_header and not header.columns:
+    if not header.has_header and not header.columns:
         raise InvalidArgument.at("header.columns", "are missing; a file without a header needs columns with positions")
     seen: set[str] = set()
     for index, column in enumerate(header.columns):
@@ -105,7 +105,7 @@ def _check_columns(header: UploadHeader, fields: Sequence[str]) -> None:
             raise InvalidArgument.at(field_path, "has neither or both of name and position; set one")
         if len(column.name) > MAX_COLUMN_NAME_LENGTH:
             raise InvalidArgument.at(f"{field_path}.name", f"has more than {MAX_COLUMN_NAME_LENGTH:,} characters")
-        if column.name.strip() and header.no_header:
+        if column.name.strip() and not header.has_header:
             raise InvalidArgument.at(f"{field_path}.name", "is set for a file without a header; set position instead")
         if not 0 <= column.position <= MAX_COLUMNS:
             raise InvalidArgument.at(f"{field_path}.position", f"is out of range; use 1 to {MAX_COLUMNS:,}")

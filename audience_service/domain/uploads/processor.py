@@ -129,7 +129,7 @@ class UploadProcessor:
             if layout is None or reader is None:
                 layout = read_layout(upload.header, fields, cells, csv_reader.first_line)
                 reader = self._reader(layout)
-                if not upload.header.no_header:
+                if upload.header.has_header:
                     continue
             batch.add(reader.read(cells, csv_reader.first_line), csv_reader.size)
             if batch.is_full:

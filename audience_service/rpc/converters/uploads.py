@@ -43,7 +43,7 @@ def _decode_header(message: pb.UploadHeader) -> UploadHeader:
         mode=_decode_mode(message.mode),
         encoding=message.encoding,
         delimiter=message.delimiter,
-        no_header=message.HasField("has_header") and not message.has_header,
+        has_header=message.has_header or not message.HasField("has_header"),
         columns=tuple(Column(column.field, column.name, column.position) for column in message.columns),
         default_region=message.default_region,
     )
