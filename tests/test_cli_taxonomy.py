@@ -60,5 +60,5 @@ def test_an_archive_is_refused_with_the_advice_to_unpack_it(tmp_path: Path) -> N
 def test_meta_goes_by_the_name_of_facebook_too(real_service: Service) -> None:
     file = str(EXPORTS / "meta_locales.json")
     done = run("taxonomy", "import", "--platform", "facebook", file, **_settings(real_service))
-    assert "published as the ids of meta" in done.stdout, done.stderr
+    assert "published the ids of meta" in done.stdout, done.stderr
     assert run("taxonomy", "list", **_settings(real_service)).stdout.startswith("meta: 1 ids, 1 entries unlinked")

@@ -81,7 +81,8 @@ def test_insights_contain_the_sizes_of_a_watched_audience(
     found = answer.size_history
     assert (answer.count, found.watched, len(found.points)) == (2, True, 3)
     assert (found.earliest_time.ToDatetime(UTC), found.watermark.ToDatetime(UTC)) == (NOON, NOON + 2 * DAY)
-    assert [(point.time.ToDatetime(UTC), point.size, point.entered, point.exited) for point in found.points] == [
+    points = [(each.time.ToDatetime(UTC), each.size, each.entered_count, each.exited_count) for each in found.points]
+    assert points == [
         (NOON, 1, 0, 0),
         (NOON + DAY, 1, 1, 1),
         (NOON + 2 * DAY, 2, 1, 0),

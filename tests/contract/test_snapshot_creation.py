@@ -221,4 +221,4 @@ def test_one_that_takes_too_long_is_stopped_in_the_database_and_failed(real_serv
         client = other.client(org)
         failed = client.created(client.call("CreateSnapshot", {"filter": slow}))
     assert (failed.creation_state, time.monotonic() - begun < 5) == (FAILED, True)
-    assert failed.error == "OUT_OF_TIME: it took longer than the limit of 0.5 seconds"
+    assert failed.error == "OUT_OF_TIME: the job took longer than the limit of 0.5 seconds"
