@@ -190,4 +190,4 @@ def test_insights_draws_a_bar_for_each_bucket(real_service: Service) -> None:
     assert (as_json["count"], len(as_json["dimensions"])) == (40, len(DIMENSIONS))
     missing = run("insights", "--org", "drawn", "segment-none", **settings)
     assert (missing.returncode, "Traceback" in missing.stderr) == (1, False)
-    assert "no unarchived audience" in missing.stderr
+    assert "no audience" in missing.stderr

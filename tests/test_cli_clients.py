@@ -155,7 +155,7 @@ def test_an_error_names_the_field_path(environment: Any, client: Client) -> None
         ),
         (
             ("reach", "segment-none"),
-            "AUDIENCE_NOT_FOUND: the org has no unarchived audience with this id (id segment-none)",
+            "AUDIENCE_NOT_FOUND: the org has no audience with this id (id segment-none)",
         ),
         (("overlap", made), "INVALID_FIELD: invalid request: audience_ids[1]: is missing"),
         (("overlap", made, leads), "INVALID_FIELD: invalid request: audience_ids[1]: is an audience of lead"),

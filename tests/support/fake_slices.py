@@ -1,4 +1,4 @@
-"""A SliceRepository over keys in memory, which counts its queries and can be slow."""
+"""A KeyRangeRepository over keys in memory, which counts its queries and can be slow."""
 
 import random
 from collections.abc import Callable, Sequence

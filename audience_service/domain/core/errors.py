@@ -31,10 +31,11 @@
     ├── AudienceInUse
     ├── UnusableAudience
     ├── SnapshotNotReady
+    ├── domain/history/errors.py
+    │   ├── AudienceNotWatched
+    │   └── TimeOutOfRange
     ├── domain/watch/errors.py
     │   ├── WatchTokenExpired
-    │   ├── AudienceNotWatched
-    │   ├── TimeOutOfRange
     │   ├── TooManyWatches         retry later
     │   └── ServerStopping         retry later
     ├── TooManyStreams             retry later
@@ -191,10 +192,10 @@ class NotFound(AudienceError):
 
 
 class AudienceNotFound(NotFound):
-    """The org has no audience with this id, or it is archived or deleted."""
+    """The org has no audience with this id, or it is deleted or has expired."""
 
     reason = "AUDIENCE_NOT_FOUND"
-    kind = "unarchived audience"
+    kind = "audience"
 
 
 class ContactNotFound(NotFound):
@@ -221,12 +222,12 @@ class AlreadyExists(AudienceError):
 
 
 class NameTaken(AlreadyExists):
-    """Another unarchived segment, or custom audience, of the org has this name."""
+    """Another segment, or custom audience, of the org that is not deleted has this name."""
 
     reason = "NAME_TAKEN"
 
     @classmethod
-    def of(cls, name: str, kind: str = "unarchived segment") -> Self:
+    def of(cls, name: str, kind: str = "segment") -> Self:
         """The error for this name."""
         return cls(f"another {kind} of the org has this name", metadata={"name": name})
 

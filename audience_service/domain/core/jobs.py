@@ -8,7 +8,8 @@ A job is stored in the database, by the feature that it belongs to, with a lease
 1. A job runs only while its lease holds. If a renewal is refused, because the job was deleted, taken over or has
    expired, the job's deadline is cancelled and its result is discarded.
 2. An expired lease is never renewed: from then on every reader sees the job as FAILED.
-3. `finish` is called once per job, except if the process dies or the lease was lost.
+3. `finish` is called at least once per job, unless the process dies. It is idempotent and compares the lease, so that a
+   result after the loss of the lease is discarded.
 """
 
 import secrets

@@ -99,7 +99,7 @@ class Work:
     """The latest creation or refresh of a custom audience.
 
     `attempt` counts creations and refreshes; a write of an earlier attempt is refused. `progress` is in per cent.
-    `error` is why it FAILED. `end_time` is None while it is CREATING.
+    `error` is why it FAILED. `ended_at` is None while it is CREATING.
     """
 
     kind: WorkKind

@@ -128,7 +128,7 @@ class AudienceInliner:
             datatype = found.datatype
             node = OnList(found) if isinstance(found, MemberList) else self.parse(found)
         except AudienceNotFound as error:
-            error.violations = (Violation(field_path, "names no unarchived audience of the org"),)
+            error.violations = (Violation(field_path, "names no audience of the org"),)
             raise
         except (InvalidFilter, UnusableAudience) as error:
             raise _unusable(field_path, error) from error

@@ -83,8 +83,8 @@ class MembershipChange:
 class Event:
     """A membership change in the event log.
 
-    `at` is the start of the reconciliation that found the change, and never decreases from one event to the next. An
-    event that a slow process appended late is moved to a time after the watermark.
+    `occurred_at` is the start of the reconciliation that found the change, and never decreases from one event to the
+    next. An event that a slow process appended late is moved to a time after the watermark.
     """
 
     seq: int

@@ -42,7 +42,7 @@ class PlatformRules:
 
     `keys` are the sets of fields that identify a person; a row without a complete key is not sent.
     `all_or_none` are fields that the platform accepts only together.
-    `minimum` is the fewest people that the platform accepts; 0 if it is unknown.
+    `min_list_size` is the fewest people that the platform accepts; 0 if it is unknown.
     """
 
     version: str

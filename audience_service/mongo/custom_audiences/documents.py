@@ -12,8 +12,8 @@ belong to no list: rows reserved for a list that is being built, and the list be
 `delete_after`. It sets `is_deleting` first, after which nothing can publish them.
 
 `work` is the latest creation or refresh in the background, `lease_until` when its lease expires while it is CREATING;
-`read_custom` returns work whose lease has expired as FAILED. A record that was deleted stays in the state
-DELETED until all of its rows are gone.
+`read_custom_audience` returns work whose lease has expired as FAILED. A record that was deleted stays in the state
+DELETED until all of its rows are deleted.
 """
 
 import dataclasses

@@ -123,7 +123,7 @@ class EmbeddedMembers(MongoMembers):
 
 
 class EmbeddedMembershipChecks(MongoMembershipChecks):
-    """MongoChecks that refuses unsupported filters. Its methods also raise UnsupportedByStore."""
+    """MongoMembershipChecks that refuses unsupported filters. Its methods also raise UnsupportedByStore."""
 
     def evaluate(
         self,
@@ -142,7 +142,7 @@ class EmbeddedMembershipChecks(MongoMembershipChecks):
 
 
 class EmbeddedKeyRanges(MongoKeyRanges):
-    """MongoSlices that refuses unsupported filters. Its methods also raise UnsupportedByStore."""
+    """MongoKeyRanges that refuses unsupported filters. Its methods also raise UnsupportedByStore."""
 
     def filter_keys(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
         """As on MongoDB, but read all members: in this store, $in compares every record with every key."""

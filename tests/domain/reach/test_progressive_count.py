@@ -69,7 +69,7 @@ def test_slices_use_the_population_with_prefetched_joins(*, fails: bool) -> None
 
 
 def test_estimates_agree_with_counted_slices() -> None:
-    """A sample may miss, most of all where records have come since the landmarks were read: here all members have."""
+    """A sample may miss records that are newer than its keys; here all members are newer."""
 
     class Counting(FakeKeyRanges):
         found = 0

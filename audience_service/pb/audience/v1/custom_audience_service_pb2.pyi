@@ -953,7 +953,7 @@ class UploadTrailer(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     CRC32_FIELD_NUMBER: _builtins.int
     size_bytes: _builtins.int
-    """size: the size of the file in bytes."""
+    """size_bytes: the size of the file in bytes."""
     crc32: _builtins.int
     """crc32: the CRC-32 checksum of the complete file, as in zlib and gzip."""
     def __init__(

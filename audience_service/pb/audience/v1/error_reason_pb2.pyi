@@ -130,8 +130,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     UNUSABLE_AUDIENCE: _ErrorReason.ValueType  # 20
     """UNUSABLE_AUDIENCE: the audience's saved filter cannot be evaluated. It is not in the filter language, names a
     datatype that is not served, or refers to an audience that does not exist. The platform may have saved it, or the
-    service may be configured differently now. BadRequest has the field path. Or the audience is a lookalike without
-    members: its creation_state, CREATING or FAILED, is in the metadata. FAILED_PRECONDITION.
+    service may be configured differently now. BadRequest has the field path. Or the audience is a lookalike or
+    a snapshot without members: its creation_state, CREATING or FAILED, is in the metadata. FAILED_PRECONDITION.
 
         {"reason": "UNUSABLE_AUDIENCE", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
     """
@@ -422,8 +422,8 @@ NOT_STATIC: ErrorReason.ValueType  # 19
 UNUSABLE_AUDIENCE: ErrorReason.ValueType  # 20
 """UNUSABLE_AUDIENCE: the audience's saved filter cannot be evaluated. It is not in the filter language, names a
 datatype that is not served, or refers to an audience that does not exist. The platform may have saved it, or the
-service may be configured differently now. BadRequest has the field path. Or the audience is a lookalike without
-members: its creation_state, CREATING or FAILED, is in the metadata. FAILED_PRECONDITION.
+service may be configured differently now. BadRequest has the field path. Or the audience is a lookalike or
+a snapshot without members: its creation_state, CREATING or FAILED, is in the metadata. FAILED_PRECONDITION.
 
     {"reason": "UNUSABLE_AUDIENCE", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
 """

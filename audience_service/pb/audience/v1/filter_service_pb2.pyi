@@ -140,8 +140,8 @@ Global___ExplainFilterResponse: _TypeAlias = ExplainFilterResponse  # noqa: Y015
 @_typing.final
 class QueryPlan(_message.Message):
     """QueryPlan is the plan by which the database counts a filter's matches. It comes from the database's own explain of
-    the same command. The execution figures are documents_examined, keys_examined, matched, documents_examined_per_match
-    and milliseconds; they are unset if `analyze` is false.
+    the same command. The execution figures are documents_examined, keys_examined, matched_count,
+    documents_examined_per_match and milliseconds; they are unset if `analyze` is false.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -165,8 +165,8 @@ class QueryPlan(_message.Message):
     matched_count: _builtins.int
     """matched_count is the number of matches. It equals the count of EstimateReach."""
     documents_examined_per_match: _builtins.float
-    """documents_examined_per_match is documents_examined divided by matched, or by 1 if there are no matches. A value
-    near 1 is good.
+    """documents_examined_per_match is documents_examined divided by matched_count, or by 1 if there are no matches. A
+    value near 1 is good.
     """
     milliseconds: _builtins.int
     """milliseconds is the execution time in the database."""

@@ -1367,7 +1367,7 @@ class ExportIdentifiersResponse(_message.Message):
     rules_version: _builtins.str
     """rules_version: the version of the formatting rules used: `meta/2026-11`."""
     batch_index: _builtins.int
-    """batch: the number of the platform request for these rows, from 0."""
+    """batch_index: the number of the platform request for these rows, from 0."""
     last_in_batch: _builtins.bool
     """last_in_batch: whether the batch is complete and can be sent to the platform. Every batch except the last of an
     operation has as many rows as the platform accepts.

@@ -45,9 +45,9 @@ class MembershipServiceStub:
     after an hour. A member that enters or exits during the stream may be sent or not. A stream of a snapshot, or with
     `as_of`, does not change while it runs.
 
-    Errors, also after the first message: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND,
-    SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, AUDIENCE_NOT_WATCHED, TIME_OUT_OF_RANGE, TOO_MANY_STREAMS,
-    STORE_UNAVAILABLE, OUT_OF_TIME.
+    Errors, also after the first message: INVALID_FIELD, INVALID_FILTER, FILTER_TOO_LARGE, AUDIENCE_NOT_FOUND,
+    UNUSABLE_AUDIENCE, EXPRESSION_FAILED, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN,
+    AUDIENCE_NOT_WATCHED, TIME_OUT_OF_RANGE, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     CheckMembership: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.CheckMembershipRequest, _membership_service_pb2.CheckMembershipResponse]
     """CheckMembership reports which of the given contacts are members of which of the given audiences. The service sends
@@ -135,9 +135,9 @@ class MembershipServiceAsyncStub(MembershipServiceStub):
     after an hour. A member that enters or exits during the stream may be sent or not. A stream of a snapshot, or with
     `as_of`, does not change while it runs.
 
-    Errors, also after the first message: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND,
-    SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, AUDIENCE_NOT_WATCHED, TIME_OUT_OF_RANGE, TOO_MANY_STREAMS,
-    STORE_UNAVAILABLE, OUT_OF_TIME.
+    Errors, also after the first message: INVALID_FIELD, INVALID_FILTER, FILTER_TOO_LARGE, AUDIENCE_NOT_FOUND,
+    UNUSABLE_AUDIENCE, EXPRESSION_FAILED, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN,
+    AUDIENCE_NOT_WATCHED, TIME_OUT_OF_RANGE, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     CheckMembership: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.CheckMembershipRequest, _membership_service_pb2.CheckMembershipResponse]  # type: ignore[assignment]
     """CheckMembership reports which of the given contacts are members of which of the given audiences. The service sends
@@ -228,9 +228,9 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         after an hour. A member that enters or exits during the stream may be sent or not. A stream of a snapshot, or with
         `as_of`, does not change while it runs.
 
-        Errors, also after the first message: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND,
-        SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, AUDIENCE_NOT_WATCHED, TIME_OUT_OF_RANGE, TOO_MANY_STREAMS,
-        STORE_UNAVAILABLE, OUT_OF_TIME.
+        Errors, also after the first message: INVALID_FIELD, INVALID_FILTER, FILTER_TOO_LARGE, AUDIENCE_NOT_FOUND,
+        UNUSABLE_AUDIENCE, EXPRESSION_FAILED, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN,
+        AUDIENCE_NOT_WATCHED, TIME_OUT_OF_RANGE, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod

@@ -74,9 +74,9 @@ class ReachServiceServicer:
         for the same selector. Otherwise the service estimates it from a sample, sets `exact` to false and adds a
         confidence interval. Identical concurrent calls share one response, `read_time` included.
 
-        Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND,
-        SNAPSHOT_NOT_READY, and OUT_OF_TIME if neither the count nor a sample fits the deadline. The first call on a large
-        org takes about a second per million records longer than later calls.
+        Errors: INVALID_FIELD, INVALID_FILTER, FILTER_TOO_LARGE, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED,
+        SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, and OUT_OF_TIME if neither the count nor a sample fits the deadline. The
+        first call on a large org takes about a second per million records longer than later calls.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

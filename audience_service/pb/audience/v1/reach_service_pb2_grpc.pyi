@@ -41,9 +41,9 @@ class ReachServiceStub:
     for the same selector. Otherwise the service estimates it from a sample, sets `exact` to false and adds a
     confidence interval. Identical concurrent calls share one response, `read_time` included.
 
-    Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND,
-    SNAPSHOT_NOT_READY, and OUT_OF_TIME if neither the count nor a sample fits the deadline. The first call on a large
-    org takes about a second per million records longer than later calls.
+    Errors: INVALID_FIELD, INVALID_FILTER, FILTER_TOO_LARGE, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED,
+    SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, and OUT_OF_TIME if neither the count nor a sample fits the deadline. The
+    first call on a large org takes about a second per million records longer than later calls.
     """
     StreamReach: _grpc.UnaryStreamMultiCallable[_reach_service_pb2.StreamReachRequest, _reach_service_pb2.StreamReachResponse]
     """StreamReach sends a sampled estimate immediately, then narrower estimates while it counts, and last the exact
@@ -82,9 +82,9 @@ class ReachServiceAsyncStub(ReachServiceStub):
     for the same selector. Otherwise the service estimates it from a sample, sets `exact` to false and adds a
     confidence interval. Identical concurrent calls share one response, `read_time` included.
 
-    Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND,
-    SNAPSHOT_NOT_READY, and OUT_OF_TIME if neither the count nor a sample fits the deadline. The first call on a large
-    org takes about a second per million records longer than later calls.
+    Errors: INVALID_FIELD, INVALID_FILTER, FILTER_TOO_LARGE, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED,
+    SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, and OUT_OF_TIME if neither the count nor a sample fits the deadline. The
+    first call on a large org takes about a second per million records longer than later calls.
     """
     StreamReach: _aio.UnaryStreamMultiCallable[_reach_service_pb2.StreamReachRequest, _reach_service_pb2.StreamReachResponse]  # type: ignore[assignment]
     """StreamReach sends a sampled estimate immediately, then narrower estimates while it counts, and last the exact
@@ -126,9 +126,9 @@ class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
         for the same selector. Otherwise the service estimates it from a sample, sets `exact` to false and adds a
         confidence interval. Identical concurrent calls share one response, `read_time` included.
 
-        Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND,
-        SNAPSHOT_NOT_READY, and OUT_OF_TIME if neither the count nor a sample fits the deadline. The first call on a large
-        org takes about a second per million records longer than later calls.
+        Errors: INVALID_FIELD, INVALID_FILTER, FILTER_TOO_LARGE, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED,
+        SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, and OUT_OF_TIME if neither the count nor a sample fits the deadline. The
+        first call on a large org takes about a second per million records longer than later calls.
         """
 
     @_abc_1.abstractmethod

@@ -102,7 +102,7 @@ class SegmentServiceServicer:
     def CreateSegment(self, request, context):
         """CreateSegment saves a dynamic segment, or creates a static one from ids, a filter or another audience. A segment is
         stored completely or not at all. Errors: INVALID_FILTER, INVALID_FIELD, NAME_TAKEN, CONTACT_NOT_FOUND,
-        AUDIENCE_NOT_FOUND, REQUEST_ID_REUSED.
+        AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

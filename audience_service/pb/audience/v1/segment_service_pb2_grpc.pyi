@@ -39,7 +39,7 @@ class SegmentServiceStub:
     CreateSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.CreateSegmentRequest, _resources_pb2.Segment]
     """CreateSegment saves a dynamic segment, or creates a static one from ids, a filter or another audience. A segment is
     stored completely or not at all. Errors: INVALID_FILTER, INVALID_FIELD, NAME_TAKEN, CONTACT_NOT_FOUND,
-    AUDIENCE_NOT_FOUND, REQUEST_ID_REUSED.
+    AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED.
     """
     GetSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.GetSegmentRequest, _resources_pb2.Segment]
     """GetSegment returns a segment that is not deleted. Errors: AUDIENCE_NOT_FOUND."""
@@ -101,7 +101,7 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
     CreateSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.CreateSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
     """CreateSegment saves a dynamic segment, or creates a static one from ids, a filter or another audience. A segment is
     stored completely or not at all. Errors: INVALID_FILTER, INVALID_FIELD, NAME_TAKEN, CONTACT_NOT_FOUND,
-    AUDIENCE_NOT_FOUND, REQUEST_ID_REUSED.
+    AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED.
     """
     GetSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.GetSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
     """GetSegment returns a segment that is not deleted. Errors: AUDIENCE_NOT_FOUND."""
@@ -166,7 +166,7 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_resources_pb2.Segment, _abc.Awaitable[_resources_pb2.Segment]]:
         """CreateSegment saves a dynamic segment, or creates a static one from ids, a filter or another audience. A segment is
         stored completely or not at all. Errors: INVALID_FILTER, INVALID_FIELD, NAME_TAKEN, CONTACT_NOT_FOUND,
-        AUDIENCE_NOT_FOUND, REQUEST_ID_REUSED.
+        AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
