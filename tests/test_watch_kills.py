@@ -69,7 +69,7 @@ def test_killing_two_servers_in_turn_loses_no_event(real_service: Service) -> No
 
 
 def apply(events: list[tuple[str, str, str]], inside: set[str]) -> None:
-    """Apply events to who was in, each of which must be a change."""
+    """Apply events to the set of members. Each event must change the set."""
     for change, contact, _ in events:
         assert (contact in inside) == (change == "exited"), "an event is lost or doubled"
         (inside.add if change == "entered" else inside.discard)(contact)

@@ -1,4 +1,4 @@
-"""What ledgers know of the past of watched audiences: who was in as of a time, on every store."""
+"""The members of a watched audience at a past time, read from its event log, on every store."""
 
 from collections.abc import Callable
 from typing import Any

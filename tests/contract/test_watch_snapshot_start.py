@@ -1,4 +1,4 @@
-"""Starts from a snapshot, on every store: who was in by one event of the ledger, whatever has come since."""
+"""Watches that start from a snapshot: the members at one event, whatever changed after it, on every store."""
 
 import random
 from collections.abc import Callable, Iterator
