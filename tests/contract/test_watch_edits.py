@@ -163,7 +163,7 @@ def test_constant_edits_abort_and_repeat_the_scan(service: Service, org: str, tr
     evaluations: list[int] = []
 
     class Edited:
-        """A ledger whose audience is edited at each judgement."""
+        """An event log whose audience is edited at each judgement."""
 
         def __getattr__(self, name: str) -> Any:
             if name == "evaluate":

@@ -122,7 +122,7 @@ def test_a_touched_watch_is_not_closed(service: Service, org: str, track_audienc
 def test_a_process_with_an_old_watermark_keeps_the_order_of_late_events(
     service: Service, org: str, track_audience: TrackAudience
 ) -> None:
-    """Between its reading the watch and the ledger others answer, and die when they have postponed the first event."""
+    """Between its reads of the watch and of the event log, others answer. They die after postponing the first event."""
     service.insert(org, [{"id": "a"}, {"id": "b"}])
     audience = track_audience({"plan": "paid"})
     audience.reconcile()

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("unwatched")
 def test_members_at_an_event_are_right_after_later_events(
     service: Service, org: str, track_audience: TrackAudience
 ) -> None:
-    """From a snapshot to every event of a random ledger, against a plain fold of it."""
+    """From a snapshot to every event of a random event log, compared with a plain fold of it."""
     rng = random.Random(3)
     keys = "abcdefgh"
     service.insert(org, [{"id": key, "data": {"plan": rng.choice(["paid", "free"])}} for key in keys])

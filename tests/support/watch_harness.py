@@ -62,7 +62,7 @@ class WatchHarness:
         return reconciler.run(self.watch(), lease or self.lease, scope)
 
     def events(self) -> list[tuple[str, str]]:
-        """What the ledger has."""
+        """The event log's stored events."""
         return [(event.change.kind.value, event.change.pk) for event in self.event_log()]
 
     def causes(self) -> list[str]:

@@ -90,7 +90,7 @@ class World:
         """Check the events that were inserted into the event log."""
         for row in rows:
             key, entered = row["sk"].rpartition("/")[2], row["change"] == "entered"
-            assert row["seq"] == len(self.events) + 1, "the ledger has a gap"
+            assert row["seq"] == len(self.events) + 1, "the event log has a gap"
             assert entered == (key not in self.members_by_events), "an event is doubled"
             clocks = {row["at"], self.clock}
             seen = [

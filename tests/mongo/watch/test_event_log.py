@@ -1,4 +1,4 @@
-"""What a ledger makes of bulk writes that fail by more than keys that are taken."""
+"""Bulk writes of the event log that fail for another reason than a duplicate key."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -45,7 +45,7 @@ class FailingDatabase:
 
 
 def event_log(*codes: int, concern: int = 0) -> MongoEventLog:
-    """A ledger on such a database."""
+    """An event log on such a database."""
     database: Any = FailingDatabase(*codes, concern=concern)
     return MongoEventLog(database)
 
