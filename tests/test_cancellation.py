@@ -80,7 +80,7 @@ def test_a_progressive_count_stops_when_its_client_disconnects(
         stream = service.client("slices").call("StreamReach", {"filter": ALL_CONTACTS})
         assert not next(stream).exact
         stream.cancel()
-        eventually(lambda: stream_limiter.open_count == 0)
+        eventually(lambda: stream_limiter.open_count == 0, seconds=1)
         sent_count = monitor.count
         assert service.client("slices").count(filter=ALL_CONTACTS) == 4_000
         assert monitor.count == sent_count + 2, "the count and the member just asked for"
