@@ -2,14 +2,18 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
+from google.api import annotations_pb2
+
+from audience_service.rpc.server import SERVICES
 from tests.conftest import Service
 from tests.http.conftest import VIP, Gateway
 
 REACH = {"filter": {"datatype": "contact", "where": {"country": "US", "tags": {"$in": ["lead", "mql"]}}}}
-
-
+ENVOY = Path(__file__).parent.parent.parent / "deploy" / "envoy.yaml"
 TIMESTAMP_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 
@@ -72,6 +76,53 @@ def test_put_segment_takes_back_what_get_showed(gateway: Gateway, segment: dict[
     answer = gateway.fetch("PUT", f"/segments/{segment['id']}", segment)
     assert answer.status == 200
     assert answer.body == {**segment, "version": 1, "updateTime": answer.body["updateTime"]}
+
+
+@pytest.fixture
+def other(gateway: Gateway) -> dict[str, Any]:
+    """A second segment, which no path of the test names."""
+    made: dict[str, Any] = gateway.fetch("POST", "/segments", {**VIP, "name": "Other"}).body
+    return made
+
+
+def test_an_id_in_the_body_never_overrides_the_path(
+    gateway: Gateway, segment: dict[str, Any], other: dict[str, Any]
+) -> None:
+    """A body with the id of another segment is a 400, and both segments stay as they were."""
+    answer = gateway.fetch("PUT", f"/segments/{segment['id']}", {**VIP, "name": "Renamed", "id": other["id"]})
+    assert (answer.status, answer.body["code"]) == (400, 3)
+    for made in (segment, other):
+        assert gateway.fetch("GET", f"/segments/{made['id']}").body == made
+
+
+@pytest.mark.parametrize("name", ["id", "segment.id", "segment%2Eid", "i%64", "ID"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_an_id_in_the_query_never_overrides_the_path(
+    gateway: Gateway, segment: dict[str, Any], other: dict[str, Any], method: str, name: str
+) -> None:
+    """The segment of the path is read or written, or the call is a 400; the other segment stays as it was."""
+    body = {**VIP, "name": "Renamed"} if method == "PUT" else None
+    answer = gateway.fetch(method, f"/segments/{segment['id']}?{name}={other['id']}", body)
+    assert answer.status == 400 or (answer.status, answer.body["id"]) == (200, segment["id"])
+    assert gateway.fetch("GET", f"/segments/{other['id']}").body == other
+
+
+@pytest.mark.parametrize("name", ["audience_id", "audienceId", "other_audience_id", "otherAudienceId"])
+@pytest.mark.parametrize("path", ["insights", "overlap"])
+def test_an_audience_in_the_query_never_overrides_the_path(
+    gateway: Gateway,
+    segment: dict[str, Any],
+    other: dict[str, Any],
+    insert: Callable[..., list[str]],
+    path: str,
+    name: str,
+) -> None:
+    """Insights and overlap answer for the audiences of the path."""
+    insert([{"data": {"tags": ["vip"]}}])
+    everyone = gateway.fetch("POST", "/segments", {"name": "all", "filter": {"datatype": "contact", "where": {}}}).body
+    path = f"/segments/{segment['id']}/{path}" + (f"/{other['id']}" if path == "overlap" else "")
+    answers = [gateway.fetch("GET", path + query).body for query in (f"?{name}={everyone['id']}", "")]
+    assert {**answers[0], "readTime": ""} == {**answers[1], "readTime": ""}
 
 
 def test_delete_segment_shows_it_deleted_and_then_it_is_not_found(gateway: Gateway, segment: dict[str, Any]) -> None:
@@ -251,3 +302,13 @@ def test_a_large_filter_survives_the_round_trip(gateway: Gateway) -> None:
     made = gateway.fetch("POST", "/segments", {"name": "many", "filter": {"datatype": "contact", "where": where}}).body
     assert gateway.fetch("GET", f"/segments/{made['id']}").body["filter"]["where"] == where
     assert gateway.fetch("GET", "/segments").body["segments"] == [made]
+
+
+def test_the_gateway_ignores_the_fields_of_every_path_in_a_query() -> None:
+    """Both spellings of each field that a path binds are in Envoy's `ignored_query_parameters`."""
+    ignored = re.search(r"ignored_query_parameters: \[(.*)\]", ENVOY.read_text())
+    assert ignored
+    rules = [m.GetOptions().Extensions[annotations_pb2.http] for service in SERVICES for m in service.methods]
+    paths = [path for rule in rules for path in re.findall(r"{([\w.]+)}", str(rule))]
+    camel_case = [re.sub(r"_(.)", lambda match: match[1].upper(), path) for path in paths]
+    assert set(ignored[1].split(", ")) == {*paths, *camel_case}
