@@ -16,6 +16,7 @@ from audience_service.rpc.interceptor import Method
 from audience_service.rpc.server import SERVICES
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
+from tests.support.uploads import Uploader, emails
 
 METHODS = [method for service in SERVICES for method in service.methods if not method.client_streaming]
 ABOUT_SOMETHING = [method for method in METHODS if Method.of(method).required_ids]
@@ -106,10 +107,13 @@ def test_no_field_value_causes_an_internal_error(
 ) -> None:
     [contact, *_] = service.insert(org, [{"data": {"email": "ann@example.com"}}])
     all_contacts = {"datatype": "contact", "where": {}}
+    # The list has a member, so that a query for its members executes every stage.
+    uploaded = client.custom(name="uploaded").id
+    Uploader(client).upload(uploaded, emails("ann"))
     for made in (
         client.create(name="dynamic", filter=all_contacts).id,
         client.create(name="static", type="static", contactIds=[contact]).id,
-        client.custom(name="uploaded").id,
+        uploaded,
         contact,
     ):
         for odd in noise(method.input_type):
