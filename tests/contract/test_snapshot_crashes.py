@@ -11,8 +11,8 @@ import pytest
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import OutOfTime
+from audience_service.domain.core.idempotency import CreationState
 from audience_service.domain.core.lease import Lease
-from audience_service.domain.snapshots.model import SnapshotState
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
 from tests.support.snapshots import state_of
@@ -158,7 +158,7 @@ def test_an_attempt_is_begun_once_though_it_has_failed_meanwhile(
     made = client.snapshot(filter=ALL_CONTACTS)
     service.store.database["audience_snapshot"].update_one({"pk": made.id}, {"$set": {"state": "FAILED"}})
     snapshots, until, deadline = service.store.snapshots, datetime.now(UTC) + timedelta(hours=1), Deadline.after(20)
-    second = replace(snapshots.get(org, made.id, deadline), state=SnapshotState.CREATING, attempt=2)
+    second = replace(snapshots.get(org, made.id, deadline), state=CreationState.CREATING, attempt=2)
     assert snapshots.take_over(org, second, Lease("a", until), until, deadline)
     snapshots.fail(org, second, until, deadline)
     assert not snapshots.take_over(org, second, Lease("b", until), until, deadline)

@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from audience_service.domain.core.errors import AudienceNotFound
+from audience_service.domain.core.idempotency import CreationState
 from audience_service.domain.core.lease import Lease
 from audience_service.domain.custom_audiences.model import CustomAudience, CustomAudienceQuery, CustomType
 from audience_service.domain.filters.set_operations import list_filter
 from audience_service.domain.history.model import Cause, Event
-from audience_service.domain.snapshots.model import Snapshot, SnapshotQuery, SnapshotState
+from audience_service.domain.snapshots.model import Snapshot, SnapshotQuery
 from audience_service.mongo.store import Store
 from tests.support.lists import write_rows
 from tests.support.tenants import ALL_CONTACTS, LATER, LIST, NEW_YEAR, NO_DEADLINE, REQUEST
@@ -18,15 +19,15 @@ from tests.support.tenants import ALL_CONTACTS, LATER, LIST, NEW_YEAR, NO_DEADLI
 
 def test_snapshots_of_one_id_are_each_orgs_own(orgs: tuple[Store, str, str]) -> None:
     store, ours, theirs = orgs
-    made = Snapshot("snapshot-shared", "", SnapshotState.CREATING, "contact", LATER, LATER, "ann")
+    made = Snapshot("snapshot-shared", "", CreationState.CREATING, "contact", LATER, LATER, "ann")
     lease = Lease("somebody", LATER)
     snapshots = {}
     for org in (ours, theirs):
         store.snapshots.insert(org, made, lease, REQUEST, NO_DEADLINE)
         snapshots[org] = store.snapshot_rows.write(org, made, ALL_CONTACTS, {}, NO_DEADLINE, lambda: None)
     assert (snapshots[ours].count, snapshots[theirs].count) == (2, 4)
-    assert store.snapshots.finish(ours, replace(made, state=SnapshotState.READY, count=2), NO_DEADLINE)
-    assert store.snapshots.get(theirs, made.id, NO_DEADLINE).state is SnapshotState.CREATING
+    assert store.snapshots.finish(ours, replace(made, state=CreationState.READY, count=2), NO_DEADLINE)
+    assert store.snapshots.get(theirs, made.id, NO_DEADLINE).state is CreationState.CREATING
     streamed = [r["sk"] for batch in store.members.stream(ours, made.rows, [], 10, "", NO_DEADLINE) for r in batch]
     assert streamed == [f"{ours}/contact/a", f"{ours}/contact/b"]
     nothing = replace(made, attempt=2)
@@ -76,7 +77,7 @@ def test_watches_of_one_audience_and_what_is_recorded_for_them_are_each_orgs_own
         assert [key for keys in found for key in keys] == [change.sk for change in entered]
         dated = store.event_log.find_dated(org, "contact", [{"state": None}], ["state"], 100, NO_DEADLINE)
         assert sorted(record["sk"] for record in dated) == [change.sk for change in entered]
-        empty = Snapshot("snapshot-nobody", "", SnapshotState.READY, "contact", LATER, LATER, "")
+        empty = Snapshot("snapshot-nobody", "", CreationState.READY, "contact", LATER, LATER, "")
         since = store.history.diff_snapshot(org, f"watch-{org}", 0, empty, "", NO_DEADLINE)
         assert [change.sk for changes, _ in since for change in changes][1:] == [change.sk for change in entered][1:]
         assert list(store.history.diff_snapshot(other, f"watch-{org}", 0, empty, "", NO_DEADLINE)) == []

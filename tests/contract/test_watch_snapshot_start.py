@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from audience_service.domain.core.errors import SnapshotNotFound
+from audience_service.domain.core.idempotency import CreationState
 from audience_service.domain.core.lease import LeaseLost
-from audience_service.domain.snapshots.model import Snapshot, SnapshotState
+from audience_service.domain.snapshots.model import Snapshot
 from audience_service.domain.watch.errors import WatchTokenExpired
 from audience_service.mongo.watch import history as history_module
 from tests.conftest import Service
@@ -30,7 +31,7 @@ def test_members_at_an_event_are_right_after_later_events(
     audience.reconcile()
     contacts = service.store.database["contact"]
     states = [{row["pk"] for row in contacts.find({"sk": {"$gte": f"{org}/", "$lt": f"{org}0"}, "data.plan": "paid"})}]
-    snapshot = Snapshot(f"snapshot-{org}", "", SnapshotState.READY, "contact", NOON, NOON, "")
+    snapshot = Snapshot(f"snapshot-{org}", "", CreationState.READY, "contact", NOON, NOON, "")
     snapshot_members = {f"contact-{key}" for key in rng.sample(keys, 4)}
     rows = [
         {"audience": snapshot.list_version_id, "pk": pk, "sk": f"{org}/contact/{pk[-1]}"} for pk in snapshot_members
@@ -66,7 +67,7 @@ def test_members_at_an_event_need_all_later_events(service: Service, org: str, t
         audience.reconcile()
     watch_epoch = audience.watch().watch_epoch
     service.store.event_log.trim(org, watch_epoch, NOON + timedelta(days=1), 2, NO_DEADLINE)
-    snapshot = Snapshot(f"snapshot-{org}", "", SnapshotState.READY, "contact", NOON, NOON, "")
+    snapshot = Snapshot(f"snapshot-{org}", "", CreationState.READY, "contact", NOON, NOON, "")
     with pytest.raises(LeaseLost):
         list(service.store.history.diff_snapshot(org, watch_epoch, 1, snapshot, "", NO_DEADLINE))
     assert list(service.store.history.diff_snapshot(org, watch_epoch, 2, snapshot, "", NO_DEADLINE)) == []

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 
 from audience_service.domain.audiences.model import MAX_NAME_LENGTH
 from audience_service.domain.core.errors import InvalidArgument
+from audience_service.domain.core.idempotency import CreationState
 from audience_service.domain.filters import Filter
 from audience_service.domain.filters.member_list import MemberList
 
@@ -15,14 +15,6 @@ DEFAULT_TIME_TO_LIVE = timedelta(days=30)
 COPYING_PROGRESS, COUNTING_PROGRESS, READY_PROGRESS = 10, 90, 100
 """Progress in per cent at the start of each stage. One command copies all members, so it has no steps between."""
 _MIN_TIME_TO_LIVE, _MAX_TIME_TO_LIVE = timedelta(minutes=1), timedelta(days=3_653)
-
-
-class SnapshotState(StrEnum):
-    """The creation state of a snapshot. Its members can be read, completely, once it is READY."""
-
-    CREATING = "CREATING"
-    READY = "READY"
-    FAILED = "FAILED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +37,7 @@ class Snapshot:
 
     id: str
     name: str
-    state: SnapshotState
+    state: CreationState
     datatype: str
     created_at: datetime
     expires_at: datetime
@@ -66,9 +58,9 @@ class Snapshot:
 
     def can_retry(self, instant: datetime) -> bool:
         """Whether another attempt may start: the last one has failed, or its lease has expired."""
-        if self.state is SnapshotState.CREATING:
+        if self.state is CreationState.CREATING:
             return self.lease_until is not None and self.lease_until < instant
-        return self.state is SnapshotState.FAILED
+        return self.state is CreationState.FAILED
 
     @property
     def list_version_id(self) -> str:

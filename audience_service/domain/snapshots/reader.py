@@ -6,7 +6,8 @@ from audience_service.domain.audiences.model import Audience, ListAudience, Sele
 from audience_service.domain.audiences.repository import MemberRepository
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import SnapshotNotFound, SnapshotNotReady, UnusableAudience
-from audience_service.domain.snapshots.model import SNAPSHOT_PREFIX, Snapshot, SnapshotState
+from audience_service.domain.core.idempotency import CreationState
+from audience_service.domain.snapshots.model import SNAPSHOT_PREFIX, Snapshot
 from audience_service.domain.snapshots.repository import SnapshotRepository
 
 
@@ -26,7 +27,7 @@ class SnapshotReader:
     def get_ready(self, ctx: RequestContext, snapshot_id: str) -> Snapshot:
         """The READY snapshot. Raises SnapshotNotFound, SnapshotNotReady."""
         snapshot = self.get(ctx, snapshot_id)
-        if snapshot.state is not SnapshotState.READY:
+        if snapshot.state is not CreationState.READY:
             raise SnapshotNotReady(
                 f"the snapshot is {snapshot.state}; its members can be read once it is READY",
                 metadata={"id": snapshot.id, "creation_state": snapshot.state.value},

@@ -11,14 +11,19 @@ from audience_service.domain.audiences.selection_resolver import SelectionResolv
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import RequestIdReused
-from audience_service.domain.core.idempotency import IdempotencyKey, find_existing, idempotency_key, new_id
+from audience_service.domain.core.idempotency import (
+    CreationState,
+    IdempotencyKey,
+    find_existing,
+    idempotency_key,
+    new_id,
+)
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.snapshots.model import (
     SNAPSHOT_PREFIX,
     Snapshot,
     SnapshotQuery,
     SnapshotSource,
-    SnapshotState,
     check_snapshot_name,
     check_time_to_live,
 )
@@ -100,7 +105,7 @@ class Snapshots:
             snapshot = Snapshot(
                 id=new_id(SNAPSHOT_PREFIX),
                 name=name,
-                state=SnapshotState.CREATING,
+                state=CreationState.CREATING,
                 datatype=selection.population.datatype,
                 created_at=created_at,
                 expires_at=created_at + time_to_live,
@@ -128,7 +133,7 @@ class Snapshots:
             restarted = dataclasses.replace(
                 existing,
                 name=name,
-                state=SnapshotState.CREATING,
+                state=CreationState.CREATING,
                 datatype=selection.population.datatype,
                 expires_at=now() + time_to_live,
                 sources=_sources(selection.sources),

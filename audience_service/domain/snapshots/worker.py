@@ -14,15 +14,10 @@ from audience_service.domain.audiences.selection_resolver import ResolvedSelecti
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import TooManySnapshots
+from audience_service.domain.core.idempotency import CreationState
 from audience_service.domain.core.jobs import Job, JobLimits, JobRunner, Report
 from audience_service.domain.core.lease import Lease
-from audience_service.domain.snapshots.model import (
-    COPYING_PROGRESS,
-    COUNTING_PROGRESS,
-    READY_PROGRESS,
-    Snapshot,
-    SnapshotState,
-)
+from audience_service.domain.snapshots.model import COPYING_PROGRESS, COUNTING_PROGRESS, READY_PROGRESS, Snapshot
 from audience_service.domain.snapshots.repository import SnapshotRepository, SnapshotRowRepository
 
 _DELETE_TIMEOUT_SECONDS = 300.0
@@ -53,7 +48,7 @@ class SnapshotWorker:
             )
             finished = replace(
                 snapshot,
-                state=SnapshotState.READY,
+                state=CreationState.READY,
                 progress=READY_PROGRESS,
                 count=result.count,
                 digest=result.digest,
@@ -67,7 +62,7 @@ class SnapshotWorker:
 
         def finish(error: str, deadline: Deadline) -> None:
             if error:
-                failed = replace(snapshot, state=SnapshotState.FAILED, error=error)
+                failed = replace(snapshot, state=CreationState.FAILED, error=error)
                 self._snapshots.fail(org, failed, self.capacity_free_at(), deadline)
             elif not self._snapshots.finish(org, finished, deadline):
                 # The attempt has failed, or was taken over or deleted: no snapshot refers to its rows.

@@ -10,7 +10,7 @@ from typing import Any
 from pymongo.database import Database
 
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.snapshots.model import SnapshotState
+from audience_service.domain.core.idempotency import CreationState
 from audience_service.mongo.core.collections import SNAPSHOTS
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import org_of
@@ -44,7 +44,7 @@ class SnapshotSweeper:
             self._collection.delete_many({"state": DELETED, "orphaned_lists": []})
 
     def _fail_expired(self, now: datetime, capacity_free_at: datetime) -> None:
-        expired = {"state": SnapshotState.CREATING.value, "lease_until": {"$lt": now}}
+        expired = {"state": CreationState.CREATING.value, "lease_until": {"$lt": now}}
         with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
             for record in list(self._collection.find(expired, {"pk": 1, "version": 1}, limit=_BATCH_SIZE)):
                 list_version_id = f"{record['pk']}.{record['version']}"

@@ -13,9 +13,9 @@ command can write them. A manifest that was deleted stays in the state DELETED u
 from collections.abc import Mapping
 from typing import Any
 
-from audience_service.domain.core.idempotency import IdempotencyKey
+from audience_service.domain.core.idempotency import CreationState, IdempotencyKey
 from audience_service.domain.filters import Filter
-from audience_service.domain.snapshots.model import SNAPSHOT_PREFIX, Snapshot, SnapshotSource, SnapshotState
+from audience_service.domain.snapshots.model import SNAPSHOT_PREFIX, Snapshot, SnapshotSource
 from audience_service.mongo.core.collections import SNAPSHOTS
 from audience_service.mongo.core.documents import Record, request_key
 
@@ -80,7 +80,7 @@ def read_manifest(record: Mapping[str, Any]) -> Snapshot:
     return Snapshot(
         id=record["pk"],
         name=record["name"],
-        state=SnapshotState(record["state"]),
+        state=CreationState(record["state"]),
         datatype=data["datatype"],
         created_at=record["createdate"],
         expires_at=record["expire_at"],

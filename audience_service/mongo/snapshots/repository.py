@@ -11,10 +11,10 @@ from pymongo.errors import DuplicateKeyError
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import InvalidArgument, RequestIdReused, SnapshotNotFound
-from audience_service.domain.core.idempotency import IdempotencyKey
+from audience_service.domain.core.idempotency import CreationState, IdempotencyKey
 from audience_service.domain.core.lease import Lease
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.snapshots.model import Snapshot, SnapshotPage, SnapshotQuery, SnapshotState
+from audience_service.domain.snapshots.model import Snapshot, SnapshotPage, SnapshotQuery
 from audience_service.mongo.core.collections import SNAPSHOTS
 from audience_service.mongo.core.documents import Record, request_key
 from audience_service.mongo.core.errors import with_deadline
@@ -33,7 +33,7 @@ from audience_service.mongo.snapshots.rows import RETENTION_GRACE
 _MAX_MANIFEST_BYTES = 1024 * 1024
 """The limit of a manifest's filters. A single filter may be as large, and four times as large in a response."""
 
-_CREATING: Document = {"state": SnapshotState.CREATING.value}
+_CREATING: Document = {"state": CreationState.CREATING.value}
 
 
 class MongoSnapshots:
@@ -98,10 +98,10 @@ class MongoSnapshots:
         """Replace the complete record, because $set would interpret the filters' operators."""
         record = self._record(org, snapshot.id, deadline)
         claimable: Document = {
-            "$or": [{"state": SnapshotState.FAILED.value}, {**_CREATING, "lease_until": {"$lt": now()}}]
+            "$or": [{"state": CreationState.FAILED.value}, {**_CREATING, "lease_until": {"$lt": now()}}]
         }
         orphans = record["orphaned_lists"]
-        if record["state"] == SnapshotState.CREATING:
+        if record["state"] == CreationState.CREATING:
             orphans = [
                 *orphans,
                 {"list_version_id": f"{snapshot.id}.{record['version']}", "delete_after": capacity_free_at},
@@ -120,7 +120,7 @@ class MongoSnapshots:
     def finish(self, org: str, snapshot: Snapshot, deadline: Deadline) -> bool:
         """Compare-and-set, as the last write of a snapshot. It succeeds again if the first response was lost."""
         changes = {"$set": {**result_fields(snapshot), "modifydate": now()}, "$unset": {"lease": "", "lease_until": ""}}
-        creating_or_ready = {"state": {"$in": [SnapshotState.CREATING.value, SnapshotState.READY.value]}}
+        creating_or_ready = {"state": {"$in": [CreationState.CREATING.value, CreationState.READY.value]}}
         return self._update_attempt(org, snapshot, changes, deadline, creating_or_ready)
 
     def fail(self, org: str, snapshot: Snapshot, capacity_free_at: datetime, deadline: Deadline) -> None:
@@ -133,7 +133,7 @@ class MongoSnapshots:
         """Mark the snapshot as deleted. The cleanup deletes its rows, and then the manifest."""
         record = self._record(org, snapshot_id, deadline)
         snapshot = read_manifest(record)
-        is_creating = snapshot.state is SnapshotState.CREATING
+        is_creating = snapshot.state is CreationState.CREATING
         orphan = {
             "list_version_id": snapshot.list_version_id,
             "delete_after": capacity_free_at if is_creating else now() + RETENTION_GRACE,
@@ -171,7 +171,7 @@ class MongoSnapshots:
 def failure_update(error: str, list_version_id: str, capacity_free_at: datetime) -> Document:
     """Return the update that fails an attempt. Commands may still write its rows until `capacity_free_at`."""
     return {
-        "$set": {"state": SnapshotState.FAILED.value, "data.error": error, "modifydate": now()},
+        "$set": {"state": CreationState.FAILED.value, "data.error": error, "modifydate": now()},
         "$unset": {"lease": "", "lease_until": ""},
         "$push": {"orphaned_lists": {"list_version_id": list_version_id, "delete_after": capacity_free_at}},
     }

@@ -1,16 +1,24 @@
-"""Converters of member selectors and of uses of audiences."""
+"""Converters of member selectors, creation states and uses of audiences."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Protocol
 
 from google.protobuf.descriptor import Descriptor
 
 from audience_service.domain.audiences.references import AudienceReference, AudienceUse, Usage
 from audience_service.domain.audiences.selection import AudienceSelector
+from audience_service.domain.core.idempotency import CreationState
 from audience_service.pb.audience.v1 import audience_service_pb2 as pb
+from audience_service.pb.audience.v1 import resources_pb2
 from audience_service.rpc.converters.filters import decode_filter
 from audience_service.rpc.converters.structs import encode_timestamp
 
+CREATION_STATES: "Mapping[CreationState, resources_pb2.CreationState.ValueType]" = {
+    CreationState.CREATING: resources_pb2.CREATION_STATE_CREATING,
+    CreationState.READY: resources_pb2.CREATION_STATE_READY,
+    CreationState.FAILED: resources_pb2.CREATION_STATE_FAILED,
+}
+"""The wire's number of each creation state."""
 _SELECTOR_FIELDS = ("audience_id", "filter", "snapshot_id", "audience_ids", "exclude_audience_ids", "purpose")
 
 

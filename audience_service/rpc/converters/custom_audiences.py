@@ -1,8 +1,7 @@
 """Converters of custom audiences."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from audience_service.domain.core.idempotency import CreationState
 from audience_service.domain.custom_audiences.audience_types import TypeDescription
 from audience_service.domain.custom_audiences.model import (
     CustomAudience,
@@ -15,14 +14,9 @@ from audience_service.domain.custom_audiences.model import (
     Work,
 )
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
-from audience_service.pb.audience.v1 import resources_pb2
+from audience_service.rpc.converters.audiences import CREATION_STATES
 from audience_service.rpc.converters.structs import decode_struct, encode_struct, encode_timestamp
 
-_CREATION_STATES: "Mapping[CreationState, resources_pb2.CreationState.ValueType]" = {
-    CreationState.CREATING: resources_pb2.CREATION_STATE_CREATING,
-    CreationState.READY: resources_pb2.CREATION_STATE_READY,
-    CreationState.FAILED: resources_pb2.CREATION_STATE_FAILED,
-}
 _COMPLETE_PERCENT = 100
 """The progress of an audience that needed no creation job."""
 
@@ -66,7 +60,7 @@ def encode_custom_audience(value: CustomAudience) -> pb.CustomAudience:
         update_time=encode_timestamp(value.updated_at),
         refresh_time=encode_timestamp(value.refreshed_at),
         author=value.author,
-        creation_state=_CREATION_STATES[value.creation_state],
+        creation_state=CREATION_STATES[value.creation_state],
         progress=value.creation.progress if value.creation else _COMPLETE_PERCENT,
         error=value.creation.error if value.creation else "",
         latest_refresh=_encode_refresh(value.refresh) if value.refresh else None,
@@ -75,7 +69,7 @@ def encode_custom_audience(value: CustomAudience) -> pb.CustomAudience:
 
 def _encode_refresh(value: Work) -> pb.CustomAudienceRefresh:
     return pb.CustomAudienceRefresh(
-        state=_CREATION_STATES[value.state],
+        state=CREATION_STATES[value.state],
         progress=value.progress,
         error=value.error,
         start_time=encode_timestamp(value.started_at),

@@ -2,15 +2,12 @@
 
 from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.snapshots.diff import DiffBatch
-from audience_service.domain.snapshots.model import Snapshot, SnapshotQuery, SnapshotSource, SnapshotState
+from audience_service.domain.snapshots.model import Snapshot, SnapshotQuery, SnapshotSource
 from audience_service.domain.snapshots.service import ListedSnapshots, SnapshotDraft
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
-from audience_service.pb.audience.v1.resources_pb2 import CreationState
-from audience_service.rpc.converters.audiences import decode_selection
+from audience_service.rpc.converters.audiences import CREATION_STATES, decode_selection
 from audience_service.rpc.converters.filters import encode_filter
 from audience_service.rpc.converters.structs import decode_duration, encode_timestamp
-
-_STATES = {state: CreationState.Value(f"CREATION_STATE_{state.name}") for state in SnapshotState}
 
 
 def decode_snapshot_draft(message: pb.CreateSnapshotRequest) -> SnapshotDraft:
@@ -29,7 +26,7 @@ def encode_snapshot(value: Snapshot) -> pb.Snapshot:
     return pb.Snapshot(
         id=value.id,
         name=value.name,
-        creation_state=_STATES[value.state],
+        creation_state=CREATION_STATES[value.state],
         progress=value.progress,
         error=value.error,
         datatype=value.datatype,
@@ -73,12 +70,14 @@ def encode_snapshot_diff(value: DiffBatch) -> pb.DiffSnapshotsResponse:
 
 def _decode_state(number: int) -> str:
     """The creation state to list, "" for every state. Raises InvalidArgument."""
-    if number == CreationState.CREATION_STATE_UNSPECIFIED:
+    if not number:
         return ""
-    for state, known in _STATES.items():
+    for state, known in CREATION_STATES.items():
         if number == known:
             return state.value
-    raise InvalidArgument.at("creation_state", f"{number} is not a CreationState; use one of {', '.join(_STATES)}")
+    raise InvalidArgument.at(
+        "creation_state", f"{number} is not a CreationState; use one of {', '.join(CREATION_STATES)}"
+    )
 
 
 def _encode_source(value: SnapshotSource) -> pb.SnapshotSource:

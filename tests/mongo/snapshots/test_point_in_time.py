@@ -14,14 +14,15 @@ from pymongo.write_concern import WriteConcern
 from audience_service.domain.audiences.suppression import suppression_conditions
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import StoreUnavailable
+from audience_service.domain.core.idempotency import CreationState
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.member_list import MemberList
-from audience_service.domain.snapshots.model import Snapshot, SnapshotState
+from audience_service.domain.snapshots.model import Snapshot
 from audience_service.mongo.core.cluster_time import cluster_time_of, supports_snapshot_reads
 from audience_service.mongo.snapshots.rows import MongoSnapshotRows
 
 CLUSTER_TIME = datetime(2026, 11, 25, tzinfo=UTC)
-SNAPSHOT = Snapshot("snapshot-a", "", SnapshotState.CREATING, "contact", CLUSTER_TIME, CLUSTER_TIME, "ann", attempt=3)
+SNAPSHOT = Snapshot("snapshot-a", "", CreationState.CREATING, "contact", CLUSTER_TIME, CLUSTER_TIME, "ann", attempt=3)
 
 
 def topology(*kinds: str) -> Any:
