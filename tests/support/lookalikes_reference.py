@@ -127,11 +127,12 @@ def model_of(
     """The fields in the order of an answer, dampings included."""
     fields = [_field(path, all_records, seed, training, now) for path in paths]
     baseline_size = len(all_records) - len(seed)
-    scores = [[made.score(record, now, 1) / 1000 for made in fields] for record in all_records]
-    means = [sum(column) / len(all_records) for column in zip(*scores, strict=True)]
+    scores = [[made.score(record, now, 1) for made in fields] for record in all_records]
+    sums, count = [sum(column) for column in zip(*scores, strict=True)], len(all_records)
     size = range(len(fields))
     covariance = [
-        [sum(row[i] * row[j] for row in scores) / len(scores) - means[i] * means[j] for j in size] for i in size
+        [(count * sum(row[i] * row[j] for row in scores) - sums[i] * sums[j]) / count**2 / 1000**2 for j in size]
+        for i in size
     ]
     part = len(training) / (len(training) + baseline_size)
     for made, decorrelation in zip(

@@ -89,11 +89,12 @@ class MomentSums:
     products: Sequence[Sequence[int]]
 
     def covariance(self) -> list[list[float]]:
-        """The covariance matrix of the fields' scores, in thousandths squared."""
-        n, sums = max(self.count, 1), self.sums
-        return [
-            [self.products[i][j] / n - sums[i] / n * (sums[j] / n) for j in range(len(sums))] for i in range(len(sums))
-        ]
+        """The covariance matrix of the fields' scores, in thousandths squared.
+
+        The differences are of whole numbers, so that the variance of a constant score is exactly 0.
+        """
+        n, sums, size = max(self.count, 1), self.sums, range(len(self.sums))
+        return [[(n * self.products[i][j] - sums[i] * sums[j]) / n**2 for j in size] for i in size]
 
 
 @dataclass(frozen=True, slots=True)

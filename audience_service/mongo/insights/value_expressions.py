@@ -180,7 +180,7 @@ def _number(value: str) -> Expression:
     return _cond(is_number(value), plain_number(value), _cond(_is_text(value), _unsigned_zero(read), None))
 
 
-def plain_number(number: str) -> Expression:
+def plain_number(number: Expression) -> Expression:
     """Return a number as a double unless it would lose digits. Inside documents, 1 and 1.0 may differ."""
     exact = {"$and": [{"$gte": [number, -_MAX_EXACT_INTEGER]}, {"$lte": [number, _MAX_EXACT_INTEGER]}]}
     # A decimal may underflow a double.

@@ -125,12 +125,10 @@ def _position(value: Expression, scored: ScoredFeature) -> Expression:
 
 
 def _normalise_number(value: Expression, scored: ScoredFeature) -> Expression:
-    """Return a number as in counting: the nearest double of a decimal, if the model has fractions, which differ."""
-    numbers = [*(known for known, _ in scored.weights if isinstance(known, float)), *scored.bin_edges]
-    if all(number.is_integer() for number in numbers):
+    """Return a number as in counting: a decimal as its nearest double, if the model has numbers."""
+    if not scored.bin_edges and not any(isinstance(known, float) for known, _ in scored.weights):
         return value
-    double = {"$convert": {"input": value, "to": "double", "onError": value}}
-    return {"$cond": [{"$eq": [{"$type": value}, "decimal"]}, double, value]}
+    return {"$cond": [{"$eq": [{"$type": value}, "decimal"]}, plain_number(value), value]}
 
 
 def _weight_of_value(value: Expression, scored: ScoredFeature) -> Expression:
