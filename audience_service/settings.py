@@ -25,7 +25,7 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """The settings, read from `AUDIENCE_<NAME>`. A test compares docs/operations.md with this class."""
+    """The settings, read from `AUDIENCE_<NAME>`. A test compares docs/how-to/run-in-production.md with this class."""
 
     model_config = SettingsConfigDict(env_prefix="AUDIENCE_", frozen=True, extra="ignore", env_ignore_empty=True)
 

@@ -67,13 +67,13 @@ def test_the_filter_language_is_documented_operator_by_operator() -> None:
     from audience_service.domain.filters.expressions import EXPRESSIONS
     from audience_service.domain.filters.operators import LOGICAL, OPERATORS, RECORD_OPERATORS
 
-    page = (ROOT / "docs/filters.md").read_text()
+    page = (ROOT / "docs/reference/filters.md").read_text()
     for name in (*OPERATORS, *LOGICAL, *RECORD_OPERATORS, *EXPRESSIONS, "$not", "$elemMatch", "$options"):
         assert f"`{name}`" in page, name
 
 
 def test_the_architecture_page_lists_every_repository() -> None:
-    page = (ROOT / "docs/architecture.md").read_text()
+    page = (ROOT / "docs/explanation/architecture.md").read_text()
     ports = re.findall(r"^class (\w+Repository)\(Protocol\)", "\n".join(path.read_text() for path in MODULES), re.M)
     assert ports
     assert [name for name in ports if name not in page] == []
@@ -103,7 +103,7 @@ def test_every_rpc_has_a_line_in_the_readme() -> None:
 def test_the_packages_of_the_taxonomies_are_documented_in_their_versions_and_licensed() -> None:
     script = "".join(path.read_text() for path in (ROOT / "scripts/taxonomies").glob("*.py"))
     packages = re.findall(r'Package\(\s*"([\w-]+)",\s*"([\d.]+)"', script)
-    page, readme = ((ROOT / name).read_text() for name in ("docs/taxonomies.md", "README.md"))
+    page, readme = ((ROOT / name).read_text() for name in ("docs/reference/taxonomies.md", "README.md"))
     licenses = {path.stem for path in (ROOT / "audience_service/domain/targeting/data/licenses").iterdir()}
     # An Unlicense asks for no copy of itself, and the package has none.
     unlicensed = {"tiktok-business-api-sdk-official"}

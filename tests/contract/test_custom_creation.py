@@ -314,7 +314,7 @@ def test_a_repeated_request_returns_the_audience_in_its_current_state(cases: Cas
 
 def test_the_client_of_the_docs_waits_until_a_lookalike_is_ready_or_failed(cases: Cases, client: Client) -> None:
     """The example polls, returns the READY audience, and raises the error of a FAILED one."""
-    page = Path(__file__).parents[2] / "docs" / "custom-audiences.md"
+    page = Path(__file__).parents[2] / "docs/reference/custom-audiences.md"
     [code] = [block for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.S) if "def created" in block]
     names: dict[str, Any] = {}
     exec(compile(code, str(page), "exec"), names)  # noqa: S102 - the code of the page

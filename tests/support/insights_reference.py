@@ -1,4 +1,7 @@
-"""Insights computed in Python from the records, as docs/insights.md defines them; shares no code with the service."""
+"""Insights computed in Python from the records, as docs/reference/insights.md defines them.
+
+Shares no code with the service.
+"""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""A lookalike's model computed in Python from the records, as docs/custom-audiences.md defines it.
+"""A lookalike's model computed in Python from the records, as docs/reference/custom-audiences.md defines it.
 
 Of the service it takes the dampings of given covariances alone, which have tests of their own.
 """

@@ -7,7 +7,7 @@ To add an operator, write its row:
    dates emit one for each spelling of dates in storage.
 3. `describe` returns the predicate in plain English. It starts with a verb and follows the field's name.
 
-Then add its pairs to tests/data, and its line to docs/filters.md.
+Then add its pairs to tests/data, and its line to docs/reference/filters.md.
 
 Source of the semantics: MongoDB manual, query and projection operators. What MongoDB refuses is refused here.
 """

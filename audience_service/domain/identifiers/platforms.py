@@ -1,6 +1,6 @@
 """The platforms' rules, one entry for each version.
 
-docs/identifiers.md has the sources. A new platform is a new entry.
+docs/reference/identifiers.md has the sources. A new platform is a new entry.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -8,7 +8,7 @@ from audience_service.domain.identifiers.platforms import PLATFORM_RULES
 from audience_service.domain.identifiers.rows import SOURCES
 from audience_service.domain.identifiers.rules import PlatformRules
 
-PAGE = (Path(__file__).parents[3] / "docs/identifiers.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs/reference/identifiers.md").read_text()
 
 
 @pytest.mark.parametrize("rules", PLATFORM_RULES, ids=lambda rules: rules.version)

@@ -62,7 +62,7 @@ def test_personal_data_is_no_dimension() -> None:
 
 
 def test_every_dimension_and_its_bands_are_documented() -> None:
-    page = (ROOT / "docs/insights.md").read_text()
+    page = (ROOT / "docs/reference/insights.md").read_text()
     proto = (ROOT / "protos/audience/v1/reach_service.proto").read_text()
     for dimension in DIMENSIONS.values():
         assert f"| `{dimension.name}` |" in page

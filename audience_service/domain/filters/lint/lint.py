@@ -1,7 +1,7 @@
 """Lints a filter: warnings about a valid filter whose author probably meant something else.
 
 To add a rule, write a function that finds its warnings, and its row in RULES. Then add pairs to
-tests/data/warnings.json. A new reason also belongs in LintRule and docs/filters.md.
+tests/data/warnings.json. A new reason also belongs in LintRule and docs/reference/filters.md.
 """
 
 from collections.abc import Callable, Iterable, Mapping

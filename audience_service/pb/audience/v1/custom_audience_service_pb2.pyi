@@ -297,7 +297,9 @@ class CustomerMatchSpec(_message.Message):
     """
     @_builtins.property
     def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """options: choices for points on which the platform's own pages conflict, by the names in docs/identifiers.md."""
+        """options: choices for points on which the platform's own pages conflict, by the names in
+        docs/reference/identifiers.md.
+        """
 
     def __init__(
         self,
@@ -342,7 +344,7 @@ class LookalikeSpec(_message.Message):
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """fields: the paths of the fields to compare, as in a filter, at most 20. Default: the list in
-        docs/custom-audiences.md, without the fields that the source's own filter tests.
+        docs/reference/custom-audiences.md, without the fields that the source's own filter tests.
         """
 
     @_builtins.property
@@ -398,7 +400,7 @@ class RetargetingPixelSpec(_message.Message):
     @_builtins.property
     def where(self) -> _struct_pb2.Struct:
         """where: the conditions on an event, in the filter language: `{"type": "page_view", "url": "/pricing"}`. `{}` matches
-        every event. Relative dates and all operators of docs/filters.md are allowed, except joins.
+        every event. Relative dates and all operators of docs/reference/filters.md are allowed, except joins.
         """
 
     def __init__(

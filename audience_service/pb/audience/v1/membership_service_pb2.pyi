@@ -1288,7 +1288,9 @@ class ExportIdentifiersRequest(_message.Message):
 
     @_builtins.property
     def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """options: choices for cases in which a platform's documentation contradicts itself. docs/identifiers.md lists them."""
+        """options: choices for cases in which a platform's documentation contradicts itself.
+        docs/reference/identifiers.md lists them.
+        """
 
     @_builtins.property
     def consent_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -573,7 +573,8 @@ class GetInsightsRequest(_message.Message):
         - lifecycleStage, lastOpened, lastClicked, created, score, source, tags
         - a field path: `data.plan`, or `plan` if no dimension has that name
 
-        Personal data (names, email, phone, street, birthday) is refused. docs/insights.md describes each dimension.
+        Personal data (names, email, phone, street, birthday) is refused. docs/reference/insights.md describes each
+        dimension.
         """
 
     @_builtins.property

@@ -89,8 +89,8 @@ Global___ChangeCause: _TypeAlias = ChangeCause  # noqa: Y015
 
 @_typing.final
 class Filter(_message.Message):
-    """Filter selects records of one datatype, in MongoDB's query language. docs/filters.md describes the operators, the
-    paths and the limits.
+    """Filter selects records of one datatype, in MongoDB's query language. docs/reference/filters.md describes the operators,
+    the paths and the limits.
 
     Records whose `state` is `archived` or `deleted` never match, unless the top level of the filter names `state`. A
     top-level `$and` belongs to the top level.

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class TargetingServiceStub:
     """TargetingService lists the values that a campaign can target: interests, locations, languages, and the options of the
-    ad platforms. Its nodes are the same for every org. They come from public packages, which docs/taxonomies.md lists.
+    ad platforms. Its nodes are the same for every org. They come from public packages, which
+    docs/reference/taxonomies.md lists.
     Ids of ad platforms exist once an operator has imported them.
 
     All three methods search and page in the same way. The search compares the query with each name of a node, in every
@@ -66,7 +67,8 @@ class TargetingServiceStub:
 
 class TargetingServiceServicer:
     """TargetingService lists the values that a campaign can target: interests, locations, languages, and the options of the
-    ad platforms. Its nodes are the same for every org. They come from public packages, which docs/taxonomies.md lists.
+    ad platforms. Its nodes are the same for every org. They come from public packages, which
+    docs/reference/taxonomies.md lists.
     Ids of ad platforms exist once an operator has imported them.
 
     All three methods search and page in the same way. The search compares the query with each name of a node, in every
@@ -132,7 +134,8 @@ def add_TargetingServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class TargetingService:
     """TargetingService lists the values that a campaign can target: interests, locations, languages, and the options of the
-    ad platforms. Its nodes are the same for every org. They come from public packages, which docs/taxonomies.md lists.
+    ad platforms. Its nodes are the same for every org. They come from public packages, which
+    docs/reference/taxonomies.md lists.
     Ids of ad platforms exist once an operator has imported them.
 
     All three methods search and page in the same way. The search compares the query with each name of a node, in every

@@ -28,7 +28,8 @@ GRPC_VERSION: str
 
 class TargetingServiceStub:
     """TargetingService lists the values that a campaign can target: interests, locations, languages, and the options of the
-    ad platforms. Its nodes are the same for every org. They come from public packages, which docs/taxonomies.md lists.
+    ad platforms. Its nodes are the same for every org. They come from public packages, which
+    docs/reference/taxonomies.md lists.
     Ids of ad platforms exist once an operator has imported them.
 
     All three methods search and page in the same way. The search compares the query with each name of a node, in every
@@ -61,7 +62,8 @@ class TargetingServiceStub:
 @_typing.type_check_only
 class TargetingServiceAsyncStub(TargetingServiceStub):
     """TargetingService lists the values that a campaign can target: interests, locations, languages, and the options of the
-    ad platforms. Its nodes are the same for every org. They come from public packages, which docs/taxonomies.md lists.
+    ad platforms. Its nodes are the same for every org. They come from public packages, which
+    docs/reference/taxonomies.md lists.
     Ids of ad platforms exist once an operator has imported them.
 
     All three methods search and page in the same way. The search compares the query with each name of a node, in every
@@ -90,7 +92,8 @@ class TargetingServiceAsyncStub(TargetingServiceStub):
 
 class TargetingServiceServicer(metaclass=_abc_1.ABCMeta):
     """TargetingService lists the values that a campaign can target: interests, locations, languages, and the options of the
-    ad platforms. Its nodes are the same for every org. They come from public packages, which docs/taxonomies.md lists.
+    ad platforms. Its nodes are the same for every org. They come from public packages, which
+    docs/reference/taxonomies.md lists.
     Ids of ad platforms exist once an operator has imported them.
 
     All three methods search and page in the same way. The search compares the query with each name of a node, in every
