@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format type test run http demo descriptors protos protos-check clients breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting taxonomies lock clean
+.PHONY: help install lint format type test test-fast run http demo descriptors protos protos-check clients breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting taxonomies lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,11 @@ http: install ## Serve as `make run` does, with the HTTP gateway on 127.0.0.1:80
 
 test: install ## Run all tests, and the store tests also on AUDIENCE_TEST_MONGODB_URI if it is set
 	$(BIN)/pytest -n auto --maxprocesses 4
+
+FAST := env -u AUDIENCE_TEST_MONGODB_URI -u AUDIENCE_TEST_DURABLE_MONGODB
+
+test-fast: install ## Run the tests without the marker `slow`, on the embedded store alone: under a minute
+	$(FAST) $(BIN)/pytest -q -n 2 -m "not slow"
 
 lint: install ## Check style, layers, protos and container files
 	$(BIN)/ruff check .

@@ -225,11 +225,17 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
             _empty(store, {})
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects by marker
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that need a real engine, one to kill, or Envoy, where there is none; the header says so."""
+    """Leave out the tests that need a real engine, one to kill, or Envoy, where there is none; the header says so.
+
+    Every property test is slow.
+    """
     for item in items:
-        if is_property_test(item) and not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(PROPERTY_TIMEOUT))
+        if is_property_test(item):
+            item.add_marker(pytest.mark.slow)
+            if not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(PROPERTY_TIMEOUT))
     kept = items
     if not URI:
         kept = [item for item in kept if "real_service" not in getattr(item, "fixturenames", ())]

@@ -12,7 +12,7 @@ from tests.conftest import Service
 from tests.support.client import Client
 from tests.support.command import BIN
 
-pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # a process takes seconds to start on a busy machine
 
 
 def lookalike_id(service: Service, client: Client) -> str:

@@ -17,7 +17,7 @@ from tests.conftest import KEY, URI, Service
 from tests.support.client import Client
 from tests.support.command import held_port, run, run_server
 
-pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # a process takes seconds to start on a busy machine
 
 
 def test_help_names_every_command_and_says_in_a_line_what_it_does() -> None:

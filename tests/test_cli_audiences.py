@@ -12,7 +12,7 @@ from tests.support.client import Client
 from tests.support.command import run
 from tests.support.lookalikes import people, segment
 
-pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # a process takes seconds to start on a busy machine
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tests.support.command import run
 from tests.support.lists import publish
 from tests.support.watch_harness import NOON, WatchHarness
 
-pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # a process takes seconds to start on a busy machine
 
 ALL_CONTACTS: dict[str, Any] = {"datatype": "contact", "where": {}}
 

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import URI, Service
 from tests.support.command import run
 
-pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # a process takes seconds to start on a busy machine
 
 EXPORTS = Path(__file__).parent / "data" / "exports"
 

@@ -15,7 +15,7 @@ from tests.support.client import Client
 from tests.support.command import run
 from tests.support.proxy import Proxy
 
-pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # a process takes seconds to start on a busy machine
 
 FILE = "E-Mail;note\n" + "".join(f"Person{n}@Example.com;{n}\n" for n in range(5)) + "nobody@example.com;=1+1\nnone;\n"
 

@@ -35,6 +35,8 @@ from tests.support.snapshots import state_of
 from tests.support.uploads import Uploader, chunk, header, messages
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 ORG = "killed"
 COUNT = 20_000
 ALL_CONTACTS: dict[str, Any] = {"datatype": "contact", "where": {}}

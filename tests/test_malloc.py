@@ -5,8 +5,14 @@ import re
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 _ARENA_SCRIPT = """
 import ctypes, sys, threading
+
+import pytest
 from audience_service.cli.malloc import limit_arenas
 
 libc = ctypes.CDLL(None)

@@ -18,6 +18,8 @@ from tests.support.command import held_port
 from tests.support.proxy import Proxy, health, run_mongo_service, run_store_service
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 ALL_CONTACTS = {"datatype": "contact", "where": {}}
 
 

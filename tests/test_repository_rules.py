@@ -42,6 +42,14 @@ def test_the_embedded_store_is_an_extra() -> None:
     assert not any("mongomock" in line or "faker" in line for line in needed)
 
 
+def test_modules_that_start_processes_are_slow() -> None:
+    """`make test-fast` starts no process."""
+    starts = re.compile(r"^import subprocess$|import .*\b(?:run_server|run)$|gateway: Gate[w]ay", re.M)
+    modules = [path for path in (ROOT / "tests").rglob("test_*.py") if starts.search(path.read_text())]
+    assert len(modules) > 8
+    assert [path.name for path in modules if not re.search("^pytestmark = .*mark.slow", path.read_text(), re.M)] == []
+
+
 def test_vendored_protos_match_their_package() -> None:
     """Generators of other languages read the protos of googleapis-common-protos from third_party."""
     from importlib.resources import files
@@ -89,15 +97,6 @@ def test_every_module_named_in_docs_and_comments_exists() -> None:
     bare = {name for page in pages for name in re.findall(r"(?<![\w/.*-])[a-z]\w*\.py\b", page.read_text())}
     assert len(bare) > 20
     assert bare - {path.name for path in MODULES} == set(), "named without their package"
-
-
-def test_every_rpc_has_a_line_in_the_readme() -> None:
-    from audience_service.rpc.server import SERVICES
-
-    shown = re.findall(r"^\| (\w*) *\|.*`call (\w+)/(\w+) ", (ROOT / "README.md").read_text(), re.M)
-    there = {(service.name, method.name) for service in SERVICES for method in service.methods}
-    assert {(service, method) for _, service, method in shown} == there
-    assert all(name in ("", method) for name, _, method in shown)
 
 
 def test_the_packages_of_the_taxonomies_are_documented_in_their_versions_and_licensed() -> None:

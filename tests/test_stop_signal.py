@@ -3,10 +3,16 @@
 import subprocess
 import sys
 
+import pytest
+
 from audience_service.cli.serve import StopSignal
+
+pytestmark = pytest.mark.slow
 
 SIGNAL_SCRIPT = """
 import signal, time
+
+import pytest
 from audience_service.cli.serve import StopSignal
 stop = StopSignal()
 signal.signal(signal.SIGALRM, stop.request)

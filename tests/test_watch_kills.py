@@ -10,6 +10,8 @@ from tests.conftest import URI, Service, envelope, mongo_database, run_service
 from tests.contract.test_watch import VIPS, watching
 from tests.test_kills import ORG, CommandProxy, kill, victim
 
+pytestmark = pytest.mark.slow
+
 INSERTED = b"insert\x00\x0f\x00\x00\x00audience_event"
 APPLIED = b"update\x00\x16\x00\x00\x00audience_member_state"
 NOTED = b"$max\x00\x25\x00\x00\x00\x10seq"

@@ -37,6 +37,8 @@ from tests.support.audiences import segment_resolver
 from tests.support.watch_servers import Server
 from tests.support.watch_world import AUDIENCE, DEFINITIONS, KEYS, ORG, Contact, World
 
+pytestmark = pytest.mark.slow
+
 STEPS = 3_000
 CAUSES = {"data", "definition", "time"}
 CTX = RequestContext(Caller("model", ORG, frozenset()), Deadline(None))

@@ -14,6 +14,8 @@ from tests.contract.test_watch import VIPS, watching
 from tests.support.client import Refusal
 from tests.test_kills import ORG, victim
 
+pytestmark = pytest.mark.slow
+
 MEMBER_COUNT = 200_000
 """Members that no client's buffers hold."""
 

@@ -77,6 +77,7 @@ def test_only_active_records_of_the_org_are_sampled(client: Client, service: Ser
     assert (list(answer.fields), answer.sampled_count, answer.complete) == ([], 0, True)
 
 
+@pytest.mark.slow
 def test_a_sample_of_many_is_bounded_and_of_the_org_alone(service: Service, org: str) -> None:
     count = SAMPLE_SIZE + 500
     contacts: list[dict[str, Any]] = [{"id": f"{number:06d}", "data": {"n": number}} for number in range(count)]

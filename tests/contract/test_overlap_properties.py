@@ -55,6 +55,7 @@ def crowd(service: Service) -> Iterator[tuple[Client, list[str]]]:
         service.store.database[name].delete_many({"sk": {"$regex": f"^{org}/"}})
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_any_audiences_of_a_crowd_overlap_as_their_members_do(
     service: Service, crowd: tuple[Client, list[str]]

@@ -92,6 +92,7 @@ def bare_service(request: pytest.FixtureRequest) -> Iterator[Service]:
         yield from run_service("mongodb", store)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)  # 20,000 calls
 def test_no_input_is_answered_with_internal(bare_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     service = bare_service

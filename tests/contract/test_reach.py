@@ -157,6 +157,7 @@ CHOICES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_any_filter_reaches_as_many_of_a_crowd_as_are_counted_one_by_one(service: Service, org: str) -> None:
     records = list(sample_contacts(org, CROWD[service.kind]))

@@ -149,6 +149,7 @@ def test_any_selector_reaches_as_many_members_as_a_stream_sends(
     )
 
 
+@pytest.mark.slow
 def test_a_sample_honours_the_complete_selector(join_mode: str, service: Service, org: str, client: Client) -> None:
     """An estimate past the budget is of the union without the excluded members, and so is every step of a stream."""
     data: list[dict[str, Any]] = [

@@ -101,6 +101,7 @@ def test_a_missing_required_id_is_reported_by_its_field_path(
         assert error.fields == [".".join(path)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS, ids=named)
 def test_no_field_value_causes_an_internal_error(
     service: Service, client: Client, org: str, method: MethodDescriptor

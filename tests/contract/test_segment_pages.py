@@ -81,6 +81,7 @@ def test_a_bad_list_request_is_refused_with_its_field_path(
     assert refused(lambda: client.call("ListSegments", request_)).fields == [field]
 
 
+@pytest.mark.slow
 def test_a_page_of_large_segments_fits_a_message(client: Client) -> None:
     emails = [f"somebody.{number}@example.com" for number in range(8_000)]
     for number in range(12):

@@ -18,6 +18,8 @@ from tests.conftest import Service
 from tests.support.client import Client, Refusal
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 CROWD = 4_100
 """Contacts of an org that is too large to be counted where a sample is asked for."""
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import grpc
 import pytest
 
+from audience_service import background
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.targeting.platform_ids import ImportedIds
@@ -124,8 +125,12 @@ def test_listing_nodes_requires_the_read_scope(service: Service, org: str, refus
         assert refused(lambda rpc=rpc: guest.call(rpc)).info.reason == "MISSING_SCOPE"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_imported")
-def test_a_running_server_sees_an_import_replaced_and_removed(client: Client, service: Service) -> None:
+def test_a_running_server_sees_an_import_replaced_and_removed(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "_HEALTH_INTERVAL_SECONDS", 0.5)  # of the checks after the next
     imports = taxonomy_importer(service.store)
     files = {"geotargets.csv": GOOGLE}
     links = imports.match("google", files)

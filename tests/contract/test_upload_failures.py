@@ -82,6 +82,7 @@ def parts(audience_id: str, mode: str, start: int) -> Iterator[UploadMessage]:
     yield Trailer(len(DATA), zlib.crc32(DATA))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "left"), [("append", ["a", "b", "c", "z"]), ("remove", ["z"]), ("replace", ["a", "b", "c"])]
 )

@@ -91,6 +91,7 @@ def leased_until(store: Store) -> Any:
     return watch["lease_until"]
 
 
+@pytest.mark.slow
 def test_recording_members_may_take_longer_than_a_lease(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     kind: Any = type(store.event_log)
     recorded: list[str] = []

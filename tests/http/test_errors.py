@@ -7,6 +7,8 @@ import pytest
 
 from tests.http.conftest import VIP, Gateway, run_gateway
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "code", "reason"),

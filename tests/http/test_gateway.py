@@ -12,6 +12,8 @@ from audience_service.rpc.server import SERVICES
 from tests.conftest import Service
 from tests.http.conftest import VIP, Gateway
 
+pytestmark = pytest.mark.slow
+
 REACH = {"filter": {"datatype": "contact", "where": {"country": "US", "tags": {"$in": ["lead", "mql"]}}}}
 ENVOY = Path(__file__).parent.parent.parent / "deploy" / "envoy.yaml"
 TIMESTAMP_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")

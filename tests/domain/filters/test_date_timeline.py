@@ -63,6 +63,7 @@ def test_a_timeline_lists_the_times_of_crossing_a_value(
     assert _crossings(expression, value) == expected
 
 
+@pytest.mark.slow
 def test_between_two_crossings_a_date_stays_on_one_side() -> None:
     rng = random.Random(11)
     for _ in range(300):

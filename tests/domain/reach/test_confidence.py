@@ -39,6 +39,7 @@ def test_more_hits_than_draws_raise(hits: int, drawn: int) -> None:
         clopper_pearson(hits, drawn)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0005, 0.01, 0.2, 0.5, 0.97, 1.0])
 def test_the_true_share_lies_within_in_95_of_100_cases(share: float) -> None:
     rng = random.Random(11)

@@ -158,6 +158,7 @@ def test_every_node_is_found_by_its_name_and_its_localised_names(name: str) -> N
             assert number in taxonomy.names.find_exact(normalise(text)), (node.id, text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_the_indexes_contain_sorted_normalised_names_and_later_words(name: str) -> None:
     names, words = (_lines(name, part) for part in ("names", "words"))

@@ -102,6 +102,7 @@ def test_an_ambiguous_entry_is_unmatched(entry: PlatformEntry, reason: str, deta
     assert unlinked.detail == detail if detail == "" else detail in unlinked.detail
 
 
+@pytest.mark.slow
 def test_an_export_of_the_taxonomy_matches_each_place_to_itself_or_none() -> None:
     places = packaged_taxonomies()["places"]
     entries = []

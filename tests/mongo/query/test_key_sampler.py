@@ -101,6 +101,7 @@ def test_a_key_sample_holds_the_orgs_keys_in_order_with_ranks(
     assert max(after - before for before, after in itertools.pairwise(found.ranks)) < 16
 
 
+@pytest.mark.slow
 def test_every_record_is_equally_likely(service: Service, org: str, keys: list[str], small: None) -> None:
     drawn: Counter[int] = Counter()
     for seed in range(150):
