@@ -1,4 +1,8 @@
-"""A client of a running server for the commands. It adds a token, and turns error statuses into messages."""
+"""A client of a running server for the commands. It adds a token, and turns error statuses into messages.
+
+The commands use the server's settings. So a misspelt one is refused, and a token need not appear in the list of
+processes.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,4 +1,7 @@
-"""The use case of deleting a custom audience, which is refused while anything uses it."""
+"""The use case of deleting a custom audience, which is refused while anything uses it.
+
+It is permanent, unlike that of a segment: uploads are people's data, and a deletion must remove them.
+"""
 
 import dataclasses
 

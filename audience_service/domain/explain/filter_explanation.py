@@ -1,4 +1,7 @@
-"""The use case ExplainFilter: a filter's description, its query plan, and the index that would speed it up."""
+"""The use case ExplainFilter: a filter's description, its query plan, and the index that would speed it up.
+
+It runs the count by default, because the cost of a plan is known only after it has run, and callers would count next.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

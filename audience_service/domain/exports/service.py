@@ -1,4 +1,9 @@
-"""The use case on exports: stream members as rows in the format of an ad platform."""
+"""The use case on exports: stream members as rows in the format of an ad platform.
+
+A resumed export reads the members before its cursor again, without sending them: the number of different rows cannot be
+continued from counts, and a cursor with all rows would be megabytes. A delta export reads all members, because a
+removal must not use an identifier that a remaining member also has.
+"""
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing

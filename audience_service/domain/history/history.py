@@ -1,4 +1,9 @@
-"""The members of a watched audience as of a time, from its event log."""
+"""The members of a watched audience as of a time, from its event log.
+
+It starts from the current member states and reverts the events after the time, batch by batch. So the first members
+need not be stored, and one command need not group all of them before its first result. A time outside the known history
+is an error: a list that silently differs from the request is wrong.
+"""
 
 from collections.abc import Generator, Sequence
 from contextlib import closing

@@ -1,4 +1,7 @@
-"""A cache of baselines in the process: an org's breakdown takes long to read and hardly changes within minutes."""
+"""A cache of baselines in the process: an org's breakdown takes long to read and hardly changes within minutes.
+
+Processes do not share it. A shared cache would be another store to keep correct, to save one pass per process.
+"""
 
 import threading
 import time

@@ -1,4 +1,9 @@
-"""Suppression of small buckets, in which people might be recognised, and of the counts that would disclose them."""
+"""Suppression of small buckets, in which people might be recognised, and of the counts that would disclose them.
+
+At least two small buckets are combined, with at least the minimum size in total: a single one would equal the total
+minus the rest. The choice does not depend on the number of buckets shown. Otherwise the difference of two responses
+with different limits would disclose a bucket.
+"""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,8 @@
-"""Label leakage: fields that the source's filter tests identify its members, and find no similar records."""
+"""Label leakage: fields that the source's filter tests identify its members, and find no similar records.
+
+Every member of "tags: vip" has that tag. The field would separate the seed with certainty, and decorrelation would
+remove every other field, so that no new record qualifies.
+"""
 
 from collections.abc import Iterable
 

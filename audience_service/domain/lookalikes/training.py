@@ -1,4 +1,8 @@
-"""Training of a model: the database commands in order, and the weights from their results."""
+"""Training of a model: the database commands in order, and the weights from their results.
+
+Records are scored twice, for the histogram and for the list. The cutoff is unknown before all are scored, and storing
+every score would write a row for each record of the org.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

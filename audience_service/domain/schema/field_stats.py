@@ -1,4 +1,8 @@
-"""Statistics of the fields in a sample of records: paths, types, fill rates and frequent values."""
+"""Statistics of the fields in a sample of records: paths, types, fill rates and frequent values.
+
+Values of fields that are not known to be harmless are shown only if they repeat: a value that many records share
+identifies no person. Names, contact details, keys, dates and long texts are never shown.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,8 @@
-"""The use case on taxonomies: search one, page by page."""
+"""The use case on taxonomies: search one, page by page.
+
+With a query `parent_id` means all descendants, without one the children: search and navigation need different results.
+Languages are listed by kind only, because a picker of locations must not offer "French" for the input "fren".
+"""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence

@@ -5,6 +5,10 @@ For example, the entry "Munich, Bavaria, Germany" matches the city Munich, becau
 1. An entry matches at most one node. An ambiguous entry is unmatched, with the reason.
 2. A node has at most one id of each platform.
 3. Codes come before names, and a name is compared in its normalised form.
+
+A wrong match costs more than a missing one: an ad in the wrong Springfield costs money. So an entry with an
+unverifiable region, or in a region finer than those here, is unmatched. Interests match interests only, not
+demographics or purchase intents.
 """
 
 from collections import defaultdict

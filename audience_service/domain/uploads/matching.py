@@ -5,6 +5,9 @@
     step 2   look up the second candidate of every row still without a match, and so on
 
 All contacts with the first matching candidate are the match.
+
+All of them match, because an excluded list must exclude every record of a person. A value that too many contacts have
+is a placeholder, such as a switchboard's number, and matches none.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence

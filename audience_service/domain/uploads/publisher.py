@@ -6,6 +6,8 @@
 
 1. A published list is never written to.
 2. If another list is published meanwhile, the merge starts again from that one.
+
+An upload is closed to streams before it is published. Otherwise a late stream could write into a list that readers use.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,8 @@
-"""Notifications between the threads of one process."""
+"""Notifications between the threads of one process.
+
+A process may track hundreds of audiences and receive the changes of every org. Without notifications its idle threads
+would query the database for each of them.
+"""
 
 import threading
 from collections.abc import Hashable, Iterator

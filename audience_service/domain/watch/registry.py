@@ -1,4 +1,9 @@
-"""The watches of an org: adding one, keeping one from expiring, and the limit of their number."""
+"""The watches of an org: adding one, keeping one from expiring, and the limit of their number.
+
+A new watch is provisional while its org's watches are counted, so that no started watch is taken back. If two calls
+take the last free watch concurrently, both may be refused. A separate counter would have to stay correct through every
+crash.
+"""
 
 import uuid
 from collections.abc import Callable

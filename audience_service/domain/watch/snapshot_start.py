@@ -1,6 +1,9 @@
 """The position of a watch stream, and the start of a stream from a snapshot.
 
 Such a stream first sends the changes between the snapshot and one event of the log, then the events after that one.
+
+The start is an event, not a time, because member states change while they are read. Each contains the number of its
+event, and rows of later events are reverted.
 """
 
 from collections.abc import Generator, Sequence

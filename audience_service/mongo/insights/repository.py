@@ -1,4 +1,9 @@
-"""Breakdowns of populations by all dimensions, in one scan."""
+"""Breakdowns of populations by all dimensions, in one scan.
+
+One `$facet` has a `$group` for each dimension, over the stored values; docs/reference/performance.md compares the
+alternatives. The groups are few, so normalising them costs little. Dates become bands before, because almost all of
+them differ. Quantiles use `$setWindowFields` instead of `$percentile`: they are exact, and available from MongoDB 5.0.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
