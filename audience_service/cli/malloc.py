@@ -13,7 +13,8 @@ def limit_arenas() -> None:
 
     By default glibc creates up to eight arenas per processor, and each retains the memory that its threads free. The
     threads receive uploads in turn, so the process grows by about 5 MB per upload, up to hundreds of MB. With two
-    arenas the memory is stable after the first upload (docs/performance.md). Other C libraries have no mallopt.
+    arenas the memory is stable after the first upload: ten uploads end at 167 MB instead of 215. Other C libraries
+    have no mallopt.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:

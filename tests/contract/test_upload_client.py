@@ -1,4 +1,4 @@
-"""The client in docs/reference/custom-audiences.md, run unchanged."""
+"""The client in docs/how-to/upload-a-list.md, run unchanged."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import Cus
 from tests.support.client import Client
 from tests.support.uploads import PUBLISHED, emails
 
-PAGE = Path(__file__).parents[2] / "docs/reference/custom-audiences.md"
+PAGE = Path(__file__).parents[2] / "docs/how-to/upload-a-list.md"
 
 
 class Breaking:

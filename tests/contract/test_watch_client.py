@@ -1,4 +1,4 @@
-"""The automation in the README, run unchanged."""
+"""The automation in docs/how-to/follow-an-audience.md, run unchanged."""
 
 import importlib
 import re
@@ -24,7 +24,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("unwatched")
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs/how-to/follow-an-audience.md"
 
 
 class State:
@@ -49,18 +49,18 @@ class State:
 
 @pytest.fixture
 def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """The README's function."""
-    [code] = [block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.S) if "def follow" in block]
-    (tmp_path / "readme_follow.py").write_text(code)
+    """The function of the page."""
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S) if "def follow" in block]
+    (tmp_path / "documented_follow.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    module = importlib.import_module("readme_follow")
-    monkeypatch.delitem(sys.modules, "readme_follow")
+    module = importlib.import_module("documented_follow")
+    monkeypatch.delitem(sys.modules, "documented_follow")
     monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 100)))
     found: Callable[..., None] = module.follow
     return found
 
 
-def test_the_readme_client_resumes_and_restarts_after_its_token_expires(
+def test_the_documented_client_resumes_and_restarts_after_its_token_expires(
     service: Service, org: str, client: Client, insert: Callable[..., list[str]], follow: Any
 ) -> None:
     contacts, watches = service.store.database["contact"], service.store.database["audience_watch"]

@@ -24,7 +24,7 @@ Invariants:
 1. Both ways match the same records.
 2. A list is inlined completely or not at all, the shortest lists first, as long as they fit one command.
 3. One `$lookup` serves all lists of a filter. For 200,000 of a million contacts it costs three to four times as much
-   as inlining (docs/performance.md), but it has no limit of size.
+   as inlining (docs/adr/0008-match-and-joins.md), but it has no limit of size.
 4. Inlined values were read before the command. A command with `has_prefetched` therefore has no single point in time.
 
 For related records, join_prefetch.py makes the choice; for subscribers, suppression.py.

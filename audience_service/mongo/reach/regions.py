@@ -2,7 +2,7 @@
 
 Two filters without lookups are evaluated together, in one scan of the records. That takes half the time of three
 counts, and less than grouping. With three or more populations, or with lists, each population yields a row per
-record: its key, and the population's digit. The command groups the rows by key (docs/performance.md).
+record: its key, and the population's digit. The command groups the rows by key (docs/adr/0013-overlap-regions.md).
 
 In both ways the regions of a population add up to its count, even if the database writes between two reads of the
 command.
