@@ -279,7 +279,7 @@ def _command(command: click.Command, parent: click.Context, level: str) -> Itera
         for child in _children(command, context):
             yield from _command(child, context, level + "#")
         return
-    yield from (f"    {context.command_path} {' '.join(command.collect_usage_pieces(context))}", "")
+    yield from ("```text", f"{context.command_path} {' '.join(command.collect_usage_pieces(context))}", "```", "")
     records = [record for param in command.params if (record := param.get_help_record(context))]
     if records:
         yield from ("| option | meaning |", "|---|---|")
