@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format type test test-fast run http demo docs descriptors protos protos-check clients breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting taxonomies lock clean
+.PHONY: help install lint format type test test-fast coverage run http demo docs descriptors protos protos-check clients breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting taxonomies lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ FAST := env -u AUDIENCE_TEST_MONGODB_URI -u AUDIENCE_TEST_DURABLE_MONGODB
 
 test-fast: install ## Run the tests without the marker `slow`, on the embedded store alone: under a minute
 	$(FAST) $(BIN)/pytest -q -n 2 -m "not slow"
+
+coverage: install ## Report which lines and branches `make test` does not run, in build/coverage
+	$(BIN)/pytest -q -n auto --maxprocesses 4 --cov --cov-report term --cov-report html:build/coverage
 
 lint: install ## Check style, layers, protos and container files
 	$(BIN)/ruff check .
@@ -123,4 +126,4 @@ lock: install ## Update the locked versions within the limits of pyproject.toml
 	$(LOCK) --upgrade --extra embedded --group dev --output-file requirements-dev.lock
 
 clean: ## Remove .venv, builds and caches
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
