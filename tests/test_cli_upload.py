@@ -61,18 +61,12 @@ def test_a_published_file_is_uploaded_again_unless_the_upload_id_is_the_same(
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    for mode, on in [
-        ("append", [contact]),
-        ("remove", []),
-        ("append", [contact]),
-        ("remove", []),
-        ("append", [contact]),
-    ]:
+    for mode, on in [("append", [contact]), ("remove", []), ("append", [contact])]:
         assert upload(mode)["listSize"] == len(on)
         assert client.members(audienceId=made) == on
     named = [upload("remove", "--upload-id", "once") for _ in range(2)]
     assert named[0] == named[1]
-    assert client.call("GetCustomAudience", {"id": made}).version == 6
+    assert client.call("GetCustomAudience", {"id": made}).version == 4
     path.write_text("email\nbob@example.com\n")
     done = environment(str(path), "--audience", made, "--mode", "remove", "--upload-id", "once")
     assert (done.returncode, "UPLOAD_REUSED: " in done.stderr) == (1, True)
