@@ -33,18 +33,17 @@ def streaming_service(real_service: Service, script: ScriptedDatabase) -> Iterat
 
 
 class FullScanCounter:
-    """Counts the full scans of a server."""
+    """Counts the full scans of a server, and not those of other servers in this process."""
 
     def __init__(self, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        kind = type(service.store.event_log)
-        original: Any = kind.diff
+        original: Any = service.store.event_log.diff
 
         def counted(*args: Any) -> Any:
             self.count += 1
             return original(*args)
 
-        monkeypatch.setattr(kind, "diff", counted)
+        monkeypatch.setattr(service.store.event_log, "diff", counted)
 
 
 def test_streamed_changes_arrive_without_a_full_scan(
@@ -57,6 +56,7 @@ def test_streamed_changes_arrive_without_a_full_scan(
         stream = script.next_stream()
         wait_for_full_scan(watcher)
         before = compared.count
+        assert before
         for key in "ab":
             change(streaming_service, stream, key, **{"data.tags": "vip"})
             started_at = datetime.now(UTC)
