@@ -48,10 +48,16 @@ class Method:
 
     @classmethod
     def of(cls, descriptor: MethodDescriptor) -> Method:
-        """The method of a descriptor. Raises ValueError if its required scope is missing or unknown."""
+        """The method of a descriptor.
+
+        Raises ValueError if its required scope is missing or unknown, or if both sides stream.
+        """
         options = descriptor.GetOptions().Extensions
+        path = f"/{descriptor.containing_service.full_name}/{descriptor.name}"
+        if descriptor.client_streaming and descriptor.server_streaming:
+            raise ValueError(f"{path} streams both ways, which no RPC of this service does; let one side stream")
         return cls(
-            path=f"/{descriptor.containing_service.full_name}/{descriptor.name}",
+            path=path,
             scope=Scope(options[options_pb2.required_scope]),
             request=GetMessageClass(descriptor.input_type),
             required_ids=tuple(_required_ids(descriptor.input_type)),
@@ -125,15 +131,14 @@ class CallInterceptor(grpc.ServerInterceptor):
             return grpc.unary_stream_rpc_method_handler(
                 self._server_stream(method, handler.unary_stream), response_serializer=handler.response_serializer
             )
-        if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(
-                self._unary_unary(method, handler.unary_unary), response_serializer=handler.response_serializer
-            )
         if handler.stream_unary:
             return grpc.stream_unary_rpc_method_handler(
                 self._client_stream(method, handler.stream_unary), response_serializer=handler.response_serializer
             )
-        raise NotImplementedError(f"{method.path} is a bidirectional stream, which the interceptor does not support")
+        assert handler.unary_unary  # noqa: S101 - the only kind that is left: Method refuses streams both ways
+        return grpc.unary_unary_rpc_method_handler(
+            self._unary_unary(method, handler.unary_unary), response_serializer=handler.response_serializer
+        )
 
     def _unary_unary(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 import grpc
 import grpc_testing
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2
 from pydantic import SecretStr
 
 from audience_service.cli.token import mint
@@ -237,6 +238,13 @@ def test_a_method_without_a_scope_is_not_served() -> None:
     health = __import__("grpc_health.v1.health_pb2", fromlist=["DESCRIPTOR"]).DESCRIPTOR
     with pytest.raises(ValueError, match="not a valid Scope"):
         Method.of(health.services_by_name["Health"].methods_by_name["Check"])
+
+
+def test_a_method_that_streams_both_ways_is_not_served() -> None:
+    """The server does not start with it, instead of failing at its first call."""
+    services: Any = reflection_pb2.DESCRIPTOR.services_by_name
+    with pytest.raises(ValueError, match="ServerReflectionInfo streams both ways"):
+        Method.of(services["ServerReflection"].methods_by_name["ServerReflectionInfo"])
 
 
 def test_every_method_of_the_contract_requires_a_scope() -> None:
