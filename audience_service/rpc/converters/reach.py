@@ -1,5 +1,7 @@
 """Converters of reach estimates and overlaps."""
 
+from typing import Any
+
 from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.reach.service import ReachEstimate, ReachProgress
 from audience_service.domain.reach.venn_regions import VennRegions
@@ -22,28 +24,26 @@ def decode_budget(message: pb.EstimateReachRequest) -> float | None:
 
 def encode_reach(value: ReachEstimate) -> pb.EstimateReachResponse:
     """The message of an estimate: the count, its confidence interval, and a masked sample member."""
-    return pb.EstimateReachResponse(
-        count=value.estimate.count,
-        sample_profile=None if value.sample_profile is None else encode_struct(value.sample_profile),
-        read_time=encode_timestamp(value.read_at),
-        exact=value.estimate.exact,
-        lower_bound=value.estimate.lower_bound,
-        upper_bound=value.estimate.upper_bound,
-    )
+    return pb.EstimateReachResponse(**_estimate_fields(value))
 
 
 def encode_reach_progress(value: ReachProgress) -> pb.StreamReachResponse:
     """The message of one step of a progressive count: the estimate, and how many records it has scanned."""
     return pb.StreamReachResponse(
-        count=value.estimate.count,
-        sample_profile=None if value.sample_profile is None else encode_struct(value.sample_profile),
-        read_time=encode_timestamp(value.read_at),
-        exact=value.estimate.exact,
-        lower_bound=value.estimate.lower_bound,
-        upper_bound=value.estimate.upper_bound,
-        scanned_count=value.scanned_count,
-        total_count=value.total_count,
+        **_estimate_fields(value), scanned_count=value.scanned_count, total_count=value.total_count
     )
+
+
+def _estimate_fields(value: ReachEstimate) -> dict[str, Any]:
+    """The fields of an estimate, which have the same names in both messages."""
+    return {
+        "count": value.estimate.count,
+        "sample_profile": None if value.sample_profile is None else encode_struct(value.sample_profile),
+        "read_time": encode_timestamp(value.read_at),
+        "exact": value.estimate.exact,
+        "lower_bound": value.estimate.lower_bound,
+        "upper_bound": value.estimate.upper_bound,
+    }
 
 
 def encode_overlap(value: VennRegions) -> pb.GetOverlapResponse:
