@@ -63,10 +63,10 @@ class BackgroundTasks:
                 self._refresh_platform_ids()
             if reachable != healthy and not self._stop_event.is_set():
                 (_log.info if reachable else _log.warning)("database reachability changed", reachable=reachable)
-                if reachable:
-                    self._check_database()
-                self._server.set_healthy(healthy=reachable)
-                healthy = reachable
+                healthy = reachable and self._is_isolated()
+                if healthy:
+                    self._log_missing_indexes()
+                self._server.set_healthy(healthy=healthy)
             self._server.cancel_idle_streams()
             self._stop_event.wait(_HEALTH_INTERVAL_SECONDS)
 
@@ -79,15 +79,22 @@ class BackgroundTasks:
         except Exception as error:
             _log.error("loading the imported ids of ad platforms failed", exc_info=error)
 
-    def _check_database(self) -> None:
-        """Log missing indexes. End the process if a default collation breaks tenant isolation."""
-        with contextlib.suppress(AudienceError):  # unreachable again; the check repeats when it is reachable
-            if unsafe := self._store.collated_collections(self._collections):
-                _log.critical(
-                    "collections have a default collation, which could expose an org's records to others",
-                    collections=unsafe,
-                )
-                os.kill(os.getpid(), signal.SIGTERM)
+    def _is_isolated(self) -> bool:
+        """Whether no default collation breaks tenant isolation. If one does, end the process."""
+        try:
+            unsafe = self._store.collated_collections(self._collections)
+        except AudienceError:
+            return False  # unreachable again; the check repeats after the interval
+        if unsafe:
+            _log.critical(
+                "collections have a default collation, which could expose an org's records to others",
+                collections=unsafe,
+            )
+            os.kill(os.getpid(), signal.SIGTERM)
+        return not unsafe
+
+    def _log_missing_indexes(self) -> None:
+        with contextlib.suppress(AudienceError):
             if missing := self._store.missing_indexes(*self._datatypes):
                 names = [str(index) for index in missing]
                 _log.warning("indexes are missing; run `audience-service indexes`", indexes=names)
