@@ -85,7 +85,7 @@ def test_an_object_and_its_text_mean_the_same(records: Client) -> None:
         ({"address": {"city": "Lyon", "zip": 1}}, "filter.where.address"),
         ({"score": 2**53}, "filter.where.score"),
         ({"score": {"$in": [1, -(2.0**60)]}}, "filter.where.score.$in[1]"),
-        ({"at": {"$gte": {"$date": "2026-01-01T00:00:00Z"}}}, "filter.where.at.$gte"),
+        ({"at": {"$gte": {"$date": "2026-01-01T00:00:00Z"}}}, "filter.where.at.$gte.$date"),
     ],
 )
 def test_values_that_a_struct_may_have_changed_are_refused(

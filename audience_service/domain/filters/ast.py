@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from audience_service.domain.filters.fields import LIFECYCLE_STATES
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.filters.operators import Operator
@@ -170,14 +171,15 @@ def joins(node: Node) -> tuple[Join, ...]:
     return tuple(found for found in walk(node) if isinstance(found, OnList | Related | Suppressed))
 
 
-def names_field(node: Node, path: str) -> bool:
-    """Whether the top level of a filter names the field: in a condition there, or inside an $and there."""
-    for condition in conjuncts(node):
-        match condition:
-            case Not(child):
-                if names_field(child, path):
-                    return True
-            case Condition() | ElementMatch() | ElementIs():
-                if condition.path == path:
-                    return True
-    return False
+def is_state_selection(node: Node) -> bool:
+    """Whether a node selects records by states of the platform: `state` is one of them, or in a list of them."""
+    if not isinstance(node, Condition) or node.path != "state" or node.operator.name not in ("$eq", "$in"):
+        return False
+    values = node.operand if node.operator.name == "$in" else [node.operand]
+    states = [value for value in values if value is not None]
+    return bool(states) and all(isinstance(value, str) and value in LIFECYCLE_STATES for value in states)
+
+
+def selects_states(node: Node) -> bool:
+    """Whether the top level of a filter selects states: in a condition there, or inside an $and there."""
+    return any(map(is_state_selection, conjuncts(node)))

@@ -9,7 +9,7 @@ For example, segment-jp has the filter {"country": "JP"}, and segment-vip is a s
 
 1. The result contains no InAudience. A filter becomes its conditions; a list becomes a join.
 2. An audience has the same members inside a filter as on its own. Archived and deleted records are members only if the
-   audience's filter names `state` at its top level, and never through a list.
+   audience's filter selects states at its top level, and never through a list.
 3. An audience that refers to itself, directly or through others, is refused. So are too many audiences or levels.
 4. Errors name the path of the $inAudience in the caller's filter, and never a path inside another audience's filter.
 """
@@ -35,7 +35,7 @@ from audience_service.domain.filters.ast import (
     OnList,
     Or,
     Related,
-    names_field,
+    selects_states,
     walk,
 )
 from audience_service.domain.filters.filter import Filter, FilterLimits
@@ -50,11 +50,11 @@ FindAudience = Callable[[str], Filter | MemberList]
 
 
 def with_active_guard(node: Node, original: Node) -> Node:
-    """The resolved node with the active guard, unless the top level of the original node names `state`.
+    """The resolved node with the active guard, unless the top level of the original node selects states.
 
-    A `state` in the filter of an inlined audience does not count: it concerns only that audience's members.
+    A selection in the filter of an inlined audience does not count: it concerns only that audience's members.
     """
-    if names_field(original, "state"):
+    if selects_states(original):
         return node
     return NOT_ARCHIVED if node == And(()) else And((node, NOT_ARCHIVED))
 

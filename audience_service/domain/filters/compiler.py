@@ -233,7 +233,7 @@ def to_match(node: Node, join_condition: JoinCondition = _no_join) -> Document:
             case ElementMatch(path, query):
                 return {path: {"$elemMatch": inner(query)}}
             case ElementIs(path, conditions):
-                return _any_of([{path: {"$elemMatch": document}} for document in element_documents(conditions)])
+                return _any_of([{path: {"$elemMatch": document}} for document in element_documents(conditions, inner)])
             case Condition(path, operator, operand):
                 return _any_of([{path: alternative} for alternative in operator.emit(operand)])
             case Expression(document):

@@ -5,31 +5,40 @@ combination of them becomes one document, and one of the documents must hold.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from audience_service.domain.filters.ast import And, Condition, Node, Not
+from audience_service.domain.filters.ast import And, Condition, ElementIs, ElementMatch, Node, Not
 from audience_service.domain.filters.filter import Document
+
+ToMatch = Callable[[Node], Document]
 
 _TIGHTEN = {"$gt": max, "$gte": max, "$lt": min, "$lte": min}
 
 
-def element_documents(conditions: Sequence[Node]) -> list[Document]:
-    """The documents of which an element must meet one. Raises ValueError if MongoDB cannot express the conditions."""
+def element_documents(conditions: Sequence[Node], to_match: ToMatch) -> list[Document]:
+    """The documents of which an element must meet one; `to_match` compiles the filters of elements in the element.
+
+    Raises ValueError if MongoDB cannot express the conditions.
+    """
     patterns = [c for c in conditions if isinstance(c, Condition) and "$regex" in c.operator.emit(c.operand)[-1]]
     if len(patterns) > 1 and any(pattern.operator.name == "$regex" for pattern in patterns):
         raise ValueError('has a $regex and an ISO date on the same elements; write the date as {"$date": ...}')
-    combinations = itertools.product(*(_alternatives(condition) for condition in conditions))
+    combinations = itertools.product(*(_alternatives(condition, to_match) for condition in conditions))
     merged = (_merge(combination) for combination in combinations)
     return [document for document in merged if document is not None]
 
 
-def _alternatives(node: Node) -> list[Document]:
+def _alternatives(node: Node, to_match: ToMatch) -> list[Document]:
     match node:
         case Condition(_, operator, operand):
             return operator.emit(operand)
+        case ElementIs(_, conditions):
+            return [{"$elemMatch": document} for document in element_documents(conditions, to_match)]
+        case ElementMatch(_, query):
+            return [{"$elemMatch": to_match(query)}]
         case Not(child):
             inner = child.children if isinstance(child, And) else (child,)
-            alternatives = [_alternatives(condition) for condition in inner]
+            alternatives = [_alternatives(condition, to_match) for condition in inner]
             if any(len(documents) > 1 for documents in alternatives):
                 raise ValueError('negates an ISO date; reverse the comparison, or write the date as {"$date": ...}')
             document = _merge([documents[0] for documents in alternatives])

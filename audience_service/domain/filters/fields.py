@@ -7,6 +7,9 @@ SYSTEM_FIELDS = frozenset(
 )
 """The record envelope's fields that a filter may read. `owner` may be an object, with fields `owner.<key>`."""
 
+LIFECYCLE_STATES = ("draft", "new", "active", "published", "archived", "deleted")
+"""The values of `state` that the platform documents."""
+
 _RESERVED = SYSTEM_FIELDS | {"data"}
 _MAX_PATH_LENGTH, _MAX_PATH_SEGMENTS = 250, 20
 

@@ -13,11 +13,13 @@ Source of the semantics: MongoDB manual, query and projection operators. What Mo
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from audience_service.domain.core.error_path import at_index
+from bson import Regex
+
+from audience_service.domain.core.error_path import at_index, at_key
 from audience_service.domain.core.errors import FilterTooLarge, InvalidFilter
 from audience_service.domain.filters.dates import compare_conditions, spellings
 from audience_service.domain.filters.describe.phrases import (
@@ -34,6 +36,10 @@ from audience_service.domain.filters.relative_dates import is_integer
 from audience_service.domain.filters.values import ValueReader
 
 LOGICAL = ("$and", "$or", "$nor")
+CONSTANTS = ("$alwaysTrue", "$alwaysFalse")
+"""Conditions that every record meets, or none. Their operand is 1."""
+PATTERN_VALUE = "$regularExpression"
+"""A regular expression as a value, in Extended JSON. Drivers write their own pattern type so."""
 RECORD_OPERATORS = ("$expr", "$inAudience", "$related")
 """Operators on complete records, written in place of a field. parser.py handles them, $not, $elemMatch and $options."""
 
@@ -58,11 +64,17 @@ class Pattern:
     text: str
     options: str
 
+    def __str__(self) -> str:
+        """The pattern between slashes, with its options."""
+        shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in self.text)
+        return f"/{truncate(shown, _MAX_SHOWN_PATTERN)}/{self.options}"
 
-# The BSON types that a stored record can contain, by name and number. Source: MongoDB manual, $type.
+
+# The BSON types by name and number, deprecated ones included. Source: MongoDB manual, $type.
 _TYPES: dict[str, int] = {
-    "double": 1, "string": 2, "object": 3, "array": 4, "binData": 5, "objectId": 7, "bool": 8, "date": 9, "null": 10,
-    "regex": 11, "javascript": 13, "int": 16, "timestamp": 17, "long": 18, "decimal": 19, "minKey": -1, "maxKey": 127,
+    "double": 1, "string": 2, "object": 3, "array": 4, "binData": 5, "undefined": 6, "objectId": 7, "bool": 8,
+    "date": 9, "null": 10, "regex": 11, "dbPointer": 12, "javascript": 13, "symbol": 14, "javascriptWithScope": 15,
+    "int": 16, "timestamp": 17, "long": 18, "decimal": 19, "minKey": -1, "maxKey": 127,
 }  # fmt: skip
 _TYPE_NAMES = frozenset(_TYPES) | {"number"}
 _MAX_SHOWN_PATTERN = 200
@@ -77,23 +89,24 @@ def _value(operand: Any, field_path: str, reader: ValueReader) -> Any:
     return reader.value(operand, field_path)
 
 
-def _scalar(operand: Any, field_path: str, reader: ValueReader) -> Any:
-    return reader.scalar(operand, field_path)
-
-
 def _values(operand: Any, field_path: str, reader: ValueReader) -> Any:
-    return reader.values(operand, field_path)
+    if not isinstance(operand, list) or not any(map(is_pattern_value, operand)):
+        return reader.values(operand, field_path)
+    values = reader.values([None if is_pattern_value(item) else item for item in operand], field_path)
+    return [
+        read_pattern_value(item, at_index(field_path, index), reader) if is_pattern_value(item) else value
+        for index, (item, value) in enumerate(zip(operand, values, strict=True))
+    ]
 
 
 def _boolean(operand: Any, field_path: str, reader: ValueReader) -> bool:
-    if not isinstance(operand, bool):
+    if not isinstance(operand, bool | int | float) or operand != operand:
         raise InvalidFilter.at(field_path, "takes true or false")
-    return operand
+    return bool(operand)
 
 
 def _size(operand: Any, field_path: str, reader: ValueReader) -> int:
-    is_integer = isinstance(operand, int) and not isinstance(operand, bool)
-    if not is_integer or not 0 <= operand < 2**31:
+    if not is_integer(operand) or not 0 <= operand < 2**31:
         raise InvalidFilter.at(field_path, "takes an integer number of elements, 0 or more")
     return int(operand)
 
@@ -137,19 +150,25 @@ def _types(operand: Any, field_path: str, reader: ValueReader) -> list[str | int
     if len(types) > len(_TYPE_NAMES) * 2:
         raise FilterTooLarge.at(field_path, "lists more types than exist", limit=str(len(_TYPE_NAMES) * 2))
     for index, name in enumerate(types):
-        is_known = name in _TYPE_NAMES if isinstance(name, str) else type(name) is int and name in _TYPES.values()
+        is_known = name in _TYPE_NAMES if isinstance(name, str) else is_integer(name) and name in _TYPES.values()
         if not is_known:
             item_path = at_index(field_path, index) if isinstance(operand, list) else field_path
             raise InvalidFilter.at(item_path, f"is not a BSON type; the types are {', '.join(sorted(_TYPE_NAMES))}")
-    return types
+    return [name if isinstance(name, str) else int(name) for name in types]
 
 
 def read_pattern(operand: Any, options: Any, field_path: str, options_path: str, reader: ValueReader) -> Pattern:
     """The pattern of $regex and $options. Raises InvalidFilter if it is not valid in both PCRE and Python."""
+    if is_pattern_value(operand):
+        pattern = read_pattern_value(operand, field_path, reader)
+        if pattern.options and options:
+            raise InvalidFilter.at(options_path, "repeats the options of the pattern; write them once")
+        operand, options = pattern.text, options or pattern.options
     if not isinstance(operand, str):
         raise InvalidFilter.at(field_path, 'takes a pattern as text, like "^Mun"')
-    if not isinstance(options, str) or not set(options) <= set("imsx") or len(set(options)) < len(options):
-        raise InvalidFilter.at(options_path, "takes the letters i, m, s and x, each at most once")
+    if not isinstance(options, str) or not set(options) <= set("imsxu") or len(set(options)) < len(options):
+        raise InvalidFilter.at(options_path, "takes the letters i, m, s and x, each at most once; u has no effect")
+    options = options.replace("u", "")  # MongoDB's patterns are always Unicode; Python's drivers send it
     reader.pattern(operand, field_path)
     if "\0" in operand:
         raise InvalidFilter.at(field_path, "contains a NUL character, which PCRE refuses; remove it")
@@ -164,6 +183,20 @@ def read_pattern(operand: Any, options: Any, field_path: str, options_path: str,
     except (re.error, RecursionError, OverflowError) as error:
         raise InvalidFilter.at(field_path, f"is not a regular expression: {error}") from None
     return Pattern(operand, options)
+
+
+def is_pattern_value(value: Any) -> bool:
+    """Whether a value is a regular expression of Extended JSON: {"$regularExpression": {"pattern": "^Mun"}}."""
+    return isinstance(value, Mapping) and list(value) == [PATTERN_VALUE]
+
+
+def read_pattern_value(value: Mapping[str, Any], field_path: str, reader: ValueReader) -> Pattern:
+    """The pattern of a regular expression of Extended JSON. Raises InvalidFilter as `read_pattern` does."""
+    inner, here = value[PATTERN_VALUE], at_key(field_path, PATTERN_VALUE)
+    if not isinstance(inner, Mapping) or not {"pattern"} <= set(inner) <= {"pattern", "options"}:
+        raise InvalidFilter.at(here, 'takes {"pattern": "^Mun", "options": "i"}')
+    options_path = at_key(here, "options")
+    return read_pattern(inner["pattern"], inner.get("options", ""), at_key(here, "pattern"), options_path, reader)
 
 
 def _pattern(operand: Any, field_path: str, reader: ValueReader) -> Pattern:
@@ -181,11 +214,20 @@ def _unequal(operand: Any) -> list[Document]:
 
 
 def _list_conditions(name: str) -> Emit:
-    return lambda operand: [{name: [spelling for value in operand for spelling in spellings(value)]}]
+    return lambda operand: [{name: [spelling for value in operand for spelling in _spellings(value)]}]
+
+
+def _spellings(value: Any) -> list[Any]:
+    """The stored values that an item of a list stands for: a pattern matches as in MongoDB's lists."""
+    return [Regex(value.text, value.options)] if isinstance(value, Pattern) else spellings(value)
 
 
 def _order_conditions(name: str) -> Emit:
     return lambda operand: compare_conditions(name, operand)
+
+
+def _all_condition(operand: list[Any]) -> list[Document]:
+    return [{"$all": [Regex(item.text, item.options) if isinstance(item, Pattern) else item for item in operand]}]
 
 
 def _plain_condition(name: str) -> Emit:
@@ -210,8 +252,7 @@ def _describe_size(operand: int) -> str:
 
 
 def _describe_pattern(operand: Pattern) -> str:
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in operand.text)
-    return f"matches /{truncate(shown, _MAX_SHOWN_PATTERN)}/{operand.options}"
+    return f"matches {operand}"
 
 
 def _describe_modulus(operand: list[int]) -> str:
@@ -222,13 +263,13 @@ def _describe_modulus(operand: list[int]) -> str:
 _ROWS = (
     Operator("$eq", _value, _equal, value_phrase("is {}", null="is null or missing")),
     Operator("$ne", _value, _unequal, value_phrase("is not {}", null="is neither null nor missing")),
-    Operator("$gt", _scalar, _order_conditions("$gt"), order_phrase("$gt")),
-    Operator("$gte", _scalar, _order_conditions("$gte"), order_phrase("$gte")),
-    Operator("$lt", _scalar, _order_conditions("$lt"), order_phrase("$lt")),
-    Operator("$lte", _scalar, _order_conditions("$lte"), order_phrase("$lte")),
+    Operator("$gt", _value, _order_conditions("$gt"), order_phrase("$gt")),
+    Operator("$gte", _value, _order_conditions("$gte"), order_phrase("$gte")),
+    Operator("$lt", _value, _order_conditions("$lt"), order_phrase("$lt")),
+    Operator("$lte", _value, _order_conditions("$lte"), order_phrase("$lte")),
     Operator("$in", _values, _list_conditions("$in"), list_phrase("is one of {}")),
     Operator("$nin", _values, _list_conditions("$nin"), list_phrase("is none of {}")),
-    Operator("$all", _values, _plain_condition("$all"), list_phrase("has all of {}")),
+    Operator("$all", _values, _all_condition, list_phrase("has all of {}")),
     Operator("$exists", _boolean, _plain_condition("$exists"), _describe_exists),
     Operator("$type", _types, _plain_condition("$type"), _describe_type),
     Operator("$size", _size, _plain_condition("$size"), _describe_size),

@@ -25,12 +25,21 @@ from audience_service.domain.filters.elem_match import element_documents
 from audience_service.domain.filters.expressions import ExpressionParser
 from audience_service.domain.filters.fields import element_path, record_path
 from audience_service.domain.filters.filter import FilterLimits
-from audience_service.domain.filters.operators import LOGICAL, OPERATORS, RECORD_OPERATORS, read_pattern
+from audience_service.domain.filters.operators import (
+    CONSTANTS,
+    LOGICAL,
+    OPERATORS,
+    PATTERN_VALUE,
+    RECORD_OPERATORS,
+    Pattern,
+    read_pattern,
+    read_pattern_value,
+)
 from audience_service.domain.filters.related import read_count, read_relation
 from audience_service.domain.filters.values import ValueReader
 
 _FIELD_OPERATORS = (*OPERATORS, "$options", "$not", "$elemMatch")
-_TOP_LEVEL_OPERATORS = (*LOGICAL, *RECORD_OPERATORS)
+_TOP_LEVEL_OPERATORS = (*LOGICAL, *CONSTANTS, *RECORD_OPERATORS)
 _LOGICAL_NODES: dict[str, Callable[[tuple[Node, ...], str], Node]] = {"$and": And, "$or": Or, "$nor": Nor}
 
 
@@ -69,6 +78,8 @@ class _Parser:
             here = at_key(field_path, key)
             if key in LOGICAL:
                 children.append(self._logical(key, value, here, depth, scope))
+            elif key in CONSTANTS:
+                children.append(self._constant(key, value, here))
             elif key in RECORD_OPERATORS:
                 children.append(self._on_record(key, value, here, depth, scope))
             elif key.startswith("$"):
@@ -79,6 +90,13 @@ class _Parser:
             else:
                 children += self._field(scope.resolve_path(key, here), value, here, depth)
         return children[0] if len(children) == 1 else And(tuple(children), field_path)
+
+    def _constant(self, name: str, value: Any, field_path: str) -> Node:
+        self._count(field_path)
+        if isinstance(value, bool) or value != 1:
+            raise InvalidFilter.at(field_path, "takes 1")
+        everything = And((), field_path)
+        return everything if name == "$alwaysTrue" else Nor((everything,), field_path)
 
     def _on_record(self, name: str, value: Any, field_path: str, depth: int, scope: _Scope) -> Node:
         """An operator on the complete record."""
@@ -148,6 +166,9 @@ class _Parser:
                 options, options_path = operators.get("$options", ""), at_key(field_path, "$options")
                 pattern = read_pattern(operand, options, here, options_path, self._reader)
                 nodes.append(Condition(path, OPERATORS[name], pattern, here))
+            elif name == PATTERN_VALUE:
+                pattern = read_pattern_value({name: operand}, field_path, self._reader)
+                nodes.append(Condition(path, OPERATORS["$regex"], pattern, here))
             elif name == "$all" and _lists_elements(operand):
                 nodes += self._elements(path, operand, here, depth)
             elif name in OPERATORS:
@@ -164,7 +185,10 @@ class _Parser:
         value = operator.read(operand, field_path, self._reader)
         if name == "$all" and any(read_instant(item) for item in value):
             # Each date has several spellings, and $all takes no alternatives.
-            return [Condition(path, OPERATORS["$eq"], item, field_path) for item in value]
+            return [
+                Condition(path, OPERATORS["$regex" if isinstance(item, Pattern) else "$eq"], item, field_path)
+                for item in value
+            ]
         return [Condition(path, operator, value, field_path)]
 
     def _parse_not(self, path: str, operand: Any, field_path: str, depth: int) -> Node:
@@ -181,11 +205,9 @@ class _Parser:
         first = next(iter(operand), "")
         if not first.startswith("$") or first in _TOP_LEVEL_OPERATORS:
             return ElementMatch(path, self.query(operand, field_path, depth + 1, _ELEMENT), field_path)
-        if path == "":
-            raise InvalidFilter.at(field_path, "is inside another $elemMatch on the elements themselves; remove one")
         conditions = tuple(self._operators("", operand, field_path, depth + 1))
         try:
-            element_documents(conditions)
+            element_documents(conditions, lambda _: {})
         except ValueError as error:
             raise InvalidFilter.at(field_path, str(error)) from None
         return ElementIs(path, conditions, field_path)

@@ -19,6 +19,17 @@ _EXACT_IN_DOUBLE = 2**53
 _NOW_ADVICE = 'for the current time write {"$dateAdd": {"startDate": "$$NOW", "unit": "day", "amount": 0}}'
 
 
+_TYPE_WRAPPERS = frozenset(
+    ("$date", "$oid", "$numberInt", "$numberLong", "$numberDouble", "$numberDecimal", "$binary", "$uuid")
+)
+
+
+def _misplaced(name: str) -> str:
+    if name in _TYPE_WRAPPERS:
+        return "is a type of Extended JSON, which a JSON object cannot contain; write the filter in where_json"
+    return "is an operator inside a value; operators apply to fields"
+
+
 @dataclass(slots=True)
 class ValueReader:
     """Reads the operands of one filter, within its limits.
@@ -101,9 +112,7 @@ class ValueReader:
     def _document(self, value: Mapping[str, Any], field_path: str, depth: int) -> dict[str, Any]:
         for key in value:
             if key.startswith("$"):
-                raise InvalidFilter.at(
-                    at_key(field_path, key), "is an operator inside a value; operators apply to fields"
-                )
+                raise InvalidFilter.at(at_key(field_path, key), _misplaced(key))
             if "\0" in key:
                 raise InvalidFilter.at(
                     at_key(field_path, key), "is a key with a NUL character, which records cannot have; remove it"

@@ -1,10 +1,11 @@
 """The filters that the embedded store evaluates wrongly, as differential tests against a real engine show."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from bson import Decimal128
+from bson import Decimal128, Regex
 from pymongo.errors import PyMongoError
 
 from audience_service.domain.core.errors import AudienceError, UnsupportedByStore
@@ -14,6 +15,8 @@ from audience_service.domain.filters.compiler import to_match
 from audience_service.domain.filters.population import Population
 
 _LOGICAL = frozenset(("$and", "$or", "$nor"))
+_CLASSES = re.compile(r"\\[^\W_]|\[[:.=]|\(\?(?![:=!>])")
+"""Escapes and groups that Python and PCRE may read differently. The service's own patterns for dates have none."""
 _EQUALITIES = frozenset(("$eq", "$ne", "$in", "$nin", "$all"))
 
 
@@ -70,8 +73,8 @@ def _unsupported_in_match(match: Mapping[str, Any]) -> Iterator[str]:
 
 def _unsupported_in_field(path: str, operators: Mapping[str, Any]) -> Iterator[str]:
     is_nested = "." in path.removeprefix("data.")
-    if path.rpartition(".")[2].isdigit():
-        yield "mishandles lists nested at an index of a list"
+    if any(step.isdigit() for step in path.split(".")):
+        yield "mishandles an index of a list in a path"
     for name, operand in operators.items():
         if name == "$size":
             yield "counts objects and strings in $size"
@@ -88,6 +91,8 @@ def _unsupported_in_field(path: str, operators: Mapping[str, Any]) -> Iterator[s
         if name in _EQUALITIES:
             for value in [operand] if name in ("$eq", "$ne") else operand:
                 yield from _unsupported_equality(value, is_nested)
+        if name == "$regex" and _CLASSES.search(operand):
+            yield "matches \\w, \\d, \\s and \\b as Unicode classes, and lacks some patterns of PCRE"
         if name == "$not":
             yield from _unsupported_in_field(path, operand)
         if name == "$elemMatch":
@@ -95,6 +100,8 @@ def _unsupported_in_field(path: str, operators: Mapping[str, Any]) -> Iterator[s
 
 
 def _unsupported_comparison(operand: Any) -> Iterator[str]:
+    if isinstance(operand, list | Mapping):
+        yield "mishandles range comparisons with lists and objects"
     if operand is None:
         yield "mishandles range comparisons with null"
     if isinstance(operand, Decimal128):
@@ -108,6 +115,8 @@ def _unsupported_equality(value: Any, is_nested: bool) -> Iterator[str]:
         yield "treats true as 1 and false as 0"
     if isinstance(value, list | Mapping):
         yield "mishandles comparisons of lists and objects"
+    if isinstance(value, Regex):
+        yield "compares patterns in lists as values"
     if isinstance(value, Decimal128):
         yield "mishandles decimals"
     if value is None and is_nested:

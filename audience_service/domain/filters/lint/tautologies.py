@@ -16,7 +16,7 @@ from audience_service.domain.filters.ast import (
     Nor,
     Or,
     Related,
-    names_field,
+    selects_states,
 )
 from audience_service.domain.filters.lint.conjunctions import Subject, flatten
 from audience_service.domain.filters.lint.intervals import find_contradiction
@@ -141,14 +141,14 @@ def find_archived_states(linted: LintedFilter) -> Iterator[FilterWarning]:
     for conjunction, literals in linted.literals:
         if conjunction.subject is not Subject.RECORD or conjunction.is_root or not conjunction.is_positive:
             continue
-        if names_field(conjunction.root, "state"):
+        if selects_states(conjunction.root):
             continue
         for found in literals:
             texts = _texts(found) if found.path == "state" and found.is_positive else ()
             if texts and _ARCHIVED_STATES.issuperset(texts):
                 yield _always_false(
                     found.condition.field_path,
-                    "archived and deleted records are left out unless the top level of the filter names state",
+                    "archived and deleted records are left out unless the top level selects them by state",
                 )
 
 

@@ -92,7 +92,7 @@ class Filter(_message.Message):
     """Filter selects records of one datatype, in MongoDB's query language. docs/reference/filters.md describes the operators,
     the paths and the limits.
 
-    Records whose `state` is `archived` or `deleted` never match, unless the top level of the filter names `state`. A
+    Records whose `state` is `archived` or `deleted` never match, unless the top level of the filter selects states. A
     top-level `$and` belongs to the top level.
     """
 

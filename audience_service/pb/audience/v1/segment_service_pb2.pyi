@@ -43,7 +43,7 @@ class CreateSegmentRequest(_message.Message):
     def segment(self) -> _resources_pb2.Segment:
         """segment is the segment to create. A dynamic one needs a filter. A static one takes at most one of contact_ids,
         filter conditions and `source`. With none of them it starts empty, with the filter's datatype (default `contact`).
-        A filter that names `state` can put archived and deleted contacts on the list; they are never members.
+        A filter that selects archived states can put archived and deleted contacts on the list; they are never members.
         """
 
     @_builtins.property
