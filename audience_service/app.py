@@ -35,6 +35,7 @@ class App:
         core = build_core(settings, store)
         platform_ids = PlatformIds(store.platform_ids)
         self._store = store
+        self._linter = core.linter
         self._snapshot_worker = build_snapshot_worker(settings, store)
         self._watch = build_watch(settings, core, store)
         self._custom_audiences = build_custom_audiences(settings, core, store)
@@ -76,4 +77,5 @@ class App:
         self._custom_audiences.close()
         self._background_tasks.join()
         self._watch.stop()
+        self._linter.close()
         self._store.close()

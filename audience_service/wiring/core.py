@@ -10,6 +10,8 @@ from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.custom_audiences.loader import CustomAudienceLoader
 from audience_service.domain.custom_audiences.model import CUSTOM_PREFIX
 from audience_service.domain.filters import FilterCompiler
+from audience_service.domain.schema.filter_linter import FilterLinter
+from audience_service.domain.schema.service import FieldCatalog
 from audience_service.domain.segments.loader import SegmentLoader
 from audience_service.domain.segments.model import ID_PREFIX
 from audience_service.domain.snapshots.model import SNAPSHOT_PREFIX
@@ -27,6 +29,8 @@ class Core:
     audiences: AudienceResolver
     snapshot_reader: SnapshotReader
     selection_resolver: SelectionResolver
+    catalog: FieldCatalog
+    linter: FilterLinter
 
 
 def build_core(settings: Settings, store: Store) -> Core:
@@ -40,6 +44,13 @@ def build_core(settings: Settings, store: Store) -> Core:
     }
     audiences = AudienceResolver(compiler, loaders)
     tokens = TokenCodec(hashlib.sha256(b"audience position" + settings.key()).digest())
+    catalog = FieldCatalog(store.samples, compiler)
     return Core(
-        compiler, tokens, audiences, snapshot_reader, SelectionResolver(audiences, store.members, snapshot_reader)
+        compiler,
+        tokens,
+        audiences,
+        snapshot_reader,
+        SelectionResolver(audiences, store.members, snapshot_reader),
+        catalog,
+        FilterLinter(catalog, compiler),
     )

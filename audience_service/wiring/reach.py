@@ -19,7 +19,7 @@ def build_reach_servicer(
 ) -> ReachServicer:
     """The servicer of ReachService; `new_random` returns the generator that draws one call's sample."""
     return ReachServicer(
-        Reach(store.members, store.slices, core.selection_resolver, new_random=new_random),
+        Reach(store.members, store.slices, core.selection_resolver, core.linter, new_random=new_random),
         Overlaps(store.members, core.audiences),
         Insights(
             store.insights,

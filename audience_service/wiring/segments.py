@@ -19,7 +19,7 @@ def build_segment_servicer(core: Core, store: Store) -> SegmentServicer:
     writer = SegmentWriter(store.segments, store.lists)
     reference_checker = ReferenceChecker(audiences, writer)
     return SegmentServicer(
-        Segments(store.segments, store.lists, audiences, validator, writer, reference_checker, tokens),
+        Segments(store.segments, store.lists, audiences, validator, writer, reference_checker, core.linter, tokens),
         SegmentContacts(store.lists, audiences, writer, tokens),
         SegmentVersions(store.versions, validator, writer, reference_checker, tokens),
         SegmentDeleter(store.uses, writer),

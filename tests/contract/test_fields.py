@@ -123,9 +123,16 @@ def test_the_schema_adds_fields_missing_from_the_sample(real_service: Service) -
     assert "$gte" in fields["unseen"].operators
 
 
-@pytest.mark.parametrize(("datatype", "reason"), [("order", "DATATYPE_NOT_ALLOWED"), ("", "INVALID_FILTER")])
+@pytest.mark.parametrize(("datatype", "reason"), [("segment", "DATATYPE_NOT_ALLOWED"), ("", "INVALID_FILTER")])
 def test_the_datatype_must_be_served(
     client: Client, refused: Callable[..., Refusal], datatype: str, reason: str
 ) -> None:
     refusal = refused(lambda: client.call("ListFields", {"datatype": datatype}))
     assert (refusal.info.reason, refusal.fields) == (reason, ["datatype"])
+
+
+def test_fields_of_related_datatypes_are_listed(client: Client, service: Service, org: str) -> None:
+    """A filter can read them in $related."""
+    service.insert(org, [{"data": {"contactId": "contact-a", "total": 5}}], "order")
+    listed = client.call("ListFields", {"datatype": "order"})
+    assert {"contactId", "total"} <= {field.path for field in listed.fields}

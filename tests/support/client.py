@@ -146,6 +146,12 @@ class Refusal:
         return [violation.field for request in requests for violation in request.field_violations]
 
     @property
+    def descriptions(self) -> list[str]:
+        """What is wrong with each field."""
+        requests = [detail for detail in self.details if isinstance(detail, error_details_pb2.BadRequest)]
+        return [violation.description for request in requests for violation in request.field_violations]
+
+    @property
     def retry_seconds(self) -> float | None:
         """The delay of RetryInfo."""
         retries = [detail for detail in self.details if isinstance(detail, error_details_pb2.RetryInfo)]

@@ -38,7 +38,6 @@ from audience_service.domain.filters import (
     Filter,
     FilterCompiler,
     FilterLimits,
-    FilterWarning,
     identity,
 )
 from audience_service.domain.filters.ast import Node
@@ -143,19 +142,6 @@ class AudienceResolver:
     def parse(self, written: Filter) -> Node:
         """The AST of a filter as written. Raises what `compile` raises about the filter alone."""
         return self._compiler.parse(written)
-
-    def warnings(self, audience: Audience) -> list[FilterWarning]:
-        """Warnings about the audience's filter, with field paths that begin at `filter`.
-
-        Empty for a list, and for an unusable filter.
-        """
-        if isinstance(audience, ListAudience) or audience.filter.where is None:
-            return []
-        try:
-            found = self._compiler.warnings(to_response_form(audience.filter))
-        except InvalidFilter:
-            return []
-        return [replace(warning, field_path=f"filter.{warning.field_path}") for warning in found]
 
     def check_datatype(self, datatype: str) -> str:
         """The datatype, if it is served. Raises InvalidFilter, DatatypeNotAllowed."""

@@ -10,7 +10,6 @@ from audience_service.domain.audiences.model import to_response_form
 from audience_service.domain.audiences.repository import MemberRepository
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.audiences.selection import AudienceSelector
-from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.error_path import prefix_error_path
 from audience_service.domain.explain.index_advice import IndexAdvice, IndexEvidence, advise
@@ -22,7 +21,7 @@ from audience_service.domain.filters.compiler import to_match
 from audience_service.domain.filters.describe.sentence import describe
 from audience_service.domain.filters.field_usage import used_fields
 from audience_service.domain.filters.fields import display_path
-from audience_service.domain.filters.lint.lint import lint_filter
+from audience_service.domain.filters.lint.conjunctions import all_nodes
 from audience_service.domain.filters.population import Population
 from audience_service.domain.schema.repository import SampleRepository
 from audience_service.domain.schema.service import FieldCatalog, SampledFields
@@ -79,13 +78,13 @@ class FilterExplainer:
             )
         node = self._parse_unresolved(ctx, selection)
         audience_ids = [inner.audience_id for inner in walk(node) if isinstance(inner, InAudience)]
-        sampled = self._catalog.sample_fields(ctx, population.datatype)
+        sampled = self._catalog.sample_fields(ctx.org, population.datatype, ctx.deadline)
         return FilterExplanation(
             describe(node, self._names(ctx, audience_ids)),
             [display_path(path) for path in used_fields(population.node)],
             plan,
             advise(population, self._evidence(ctx, population, plan, sampled)),
-            self._warnings(node, population.datatype, sampled),
+            self._warnings(ctx, node, population.datatype, sampled),
         )
 
     def _plan(self, ctx: RequestContext, population: Population, *, analyze: bool) -> QueryPlan:
@@ -104,11 +103,15 @@ class FilterExplainer:
         """An audience's filter in the form that GetSegment returns, so that field paths match it."""
         return to_response_form(self._audiences.find(ctx, audience_id).filter)
 
-    @staticmethod
-    def _warnings(node: Node, datatype: str, sampled: SampledFields) -> Sequence[FilterWarning]:
+    def _warnings(
+        self, ctx: RequestContext, node: Node, datatype: str, sampled: SampledFields
+    ) -> Sequence[FilterWarning]:
         """The filter's warnings. Warnings about fields need at least one sampled record."""
-        profiles = sampled.profiles if sampled.sample.records else None
-        found = lint_filter(node, now(), profiles, datatype=datatype)
+        related = {inner.datatype for inner in all_nodes(node) if isinstance(inner, Related)} - {datatype}
+        samples = {name: self._catalog.sample_fields(ctx.org, name, ctx.deadline) for name in sorted(related)}
+        samples[datatype] = sampled
+        profiles = {name: found.profiles for name, found in samples.items() if found.sample.records}
+        found = self._compiler.lint(node, datatype, profiles)
         return [replace(warning, field_path=f"filter.{warning.field_path}") for warning in found]
 
     def _names(self, ctx: RequestContext, audience_ids: Sequence[str]) -> Mapping[str, str]:

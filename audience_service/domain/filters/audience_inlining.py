@@ -148,7 +148,8 @@ class AudienceInliner:
 
 
 def _conditions(node: Node) -> int:
-    return sum(1 for inner in walk(node) if not isinstance(inner, And))
+    """The number of conditions, as the parser counts them: groups and negations do not count."""
+    return sum(1 for inner in walk(node) if not isinstance(inner, And | Or | Nor | Not) or inner == And(()))
 
 
 def _unusable(field_path: str, error: AudienceError) -> InvalidFilter:

@@ -1,6 +1,6 @@
 """Compiles filters to MongoDB matches and joins."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -36,6 +36,7 @@ from audience_service.domain.filters.audience_inlining import (
     with_active_guard,
 )
 from audience_service.domain.filters.elem_match import element_documents
+from audience_service.domain.filters.field_profile import FieldProfile
 from audience_service.domain.filters.filter import Document, Filter, FilterLimits
 from audience_service.domain.filters.lint.lint import lint_filter
 from audience_service.domain.filters.lint.warning import FilterWarning
@@ -106,6 +107,13 @@ class FilterCompiler:
             )
         return datatype
 
+    def check_readable(self, datatype: str) -> str:
+        """The datatype, if filters may read it: the service serves it, or $related may join it.
+
+        Raises InvalidFilter, DatatypeNotAllowed.
+        """
+        return datatype if datatype in self._related else self.check_datatype(datatype)
+
     def parse(self, audience_filter: Filter) -> Node:
         """The nodes of a filter, its audiences unresolved. Raises InvalidFilter and its subclasses."""
         self.check_datatype(audience_filter.datatype)
@@ -117,10 +125,9 @@ class FilterCompiler:
         self._check_related(node)
         return node
 
-    def warnings(self, audience_filter: Filter) -> list[FilterWarning]:
-        """The warnings that need no records, with paths that start at `where`. Raises the errors of `parse`."""
-        node = self.parse(audience_filter)
-        return lint_filter(node, self._clock(), datatype=audience_filter.datatype)
+    def lint(self, node: Node, datatype: str, fields: Mapping[str, Mapping[str, FieldProfile]]) -> list[FilterWarning]:
+        """The warnings about a parsed filter. `fields` are the profiles of fields by datatype and path, if known."""
+        return lint_filter(node, self._clock(), fields.get(datatype), datatype=datatype, related=fields)
 
     def compile(
         self, audience_filter: Filter, find: FindAudience = _find_no_audience, parents: tuple[str, ...] = ()

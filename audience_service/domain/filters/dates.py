@@ -90,6 +90,11 @@ def read_instant(value: object) -> Instant | None:
     return Instant(truncate_to_milliseconds(timestamp), value)
 
 
+def is_comparable(text: str) -> bool:
+    """Whether comparisons of dates match a stored text: it spells a date, in UTC, with seconds or as the day alone."""
+    return bool(_DATE_TEXT_REGEX.match(text))
+
+
 def spellings(value: object) -> list[Any]:
     """The stored values that equal `value`: the value itself, and for an ISO date also its BSON date and its texts."""
     instant = read_instant(value)

@@ -21,8 +21,10 @@ def element_documents(conditions: Sequence[Node], to_match: ToMatch) -> list[Doc
     Raises ValueError if MongoDB cannot express the conditions.
     """
     patterns = [c for c in conditions if isinstance(c, Condition) and "$regex" in c.operator.emit(c.operand)[-1]]
-    if len(patterns) > 1 and any(pattern.operator.name == "$regex" for pattern in patterns):
-        raise ValueError('has a $regex and an ISO date on the same elements; write the date as {"$date": ...}')
+    if len(patterns) > 1 and any(pattern.operator.name not in _TIGHTEN for pattern in patterns):
+        raise ValueError(
+            'has two patterns, or a pattern and an ISO date, on the same elements; write the date as {"$date": ...}'
+        )
     combinations = itertools.product(*(_alternatives(condition, to_match) for condition in conditions))
     merged = (_merge(combination) for combination in combinations)
     return [document for document in merged if document is not None]

@@ -16,6 +16,11 @@ class FieldProfile:
     - `top_values`: the most frequent values with their shares, in descending order. Empty if values are personal or
       hardly repeat.
     - `date_texts`: the share of records whose value is text that spells an ISO date.
+    - `unmatched_dates`: the share whose value is such text in a form that comparisons of dates never match: with an
+      offset other than UTC, or without seconds.
+    - `timed_dates`: the share whose value is a date, or text that spells one, at another time of day than midnight UTC.
+    - `number_texts`: the share whose value is text that spells a number.
+    - `other_texts`: the share whose value is text that spells no ISO date.
     """
 
     path: str
@@ -23,3 +28,7 @@ class FieldProfile:
     fill_rate: float
     top_values: tuple[tuple[Any, float], ...] = ()
     date_texts: float = 0.0
+    unmatched_dates: float = 0.0
+    timed_dates: float = 0.0
+    number_texts: float = 0.0
+    other_texts: float = 0.0

@@ -27,10 +27,14 @@ from audience_service.domain.filters.describe.phrases import (
     bits_phrase,
     list_phrase,
     order_phrase,
+    text_phrase,
     value_phrase,
 )
 from audience_service.domain.filters.describe.values import format_count, truncate
 from audience_service.domain.filters.filter import Document
+from audience_service.domain.filters.folded_text import fold, patterns
+from audience_service.domain.filters.near_dates import suggest
+from audience_service.domain.filters.pcre import UnsupportedPattern, translate
 from audience_service.domain.filters.regex_safety import DangerousPattern, check_backtracking
 from audience_service.domain.filters.relative_dates import is_integer
 from audience_service.domain.filters.values import ValueReader
@@ -77,16 +81,28 @@ _TYPES: dict[str, int] = {
     "int": 16, "timestamp": 17, "long": 18, "decimal": 19, "minKey": -1, "maxKey": 127,
 }  # fmt: skip
 _TYPE_NAMES = frozenset(_TYPES) | {"number"}
-_MAX_SHOWN_PATTERN = 200
+_MAX_SHOWN_PATTERN, _MAX_FOLDED_TEXT = 200, 200
+_END = r"(?!\n)$"
+"""The end of the text. In a pattern, $ also matches before a line break at the end."""
 _NAMES_BY_TYPE = {number: name for name, number in _TYPES.items()}
 
 
-# Syntax of Python's patterns that PCRE lacks. MongoDB reports anything else that it refuses when the filter runs.
-_PYTHON_ONLY = re.compile(r"\\N\{|\\[uU]|\(\?[a-zA-Z-]*[auL][a-zA-Z-]*[:)]|\[\[:")
+# Options of Python's patterns that PCRE lacks. MongoDB reports anything else that it refuses when the filter runs.
+_PYTHON_ONLY = re.compile(r"\(\?[a-zA-Z-]*[auL][a-zA-Z-]*[:)]")
 
 
 def _value(operand: Any, field_path: str, reader: ValueReader) -> Any:
     return reader.value(operand, field_path)
+
+
+def _bound(operand: Any, field_path: str, reader: ValueReader) -> Any:
+    """The operand of an order comparison. Text that is almost a date would select everybody or nobody."""
+    value = reader.value(operand, field_path)
+    if isinstance(value, str) and (suggestion := suggest(value)):
+        raise InvalidFilter.at(
+            field_path, f"is text that is not an ISO 8601 date; write {suggestion}; to compare it as text, use $expr"
+        )
+    return value
 
 
 def _values(operand: Any, field_path: str, reader: ValueReader) -> Any:
@@ -158,7 +174,7 @@ def _types(operand: Any, field_path: str, reader: ValueReader) -> list[str | int
 
 
 def read_pattern(operand: Any, options: Any, field_path: str, options_path: str, reader: ValueReader) -> Pattern:
-    """The pattern of $regex and $options. Raises InvalidFilter if it is not valid in both PCRE and Python."""
+    """The pattern of $regex and $options. Raises InvalidFilter if PCRE refuses it, or if it is unbounded."""
     if is_pattern_value(operand):
         pattern = read_pattern_value(operand, field_path, reader)
         if pattern.options and options:
@@ -176,8 +192,12 @@ def read_pattern(operand: Any, options: Any, field_path: str, options_path: str,
         raise InvalidFilter.at(field_path, f"contains {foreign[0]!r}, which PCRE does not support")
     flags = (re.VERBOSE if "x" in options else re.NOFLAG) | (re.IGNORECASE if "i" in options else re.NOFLAG)
     try:
-        check_backtracking(operand, flags)
-        re.compile(operand, flags)
+        translated = translate(operand)
+        flags |= re.IGNORECASE if translated.ignore_case else re.NOFLAG
+        check_backtracking(translated.pattern, flags)
+        re.compile(translated.pattern, flags)
+    except UnsupportedPattern as error:
+        raise InvalidFilter.at(field_path, str(error)) from None
     except DangerousPattern as error:
         raise InvalidFilter.at(field_path, f"{error}; such a pattern may take unreasonable time") from None
     except (re.error, RecursionError, OverflowError) as error:
@@ -201,6 +221,24 @@ def read_pattern_value(value: Mapping[str, Any], field_path: str, reader: ValueR
 
 def _pattern(operand: Any, field_path: str, reader: ValueReader) -> Pattern:
     return read_pattern(operand, "", field_path, field_path, reader)
+
+
+def _texts(operand: Any, field_path: str, reader: ValueReader) -> list[str]:
+    texts = reader.values(operand, field_path) if isinstance(operand, list) else [reader.text(operand, field_path)]
+    if not texts:
+        raise InvalidFilter.at(field_path, "takes text, or a list of one or more texts")
+    for index, text in enumerate(texts):
+        here = at_index(field_path, index) if isinstance(operand, list) else field_path
+        if not isinstance(text, str) or not fold(text):
+            raise InvalidFilter.at(here, "takes text of one or more letters")
+        if len(text) > _MAX_FOLDED_TEXT:
+            limit = str(_MAX_FOLDED_TEXT)
+            raise FilterTooLarge.at(here, f"exceeds the limit of {limit} characters of a text", limit=limit)
+    return texts
+
+
+def _folded_conditions(start: str, end: str) -> Emit:
+    return lambda texts: [{"$regex": pattern, "$options": "i"} for pattern in patterns(texts, start, end)]
 
 
 def _equal(operand: Any) -> list[Document]:
@@ -263,10 +301,10 @@ def _describe_modulus(operand: list[int]) -> str:
 _ROWS = (
     Operator("$eq", _value, _equal, value_phrase("is {}", null="is null or missing")),
     Operator("$ne", _value, _unequal, value_phrase("is not {}", null="is neither null nor missing")),
-    Operator("$gt", _value, _order_conditions("$gt"), order_phrase("$gt")),
-    Operator("$gte", _value, _order_conditions("$gte"), order_phrase("$gte")),
-    Operator("$lt", _value, _order_conditions("$lt"), order_phrase("$lt")),
-    Operator("$lte", _value, _order_conditions("$lte"), order_phrase("$lte")),
+    Operator("$gt", _bound, _order_conditions("$gt"), order_phrase("$gt")),
+    Operator("$gte", _bound, _order_conditions("$gte"), order_phrase("$gte")),
+    Operator("$lt", _bound, _order_conditions("$lt"), order_phrase("$lt")),
+    Operator("$lte", _bound, _order_conditions("$lte"), order_phrase("$lte")),
     Operator("$in", _values, _list_conditions("$in"), list_phrase("is one of {}")),
     Operator("$nin", _values, _list_conditions("$nin"), list_phrase("is none of {}")),
     Operator("$all", _values, _all_condition, list_phrase("has all of {}")),
@@ -274,12 +312,19 @@ _ROWS = (
     Operator("$type", _types, _plain_condition("$type"), _describe_type),
     Operator("$size", _size, _plain_condition("$size"), _describe_size),
     Operator("$regex", _pattern, _regex_conditions, _describe_pattern),
+    Operator("$containsText", _texts, _folded_conditions("", ""), text_phrase("contains")),
+    Operator("$startsWithText", _texts, _folded_conditions("^", ""), text_phrase("starts with")),
+    Operator("$endsWithText", _texts, _folded_conditions("", _END), text_phrase("ends with")),
+    Operator("$equalsText", _texts, _folded_conditions("^", _END), text_phrase("is")),
     Operator("$mod", _modulus, _plain_condition("$mod"), _describe_modulus),
     Operator("$bitsAllSet", _bits, _plain_condition("$bitsAllSet"), bits_phrase("has all of the bits {} set")),
     Operator("$bitsAllClear", _bits, _plain_condition("$bitsAllClear"), bits_phrase("has all of the bits {} clear")),
     Operator("$bitsAnySet", _bits, _plain_condition("$bitsAnySet"), bits_phrase("has any of the bits {} set")),
     Operator("$bitsAnyClear", _bits, _plain_condition("$bitsAnyClear"), bits_phrase("has any of the bits {} clear")),
 )
+
+TEXT_OPERATORS = ("$containsText", "$startsWithText", "$endsWithText", "$equalsText")
+"""Operators of the service that compare text regardless of case and accents. MongoDB does not have them."""
 
 OPERATORS: dict[str, Operator] = {row.name: row for row in _ROWS}
 """The rows by name."""

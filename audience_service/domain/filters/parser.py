@@ -1,6 +1,5 @@
 """Parses a caller's conditions to typed nodes, or refuses them with the path of the error."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +24,7 @@ from audience_service.domain.filters.elem_match import element_documents
 from audience_service.domain.filters.expressions import ExpressionParser
 from audience_service.domain.filters.fields import element_path, record_path
 from audience_service.domain.filters.filter import FilterLimits
+from audience_service.domain.filters.operator_hints import advice
 from audience_service.domain.filters.operators import (
     CONSTANTS,
     LOGICAL,
@@ -107,9 +107,17 @@ class _Parser:
             return ExpressionParser(self._reader, self._count).parse(value, field_path)
         if name == "$related":
             return self._related(value, field_path, depth)
-        if not isinstance(value, str) or not value:
-            raise InvalidFilter.at(field_path, 'takes an audience\'s id, like "segment-..."')
-        return InAudience(value, field_path)
+        return self._in_audience(value, field_path)
+
+    def _in_audience(self, value: Any, field_path: str) -> Node:
+        ids = {at_index(field_path, index): item for index, item in enumerate(value)} if isinstance(value, list) else {}
+        ids = ids or {field_path: value}
+        for here, audience_id in ids.items():
+            if not isinstance(audience_id, str) or not audience_id:
+                raise InvalidFilter.at(here, 'takes an audience\'s id, like "segment-...", or a list of ids')
+        nodes = tuple(InAudience(audience_id, here) for here, audience_id in ids.items())
+        self._count(field_path, len(nodes) - 1)
+        return nodes[0] if len(nodes) == 1 else Or(nodes, field_path)
 
     def _related(self, value: Any, field_path: str, depth: int) -> Related:
         datatype, local, foreign = read_relation(value, field_path)
@@ -139,7 +147,8 @@ class _Parser:
             here = at_index(field_path, index)
             if not isinstance(item, Mapping):
                 raise InvalidFilter.at(here, 'must be an object of conditions, like {"country": "US"}')
-            self._count(here)
+            if not item:
+                self._count(here)
             children.append(self.query(item, here, depth + 1, scope))
         return _LOGICAL_NODES[name](tuple(children), field_path)
 
@@ -157,7 +166,8 @@ class _Parser:
         nodes: list[Node] = []
         for name, operand in operators.items():
             here = at_key(field_path, name)
-            self._count(here)
+            if name not in ("$not", "$options") and not (name == "$elemMatch" and operand):
+                self._count(here)
             if name == "$not":
                 nodes.append(self._parse_not(path, operand, here, depth))
             elif name == "$elemMatch":
@@ -246,8 +256,6 @@ def _unknown(name: str, allowed: tuple[str, ...], allowed_elsewhere: tuple[str, 
     """The error message for an operator that is misplaced, mistyped or unknown."""
     if name in allowed_elsewhere:
         return misplaced
-    similar = difflib.get_close_matches(name[:50], (*allowed, *allowed_elsewhere), n=1, cutoff=0.7)
-    advice = f"did you mean {similar[0]}?" if similar else f"the operators here are {', '.join(allowed)}"
     if not name.startswith("$"):
         return "is a field among operators; an object has either operators or fields"
-    return f"is not an operator; {advice}"
+    return f"is not an operator; {advice(name, (*allowed, *allowed_elsewhere))}"

@@ -7,7 +7,7 @@ REFERENCE = "$inAudience"
 
 
 def audience_references(where: Any) -> frozenset[str]:
-    """The audience ids that are operands of `$inAudience`, at any depth.
+    """The audience ids that are operands of `$inAudience`, or in lists there, at any depth.
 
     The filter need not be valid, since the platform may have saved other filters. A value that only resembles a
     reference counts as one.
@@ -18,8 +18,9 @@ def audience_references(where: Any) -> frozenset[str]:
         value = pending.pop()
         if isinstance(value, Mapping):
             operand = value.get(REFERENCE)
-            if isinstance(operand, str):
-                found.add(operand)
+            found.update(
+                item for item in (operand if isinstance(operand, list) else [operand]) if isinstance(item, str)
+            )
             pending.extend(value.values())
         elif isinstance(value, list | tuple):
             pending.extend(value)

@@ -14,6 +14,9 @@ A pattern is refused if it has any of these:
 2. Inside a repeat of 4 or more, a repeat or an alternative for which the next character does not decide the way.
 3. More than 4 wide repeats (of more than 20 times), or two adjacent ones that take the same characters.
 4. More than 20 repeats of any kind, or more than 10 alternatives that may begin alike.
+
+   Only repeats for which the next character does not decide the way count. Literal alternatives count only if one is
+   the beginning of another: acme|apple is decided by the text.
 5. A bounded repeat of more than 1,000 times, which takes memory instead of time.
 
 Source: one-unambiguous regular expressions (Brüggemann-Klein and Wood, 1998). If the next character always decides how
@@ -23,6 +26,7 @@ a loop continues, the loop runs in one pass.
 import importlib
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -30,7 +34,7 @@ from typing import Any
 # Python warns that a bracket in a set may get another meaning. The database's syntax does not change.
 warnings.filterwarnings("ignore", message="Possible (nested set|set )", category=FutureWarning)
 
-# The standard library's parser, so that the check and Python agree on the syntax.
+# The standard library's parser. pcre.py translates what Python's syntax lacks.
 _sre: Any = importlib.import_module("re._parser")
 
 _LOOP, _WIDE, _MAX_WIDE, _MAX_REPEATS, _MAX_ALIKE, _MAX_TIMES = 4, 20, 4, 20, 10, 1_000
@@ -47,6 +51,7 @@ _CATEGORIES = {
 }
 _REPEATS = frozenset(("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"))
 _GROUPS = frozenset(("SUBPATTERN", "ATOMIC_GROUP"))
+_SINGLE = frozenset(("LITERAL", "NOT_LITERAL", "ANY", "IN"))
 
 # Comments may contain brackets and bars, which the check would read as syntax.
 _COMMENT = re.compile(r"\(\?#")
@@ -127,8 +132,9 @@ class _Check:
         is_wide = max_times > _WIDE
         if min_times > _MAX_TIMES or _MAX_TIMES < max_times < int(_sre.MAXREPEAT):
             raise DangerousPattern(f"repeats something more than {_MAX_TIMES:,} times")
-        self._repeats += min_times != max_times
-        self._wide += is_wide
+        is_decided = not first & after
+        self._repeats += min_times != max_times and not is_decided
+        self._wide += is_wide and not is_decided
         if in_loop and min_times != max_times and first & after:
             raise DangerousPattern("repeats, inside a repeat, characters that may also follow, like (a+)+")
         if max_times >= _LOOP and may_be_empty:
@@ -136,12 +142,53 @@ class _Check:
         if is_wide and first == before:
             raise DangerousPattern("has two adjacent repeats of the same characters, like .*.*")
         # In a loop, the body may follow itself.
-        loop = in_loop or max_times >= _LOOP
+        loop = in_loop or (max_times >= _LOOP and not self._is_delimited(body))
         self._sequence(body, (first if max_times > 1 else 0) | after, in_loop=loop)
-        return first if is_wide else 0
+        return first if is_wide and not self._has_other_item(body, first) else 0
+
+    def _has_other_item(self, items: Sequence[Item], characters: int) -> bool:
+        """Whether a sequence always takes a character that is not among these: `([a-z]+,)+` next to `[a-z]+`."""
+        for operation, argument in _unwrap(items):
+            found, may_be_empty = self._first_of(str(operation), argument)
+            if not may_be_empty and not found & characters:
+                return True
+        return False
+
+    def _is_delimited(self, items: Sequence[Item]) -> bool:
+        """Whether a loop's body begins or ends with a character that its rest lacks, and the rest has only one reading.
+
+        Then each occurrence of the character begins or ends a pass: `(?:,[a-z](?:[a-z-]{0,61}[a-z])?)*`
+        """
+        parts = _unwrap(items)
+        for delimiter, rest in ((parts[:1], parts[1:]), (parts[-1:], parts[:-1])):
+            if rest and str(delimiter[0][0]) in _SINGLE:
+                found, _ = self._first(delimiter)
+                if not found & self._all_characters(rest) and _has_one_reading(rest):
+                    return True
+        return False
+
+    def _all_characters(self, items: Sequence[Item]) -> int:
+        characters = 0
+        for operation, argument in items:
+            name = str(operation)
+            if name in _SINGLE:
+                characters |= self._first_of(name, argument)[0]
+            elif name in _REPEATS:
+                characters |= self._all_characters(list(argument[2]))
+            elif name in _GROUPS:
+                characters |= self._all_characters(_inside(name, argument))
+            elif name == "BRANCH":
+                characters |= _union(self._all_characters(list(branch)) for branch in argument[1])
+        return characters
 
     def _branches(self, branches: Iterable[Any], after: int, *, in_loop: bool) -> None:
-        seen = 0
+        branches, seen = list(branches), 0
+        if (words := _literal_words(branches, ignore_case=self._ignore_case)) is not None:
+            shared = _shared_beginnings(words)
+            if shared and in_loop:
+                raise DangerousPattern("has alternatives that may begin alike inside a repeat, like (a|ab)+")
+            self._alike += shared
+            return
         for branch in branches:
             first, may_be_empty = self._first(list(branch))
             first |= after if may_be_empty else 0
@@ -179,9 +226,60 @@ class _Check:
         if name == "BRANCH":
             parts = [self._first(list(branch)) for branch in argument[1]]
             return _union(found for found, _ in parts), any(empty for _, empty in parts)
-        if name in ("LITERAL", "NOT_LITERAL", "ANY", "IN"):
+        if name in _SINGLE:
             return _characters(name, argument, ignore_case=self._ignore_case), False
         return 0, True  # items without characters: ^, $, \\b, lookarounds
+
+
+def _unwrap(items: Sequence[Item]) -> Sequence[Item]:
+    """The items of a sequence, or of the group that is its only item."""
+    while len(items) == 1 and str(items[0][0]) in _GROUPS:
+        items = _inside(str(items[0][0]), items[0][1])
+    return items
+
+
+def _has_one_reading(items: Sequence[Item]) -> bool:
+    """Whether a sequence can match a text of some length in one way only: at most one item has a variable length."""
+    variable = 0
+    for operation, argument in items:
+        name = str(operation)
+        if name in _GROUPS:
+            if not _has_one_reading(_inside(name, argument)):
+                return False
+            variable += 1
+        elif name in _REPEATS:
+            body = _unwrap(list(argument[2]))
+            is_single = len(body) == 1 and str(body[0][0]) in _SINGLE
+            is_optional = (int(argument[0]), int(argument[1])) == (0, 1) and _has_one_reading(body)
+            has_length = any(str(item[0]) in _SINGLE for item in body)
+            if not (is_single or (is_optional and has_length)):
+                return False
+            variable += 1
+        elif name not in _SINGLE:
+            return False
+    return variable <= 1
+
+
+def _literal_words(branches: Sequence[Any], *, ignore_case: bool) -> list[str] | None:
+    """The alternatives as words; None if one of them is more than a word."""
+    words = []
+    for branch in branches:
+        items = [item for item in branch if not (str(item[0]) == "ASSERT" and not list(item[1][1]))]
+        if any(str(name) != "LITERAL" for name, _ in items):
+            return None
+        word = "".join(chr(code) for _, code in items)
+        words.append(word.casefold() if ignore_case else word)
+    return words
+
+
+def _shared_beginnings(words: Sequence[str]) -> int:
+    """The most other words that one of the words begins with: how many alternatives can match at one position."""
+    counts = Counter(words)
+    most = 0
+    for word in counts:
+        prefixes = sum(counts[word[:length]] for length in range(len(word)) if word[:length] in counts)
+        most = max(most, prefixes + counts[word] - 1)
+    return most
 
 
 def _inside(name: str, argument: Any) -> list[Item]:

@@ -2,12 +2,13 @@
 
 import json
 import random
-from collections.abc import Callable, Generator, Hashable, Mapping
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from audience_service.domain.audiences.model import to_response_form
 from audience_service.domain.audiences.repository import KeyRangeRepository, MemberRepository
 from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.audiences.selection_resolver import ResolvedSelection, SelectionResolver
@@ -15,12 +16,14 @@ from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline, RequestContext
 from audience_service.domain.core.errors import OutOfTime
 from audience_service.domain.core.record import Record
-from audience_service.domain.filters import identity
+from audience_service.domain.filters import FilterWarning, identity
 from audience_service.domain.filters.population import Population
 from audience_service.domain.reach.key_draw import Estimate
 from audience_service.domain.reach.progressive_count import MAX_SAMPLE_SIZE, ProgressiveCounter
 from audience_service.domain.reach.single_flight import SingleFlight
+from audience_service.domain.schema.filter_linter import FilterLinter, PendingWarnings
 from audience_service.domain.schema.sample_masking import mask_profile
+from audience_service.domain.segments.model import ID_PREFIX
 
 _RESERVED_SECONDS, _RESERVED_SHARE = 1.0, 0.4
 """The time reserved for a sample if the caller sets no budget: 1 s or 40 % of the remaining time.
@@ -39,6 +42,8 @@ class ReachEstimate:
     estimate: Estimate
     sample_profile: Mapping[str, Any] | None
     read_at: datetime
+    warnings: Sequence[FilterWarning] = field(default=(), kw_only=True)
+    """The warnings about the filter of the request, or of its segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class Reach:
         members: MemberRepository,
         slices: KeyRangeRepository,
         selection_resolver: SelectionResolver,
+        linter: FilterLinter,
         max_sample_size: int = MAX_SAMPLE_SIZE,
         new_random: Callable[[], random.Random] = random.Random,
     ) -> None:
@@ -72,6 +78,7 @@ class Reach:
         self._members = members
         self._slices = slices
         self._selection_resolver = selection_resolver
+        self._linter = linter
         self._max_sample_size = max_sample_size
         self._new_random = new_random
         self._single_flight: SingleFlight[_Result] = SingleFlight()
@@ -84,6 +91,7 @@ class Reach:
         the count nor the sample fits the deadline.
         """
         choice = self._selection_resolver.resolve(ctx, selection)
+        pending = self._begin_warnings(ctx, selection, choice)
         timeout = _timeout(ctx.deadline, budget)
 
         def is_acceptable(result: _Result) -> bool:
@@ -93,7 +101,8 @@ class Reach:
             return _Result(self._estimate(ctx, choice, timeout), timeout)
 
         key = (ctx.org, flight_key(selection, choice), budget)
-        return self._single_flight.run(key, ctx.deadline, work, is_acceptable).reach
+        reach = self._single_flight.run(key, ctx.deadline, work, is_acceptable).reach
+        return replace(reach, warnings=pending.get(ctx.deadline)) if pending else reach
 
     def stream(self, ctx: RequestContext, selection: AudienceSelector) -> Generator[ReachProgress, None, None]:
         """Estimates of a selection's reach that narrow; the last one is exact and has a sample profile.
@@ -101,19 +110,32 @@ class Reach:
         Each estimate takes one short query. A closed generator sends no further queries. Raises as `estimate`.
         """
         choice = self._selection_resolver.resolve(ctx, selection)
+        pending = self._begin_warnings(ctx, selection, choice)
         read_at = now()
         counting = self._progressive_counter(ctx, choice.population).run()
         with closing(counting):
             for progress in counting:
                 if progress.estimate.exact:
                     self._selection_resolver.verify_complete(ctx, choice, progress.estimate.count)
+                is_complete = pending is not None and (progress.estimate.exact or pending.is_ready)
                 yield ReachProgress(
                     progress.estimate,
                     _masked_profile(progress.record),
                     read_at,
                     progress.scanned_count,
                     progress.total_count,
+                    warnings=pending.get(ctx.deadline) if pending and is_complete else (),
                 )
+
+    def _begin_warnings(
+        self, ctx: RequestContext, selection: AudienceSelector, resolved: ResolvedSelection
+    ) -> PendingWarnings | None:
+        """Begin to read the samples for the warnings about the request's filter, or the filter of its one segment."""
+        if selection.filter is not None:
+            return self._linter.begin(ctx, selection.filter)
+        if selection.audience_id.startswith(ID_PREFIX) and resolved.sources:
+            return self._linter.begin(ctx, to_response_form(resolved.sources[0].filter))
+        return None
 
     def _estimate(
         self, ctx: RequestContext, resolved_selection: ResolvedSelection, timeout: float | None

@@ -4,15 +4,16 @@ Values of fields that are not known to be harmless are shown only if they repeat
 identifies no person. Names, contact details, keys, dates and long texts are never shown.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, time
 from typing import Any
 
 from bson import Binary, Code, DatetimeMS, Decimal128, Int64, ObjectId, Regex, Timestamp
 
-from audience_service.domain.filters.dates import read_instant
+from audience_service.domain.filters.dates import is_comparable, read_instant
 from audience_service.domain.filters.field_profile import FieldProfile
 from audience_service.domain.filters.fields import SYSTEM_FIELDS
 from audience_service.domain.schema.sample_masking import MASKS, VISIBLE_FIELDS
@@ -37,6 +38,9 @@ _TYPES: tuple[tuple[type, str], ...] = (
     (Timestamp, "timestamp"), (Binary, "binData"), (bytes, "binData"), (Code, "javascript"),
 )  # fmt: skip
 
+_NUMBER = re.compile(r"\s*[-+]?\d+(?:[.,]\d+)*\s*%?", re.ASCII)
+"""Text that spells a number, also with separators."""
+
 Path = tuple[str, ...]
 
 
@@ -47,6 +51,10 @@ class _PathStats:
     types: Counter[str] = field(default_factory=Counter)
     filled_count: int = 0
     date_texts: int = 0
+    unmatched_dates: int = 0
+    timed_dates: int = 0
+    number_texts: int = 0
+    other_texts: int = 0
     values: Counter[tuple[str, Any]] = field(default_factory=Counter)
 
 
@@ -115,16 +123,22 @@ def _add_values(stats: _PathStats, values: Sequence[Any]) -> None:
     listed = ["array"] if any(isinstance(value, list) for value in values) else []
     stats.types.update({*listed, *map(type_name, single)})
     stats.filled_count += any(item is not None for item in single)
-    texts = [item for item in single if isinstance(item, str)]
-    dates = any(read_instant(text) for text in texts)
-    stats.date_texts += dates
-    if not dates:
+    texts = [item for item in single if type(item) is str]  # not Code, which is a subclass
+    instants = {text: instant for text in texts if (instant := read_instant(text))}
+    stats.date_texts += bool(instants)
+    stats.unmatched_dates += any(not is_comparable(text) for text in instants)
+    stats.timed_dates += any(not instant.is_midnight for instant in instants.values()) or any(
+        isinstance(item, datetime) and item.time() != time.min for item in single
+    )
+    stats.number_texts += any(_NUMBER.fullmatch(text) for text in texts)
+    stats.other_texts += any(text not in instants for text in texts)
+    if not instants:
         stats.values.update({(type_name(item), item) for item in single if _is_showable(item)})
 
 
 def _is_showable(value: Any) -> bool:
     """Whether a user can choose the value from a list: objects, dates and long text do not qualify."""
-    return isinstance(value, bool | int | float) or (isinstance(value, str) and 0 < len(value) <= _MAX_VALUE_LENGTH)
+    return isinstance(value, bool | int | float) or (type(value) is str and 0 < len(value) <= _MAX_VALUE_LENGTH)
 
 
 def _build_profile(path: Path, stats: _PathStats, records: int) -> FieldProfile:
@@ -134,6 +148,10 @@ def _build_profile(path: Path, stats: _PathStats, records: int) -> FieldProfile:
         fill_rate=stats.filled_count / records,
         top_values=tuple((value, count / records) for value, count in _top_values(path, stats)),
         date_texts=stats.date_texts / records,
+        unmatched_dates=stats.unmatched_dates / records,
+        timed_dates=stats.timed_dates / records,
+        number_texts=stats.number_texts / records,
+        other_texts=stats.other_texts / records,
     )
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.context import Deadline, RequestContext
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.filters.field_profile import FieldProfile
 from audience_service.domain.filters.fields import display_path
-from audience_service.domain.filters.operators import OPERATORS
+from audience_service.domain.filters.operators import OPERATORS, TEXT_OPERATORS
 from audience_service.domain.schema.field_stats import collect
 from audience_service.domain.schema.json_schema import schema_profiles
 from audience_service.domain.schema.repository import SampleRepository
@@ -19,7 +19,7 @@ _ANY_TYPE = ("$eq", "$ne", "$in", "$nin", "$exists", "$type")
 _ORDER = ("$gt", "$gte", "$lt", "$lte")
 _BITS = ("$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear")
 _OPERATORS_BY_TYPE: dict[str, tuple[str, ...]] = {
-    "string": ("$regex",),
+    "string": ("$regex", *TEXT_OPERATORS),
     "date": _ORDER,
     "timestamp": _ORDER,
     "double": (*_ORDER, "$mod"),
@@ -73,8 +73,8 @@ class FieldCatalog:
 
     def list(self, ctx: RequestContext, datatype: str, prefix: str) -> FieldList:
         """The fields whose paths, as callers write them, start with the prefix. Raises DatatypeNotAllowed."""
-        self._compiler.check_datatype(datatype)
-        sampled = self.sample_fields(ctx, datatype)
+        self._compiler.check_readable(datatype)
+        sampled = self.sample_fields(ctx.org, datatype, ctx.deadline)
         found = [field for field in map(_field, sampled.profiles.values()) if field.path.startswith(prefix)]
         kept = sorted(found, key=lambda field: (-field.profile.fill_rate, field.path))[:MAX_FIELDS]
         return FieldList(
@@ -84,11 +84,11 @@ class FieldCatalog:
             len(found) - len(kept) + sampled.too_deep_count,
         )
 
-    def sample_fields(self, ctx: RequestContext, datatype: str) -> SampledFields:
+    def sample_fields(self, org: str, datatype: str, deadline: Deadline) -> SampledFields:
         """A new sample with its profiles."""
-        sample = self._samples.sample(ctx.org, datatype, ctx.deadline)
+        sample = self._samples.sample(org, datatype, deadline)
         stats = collect(sample.records)
-        declared = schema_profiles(self._samples.schema(ctx.org, datatype, ctx.deadline))
+        declared = schema_profiles(self._samples.schema(org, datatype, deadline))
         return SampledFields(sample, dict(_merge(stats.profiles, declared)), stats.too_deep_count)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from audience_service.domain.audiences.model import to_response_form
 from audience_service.domain.audiences.repository import ListRepository
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.clock import now
@@ -18,6 +19,7 @@ from audience_service.domain.core.idempotency import IdempotencyKey, find_existi
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.filters import FilterWarning, identity
 from audience_service.domain.filters.member_list import MemberList
+from audience_service.domain.schema.filter_linter import FilterLinter
 from audience_service.domain.segments.counts import with_counts
 from audience_service.domain.segments.loader import get_segment, to_audience
 from audience_service.domain.segments.model import (
@@ -54,6 +56,7 @@ class Segments:
         validator: SegmentValidator,
         writer: SegmentWriter,
         reference_checker: ReferenceChecker,
+        linter: FilterLinter,
         tokens: TokenCodec,
     ) -> None:
         self._segments = segments
@@ -62,6 +65,7 @@ class Segments:
         self._validator = validator
         self._writer = writer
         self._reference_checker = reference_checker
+        self._linter = linter
         self._tokens = tokens
 
     def create(
@@ -77,6 +81,7 @@ class Segments:
         key = _idempotency_key(ctx, draft, source, request_id)
         if existing := self._find_existing(ctx, key):
             return existing
+        self._read_fields(ctx, draft)
         validated = self._validator.validate(ctx, draft, source)
         try:
             self._writer.check_name_free(ctx, validated.name, "")
@@ -97,9 +102,10 @@ class Segments:
         """The segment. Raises AudienceNotFound if it is deleted or missing."""
         return self._with_counts(ctx, (get_segment(self._segments, ctx, segment_id),))[0]
 
-    def warnings(self, segment: Segment) -> Sequence[FilterWarning]:
-        """Warnings about a segment's filter, for responses with one segment."""
-        return self._audiences.warnings(to_audience(segment))
+    def warnings(self, ctx: RequestContext, segment: Segment) -> Sequence[FilterWarning]:
+        """Warnings about a dynamic segment's filter, for responses with one segment; none if it cannot be evaluated."""
+        pending = self._linter.begin(ctx, to_response_form(to_audience(segment).filter))
+        return pending.get(ctx.deadline) if pending else ()
 
     def list(self, ctx: RequestContext, query: SegmentQuery, page_size: int, page_token: str) -> ListedSegments:
         """A page of the org's segments. Raises InvalidPageToken."""
@@ -122,6 +128,7 @@ class Segments:
         """Update a segment and return it; UpdateSegment in the protos states rules and errors."""
         if not segment_id:
             raise InvalidArgument.at("segment.id", "is missing; set the id of a segment")
+        self._read_fields(ctx, draft)
         fields = frozenset(mask)
         changes: list[tuple[Segment, Segment]] = []
 
@@ -137,6 +144,11 @@ class Segments:
         before, changed = changes[-1]
         self._reference_checker.check_written(ctx, before, dataclasses.replace(written, filter=changed.filter))
         return written
+
+    def _read_fields(self, ctx: RequestContext, draft: SegmentDraft) -> None:
+        """Begin to read the samples that the warnings need, while the segment is written."""
+        if draft.filter:
+            self._linter.begin(ctx, draft.filter)
 
     def _find_existing(self, ctx: RequestContext, key: IdempotencyKey | None) -> Segment | None:
         found = find_existing(ctx, key, self._segments.find_by_key)

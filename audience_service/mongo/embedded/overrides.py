@@ -24,6 +24,7 @@ from audience_service.domain.filters.population import Population
 from audience_service.domain.history.model import MembershipChange
 from audience_service.domain.insights.model import Breakdown
 from audience_service.domain.membership.repository import MembershipResults
+from audience_service.domain.schema.sample import SAMPLE_SIZE, Sample
 from audience_service.domain.snapshots.model import Snapshot
 from audience_service.domain.snapshots.repository import SnapshotResult
 from audience_service.mongo.audiences.member_lists import MongoLists
@@ -36,6 +37,7 @@ from audience_service.mongo.membership.repository import MongoMembers
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import execute
 from audience_service.mongo.reach.repository import MongoKeyRanges
+from audience_service.mongo.schema.repository import MongoSamples
 from audience_service.mongo.snapshots.rows import MongoSnapshotRows, digest_of, rows_match
 from audience_service.mongo.watch.event_log import MongoEventLog
 
@@ -172,6 +174,18 @@ class EmbeddedLists(MongoLists):
         """As on MongoDB, unless the filter is unsupported."""
         with refuse_unsupported(population):
             super().add_members(org, member_list, population, deadline)
+
+
+class EmbeddedSamples(MongoSamples):
+    """MongoSamples for a store that sorts all records for each seek."""
+
+    def sample(self, org: str, datatype: str, deadline: Deadline) -> Sample:
+        """Read all records once, and draw from those that are not archived."""
+        deadline.check()
+        records = list(self._database[datatype].find(org_match(org)))
+        active = [record for record in records if record.get("state") not in ("archived", "deleted")]
+        drawn = self._new_random().sample(active, min(len(active), SAMPLE_SIZE))
+        return Sample(drawn, is_complete=len(records) <= SAMPLE_SIZE)
 
 
 class EmbeddedEventLog(MongoEventLog):

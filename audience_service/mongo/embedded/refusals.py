@@ -15,7 +15,7 @@ from audience_service.domain.filters.compiler import to_match
 from audience_service.domain.filters.population import Population
 
 _LOGICAL = frozenset(("$and", "$or", "$nor"))
-_CLASSES = re.compile(r"\\[^\W_]|\[[:.=]|\(\?(?![:=!>])")
+_CLASSES = re.compile(r"\\(?![nrtf])[^\W_]|\[[:.=]|\(\?(?![:=!>])")
 """Escapes and groups that Python and PCRE may read differently. The service's own patterns for dates have none."""
 _EQUALITIES = frozenset(("$eq", "$ne", "$in", "$nin", "$all"))
 

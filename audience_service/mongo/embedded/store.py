@@ -22,12 +22,12 @@ from audience_service.mongo.embedded.overrides import (
     EmbeddedMembers,
     EmbeddedMembershipChecks,
     EmbeddedPlans,
+    EmbeddedSamples,
     EmbeddedSnapshotRows,
     embedded_database,
 )
 from audience_service.mongo.membership.partitions import MongoPartitions
 from audience_service.mongo.query.key_sampler import KeySampler
-from audience_service.mongo.schema.repository import MongoSamples
 from audience_service.mongo.segments.repository import MongoSegments
 from audience_service.mongo.segments.versions import MongoVersions
 from audience_service.mongo.snapshots.cleanup import SnapshotSweeper
@@ -70,7 +70,7 @@ def embedded_store(
         checks=EmbeddedMembershipChecks(database),
         partitions=MongoPartitions(database),
         plans=EmbeddedPlans(database),
-        samples=MongoSamples(database, new_random),
+        samples=EmbeddedSamples(database, new_random),
         slices=EmbeddedKeyRanges(database, key_sampler),
         key_sampler=key_sampler,
         insights=EmbeddedInsights(),

@@ -6,6 +6,7 @@ from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.reach.service import ReachEstimate, ReachProgress
 from audience_service.domain.reach.venn_regions import VennRegions
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
+from audience_service.rpc.converters.filters import encode_warnings
 from audience_service.rpc.converters.structs import encode_struct, encode_timestamp
 
 
@@ -43,6 +44,7 @@ def _estimate_fields(value: ReachEstimate) -> dict[str, Any]:
         "exact": value.estimate.exact,
         "lower_bound": value.estimate.lower_bound,
         "upper_bound": value.estimate.upper_bound,
+        "warnings": encode_warnings(value.warnings),
     }
 
 

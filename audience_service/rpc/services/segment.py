@@ -40,15 +40,13 @@ class SegmentServicer(SegmentServiceServicer):
     def CreateSegment(self, request: pb.CreateSegmentRequest, context: grpc.ServicerContext) -> Segment:
         """Create a dynamic or a static segment."""
         draft, source = decode_segment_draft(request.segment), decode_segment_source(request)
-        created = self._segments.create(
-            current_context(), draft, source, request.request_id, validate_only=request.validate_only
-        )
-        return encode_segment(created, self._segments.warnings(created))
+        created = self._segments.create(current_context(), draft, source, request.request_id, validate_only=request.validate_only)
+        return encode_segment(created, self._segments.warnings(current_context(), created))
 
     def GetSegment(self, request: pb.GetSegmentRequest, context: grpc.ServicerContext) -> Segment:
         """One segment."""
         found = self._segments.get(current_context(), request.id)
-        return encode_segment(found, self._segments.warnings(found))
+        return encode_segment(found, self._segments.warnings(current_context(), found))
 
     def ListSegments(self, request: pb.ListSegmentsRequest, context: grpc.ServicerContext) -> pb.ListSegmentsResponse:
         """One page of segments."""
@@ -70,7 +68,7 @@ class SegmentServicer(SegmentServiceServicer):
             decode_segment_version(request.segment),
             validate_only=request.validate_only,
         )
-        return encode_segment(changed, self._segments.warnings(changed))
+        return encode_segment(changed, self._segments.warnings(current_context(), changed))
 
     def DeleteSegment(self, request: pb.DeleteSegmentRequest, context: grpc.ServicerContext) -> Segment:
         """Mark a segment as deleted."""

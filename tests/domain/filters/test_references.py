@@ -20,7 +20,7 @@ VIP, MQL = {"$inAudience": "segment-vip"}, {"$inAudience": "segment-mql"}
         ({"$not": VIP}, {"segment-vip"}),
         ({"tags": {"$elemMatch": {"$and": [MQL]}}}, {"segment-mql"}),
         ({"$inAudience": 5}, set()),
-        ({"$inAudience": ["segment-vip"]}, set()),
+        ({"$inAudience": ["segment-vip", 5, MQL]}, {"segment-vip", "segment-mql"}),
         ({"$inAudience": VIP}, {"segment-vip"}),
         ({"country": "$inAudience"}, set()),
     ],

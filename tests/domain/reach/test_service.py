@@ -17,6 +17,7 @@ from audience_service.domain.filters import CompiledFilter, Filter
 from audience_service.domain.reach.service import Reach, ReachEstimate, flight_key
 from tests.conftest import seeded
 from tests.support.fake_slices import FakeKeyRanges
+from tests.support.linting import NoLinter
 
 pytestmark = pytest.mark.usefixtures("clock")
 ALL_CONTACTS = AudienceSelector(filter=Filter("contact", {}))
@@ -83,7 +84,7 @@ def watched(deadline: Deadline) -> tuple[Deadline, threading.Semaphore]:
 
 def reach(members: Members) -> Reach:
     slices = FakeKeyRanges(TOTAL, lambda n: n % 2 == 0)
-    return Reach(members, slices, FakeSelectionResolver(), new_random=seeded)  # type: ignore[arg-type]
+    return Reach(members, slices, FakeSelectionResolver(), NoLinter(), new_random=seeded)  # type: ignore[arg-type]
 
 
 def make_context(seconds: float | None = None, org: str = "acme") -> RequestContext:

@@ -6,7 +6,7 @@ from typing import Any
 from bson import Binary, DatetimeMS, Decimal128, Int64, ObjectId
 
 from audience_service.domain.filters.field_profile import FieldProfile
-from audience_service.domain.filters.operators import OPERATORS
+from audience_service.domain.filters.operators import OPERATORS, TEXT_OPERATORS
 from audience_service.domain.schema.field_stats import MAX_DEPTH, collect, type_name
 from audience_service.domain.schema.json_schema import schema_profiles
 from audience_service.domain.schema.service import operators_for
@@ -37,7 +37,9 @@ def test_types_are_bson_types() -> None:
 
 def test_shares_are_of_records() -> None:
     found = profiles({"a": 1, "t": ["x", "y", 3]}, {"a": "1"}, {"a": None, "t": []}, {})
-    assert found["data.a"] == FieldProfile("data.a", {"int": 0.25, "string": 0.25, "null": 0.25}, 0.5)
+    assert found["data.a"] == FieldProfile(
+        "data.a", {"int": 0.25, "string": 0.25, "null": 0.25}, 0.5, number_texts=0.25, other_texts=0.25
+    )
     assert found["data.t"].types == {"array": 0.5, "string": 0.25, "int": 0.25}
     assert found["data.t"].fill_rate == 0.25
 
@@ -106,12 +108,17 @@ def test_operators_fit_the_types() -> None:
     every = {"$eq", "$ne", "$in", "$nin", "$exists", "$type"}
     order = {"$gt", "$gte", "$lt", "$lte"}
     assert fitting(bool=1) == fitting(object=1) == fitting() == every
-    assert fitting(string=1) == {*every, "$regex"}
+    assert fitting(string=1) == {*every, "$regex", *TEXT_OPERATORS}
     assert fitting(date=1, null=0.5) == every | order
     assert fitting(double=1) == {*every, *order, "$mod"}
     assert fitting(int=1) > fitting(double=1)
-    assert fitting(array=1, string=1) == {*every, "$regex", "$all", "$size", "$elemMatch"}
-    assert set(operators_for(FieldProfile("x", {"string": 1}, 1.0, (), 0.2))) == {*every, "$regex", *order}
+    assert fitting(array=1, string=1) == {*every, "$regex", *TEXT_OPERATORS, "$all", "$size", "$elemMatch"}
+    assert set(operators_for(FieldProfile("x", {"string": 1}, 1.0, (), 0.2))) == {
+        *every,
+        "$regex",
+        *TEXT_OPERATORS,
+        *order,
+    }
 
 
 def test_every_operator_fits_some_type() -> None:

@@ -42,6 +42,7 @@ from audience_service.rpc.services.reach import ReachServicer
 from audience_service.rpc.stream_limits import StreamLimiter
 from audience_service.settings import Settings
 from audience_service.wiring.server import token_rules
+from tests.support.linting import NoLinter
 
 SETTINGS = Settings(jwt_key=SecretStr("k" * 32))
 METADATA = (("authorization", f"Bearer {mint(SETTINGS, org='acme', subject='ann')}"), ("orgid", "acme"))
@@ -87,7 +88,7 @@ class Harness:
         audiences = AudienceResolver(FilterCompiler(["contact"]), {})
         populations = SelectionResolver(audiences, members, SnapshotReader(None, members))  # type: ignore[arg-type]
         reach = ReachServicer(
-            Reach(members, members, populations),
+            Reach(members, members, populations, NoLinter()),  # type: ignore[arg-type]
             Overlaps(members, audiences),
             Insights(members, audiences, BaselineCache(0), SizeHistoryReader(members, members), 0),
         )

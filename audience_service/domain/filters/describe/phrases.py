@@ -17,6 +17,9 @@ _NEGATIONS = {
     "is": "is not",
     "has": "does not have",
     "exists": "does not exist",
+    "contains": "does not contain",
+    "starts": "does not start",
+    "ends": "does not end",
     "matches": "does not match",
     "leaves": "does not leave",
 }
@@ -42,13 +45,13 @@ def negate(phrase: str) -> str:
 
 
 def value_phrase(template: str, null: str = "") -> Describe:
-    """A phrase about one value; `null` replaces it if the value is null."""
-    return lambda operand: null if operand is None and null else template.format(describe_value(operand))
+    """A phrase about one value; `null` replaces it if the value is null. A day alone is shown with its time."""
+    return lambda operand: null if operand is None and null else template.format(describe_value(operand, exact=True))
 
 
 def list_phrase(template: str) -> Describe:
     """A phrase about a list of values."""
-    return lambda operand: template.format(describe_list(operand))
+    return lambda operand: template.format(describe_list(operand, exact=True))
 
 
 def order_phrase(name: str) -> Describe:
@@ -66,6 +69,11 @@ def order_phrase(name: str) -> Describe:
         return f"is {day} {date}" if day else f"is {instant} {date} 00:00 UTC"
 
     return describe
+
+
+def text_phrase(verb: str) -> Describe:
+    """A phrase about one or more texts, in any case and with any accents."""
+    return lambda texts: f"{verb} {'any of ' if len(texts) > 1 else ''}{describe_list(texts)} in any case and accents"
 
 
 def bits_phrase(template: str) -> Describe:

@@ -15,6 +15,7 @@ from audience_service.domain.filters.relative_dates import NOW, Now, ResolvedDat
 
 _MAX_TEXT, _MAX_VALUE, _MAX_BYTES = 80, 300, 16
 _MAX_LIST, _SHOWN_OF_MORE = 10, 3
+_DAY_LENGTH = len("2026-03-25")
 
 _WORD = re.compile(r"[^\W\d][\w-]*")
 _RESERVED_WORDS = frozenset(
@@ -25,18 +26,20 @@ _UUID_SUBTYPES = (3, 4)
 _UTC_NAMES = ("UTC", "GMT")
 
 
-def describe_value(value: Any) -> str:
-    """The description of a condition's operand."""
-    return truncate(_describe(value), _MAX_VALUE)
+def describe_value(value: Any, *, exact: bool = False) -> str:
+    """The description of a condition's operand; if `exact`, a day alone is shown as the midnight that it means."""
+    text = truncate(_describe(value), _MAX_VALUE)
+    is_day = exact and isinstance(value, str) and len(text) == _DAY_LENGTH and text == describe_date(value)
+    return f"{text} 00:00 UTC" if is_day else text
 
 
-def describe_list(values: Sequence[Any]) -> str:
+def describe_list(values: Sequence[Any], *, exact: bool = False) -> str:
     """The description of a list of values; a long list is shortened. Null is last, since it includes missing fields."""
     if not values:
         return "an empty list"
     ordered = sorted(values, key=lambda value: value is None)
     shown = ordered if len(ordered) <= _MAX_LIST else ordered[:_SHOWN_OF_MORE]
-    text = ", ".join("null or missing" if value is None else describe_value(value) for value in shown)
+    text = ", ".join("null or missing" if value is None else describe_value(value, exact=exact) for value in shown)
     more = len(ordered) - len(shown)
     return f"{text} and {more:,} more" if more else text
 

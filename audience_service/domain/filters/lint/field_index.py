@@ -1,6 +1,7 @@
 """The fields that an org's records are known to have, and the known field most similar to an unknown one."""
 
 import difflib
+import json
 from collections.abc import Mapping
 
 from audience_service.domain.filters.field_profile import FieldProfile
@@ -37,6 +38,16 @@ class FieldIndex:
             if profile := self._profiles.get(parent):
                 return bool({"object", "array"} & set(profile.types))
         return False
+
+    def in_payload(self, name: str) -> bool:
+        """Whether the payload has a field with the name of a system field."""
+        path = f"data.{name}"
+        return path in self._profiles or path in self._parents
+
+    def dotted(self, path: str) -> str:
+        """The payload's field whose name contains dots and reads like the path; empty if there is none."""
+        name = path.removeprefix("data.")
+        return display_path(found) if "." in name and (found := f"data[{json.dumps(name)}]") in self._profiles else ""
 
     def similar(self, path: str) -> str:
         """The known field with the most similar name, as callers write it; empty if none is similar."""

@@ -1,5 +1,6 @@
 """Lint rules on fields: no sampled record has the field, or a value of the type that the filter compares with."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
@@ -10,12 +11,17 @@ from audience_service.domain.filters.ast import Condition, ElementIs, ElementMat
 from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.field_profile import FieldProfile
 from audience_service.domain.filters.fields import display_path
-from audience_service.domain.filters.lint.conjunctions import Conjunction, unwrap_negation
+from audience_service.domain.filters.lint.conjunctions import Conjunction
+from audience_service.domain.filters.lint.field_index import FieldIndex
 from audience_service.domain.filters.lint.linted_filter import LintedFilter
 from audience_service.domain.filters.lint.warning import FilterWarning, LintRule
+from audience_service.domain.filters.operators import TEXT_OPERATORS, Pattern
 
 _NUMBER, _TEXT, _DATE, _DATE_TEXT, _BOOL = "a number", "text", "a date", "text that spells a date", "true or false"
+_NUMBER_TEXT = "text that spells a number"
+_OTHER_DATE, _NO_DATE = "text that spells a date, but has an offset or lacks seconds", "text that is not an ISO date"
 _LIST, _OBJECT, _BINARY, _ID = "a list", "an object", "binary data", "an ObjectId"
+_SPELLS_NUMBER = re.compile(r"\s*[-+]?\d+(?:[.,]\d+)*\s*", re.ASCII)
 _ANY = frozenset(("anything",))
 
 _BY_TYPE = {
@@ -40,42 +46,100 @@ _Kinds = frozenset[str]
 
 def find_unknown_fields(linted: LintedFilter) -> Iterator[FilterWarning]:
     """The fields that no sampled record has, and that no schema declares."""
-    if linted.index is None:
-        return
-    for conjunction, node in _own_conditions(linted):
+    for conjunction, node, index in linted.own_conditions():
         for path, field_path in _paths(conjunction, node):
-            if not linted.index.has(path):
-                similar = linted.index.similar(path)
-                advice = f"; did you mean {similar}?" if similar else ""
-                text = f"reads {display_path(path)}, which no sampled record has{advice}"
-                yield FilterWarning(field_path, LintRule.UNKNOWN_FIELD, text)
+            yield from _unknown_field(path, field_path, index)
+        if isinstance(node, Related) and (related := linted.indexes.get(node.datatype)):
+            yield from _unknown_field(node.foreign, f"{node.field_path}.on.foreign", related)
+
+
+def _unknown_field(path: str, field_path: str, index: FieldIndex) -> Iterator[FilterWarning]:
+    if index.has(path):
+        return
+    if dotted := index.dotted(path):
+        advice = f"; records have {dotted}, a name with a dot, which only $getField in $expr reads"
+    else:
+        similar = index.similar(path)
+        advice = f"; did you mean {similar}?" if similar else ""
+    text = f"reads {display_path(path)}, which no sampled record has{advice}"
+    yield FilterWarning(field_path, LintRule.UNKNOWN_FIELD, text)
 
 
 def find_unexpected_types(linted: LintedFilter) -> Iterator[FilterWarning]:
-    """The operands whose type no sampled record has in their field."""
-    if linted.index is None:
-        return
-    for conjunction, node in _own_conditions(linted):
+    """The operands whose type no sampled record has in their field, or only some have."""
+    for conjunction, node, index in linted.own_conditions():
         match node:
             case Condition(path, operator, operand, field_path):
                 expected = _EXPECTED_KINDS[operator.name](operand) if operator.name in _EXPECTED_KINDS else _ANY
             case ElementMatch(path, _, field_path) | ElementIs(path, _, field_path):
                 expected = frozenset((_LIST,))
+            case Related():
+                yield from _unequal_types(node, index, linted.indexes.get(node.datatype))
+                continue
             case _:
                 continue
-        profile = linted.index.profile(conjunction.path(path))
+        profile = index.profile(conjunction.path(path))
         observed = _observed_kinds(profile) if profile else frozenset[str]()
-        if observed and expected != _ANY and not expected & observed:
-            text = _type_text(display_path(conjunction.path(path)), expected, observed)
-            yield FilterWarning(field_path, LintRule.TYPE_NEVER_OCCURS, text)
+        if profile is None or not observed or expected == _ANY:
+            continue
+        name = display_path(conjunction.path(path))
+        if not expected & observed:
+            yield FilterWarning(field_path, LintRule.TYPE_NEVER_OCCURS, _type_text(name, expected, observed))
+        elif isinstance(node, Condition) and (missed := _missed_kinds(node, profile)):
+            yield FilterWarning(field_path, LintRule.MIXED_TYPES, _mixed_text(name, missed))
 
 
-def _own_conditions(linted: LintedFilter) -> Iterator[tuple[Conjunction, Node]]:
-    """The conditions on the records themselves, without negations. Related records have other fields."""
-    for conjunction in linted.conjunctions:
-        if not conjunction.is_related:
-            for node in conjunction.nodes:
-                yield conjunction, unwrap_negation(node)[0]
+def _unequal_types(node: Related, index: FieldIndex, related: FieldIndex | None) -> Iterator[FilterWarning]:
+    """The join whose two fields never have values of the same type."""
+    local, foreign = index.profile(node.local), related.profile(node.foreign) if related else None
+    kinds = [_observed_kinds(profile) - {_LIST, _DATE_TEXT} for profile in (local, foreign) if profile]
+    if len(kinds) == 2 and all(kinds) and not kinds[0] & kinds[1]:
+        here, there = (" or ".join(sorted(each)) for each in kinds)
+        text = f"is {there} in the sampled records, but {display_path(node.local)} is {here}; they are never equal"
+        yield FilterWarning(f"{node.field_path}.on.foreign", LintRule.TYPE_NEVER_OCCURS, text)
+
+
+def _missed_kinds(node: Condition, profile: FieldProfile) -> list[tuple[str, float]]:
+    """The kinds of values that the author probably means, but the condition never matches, with their shares."""
+    name = node.operator.name
+    operands = node.operand if name in ("$in", "$nin", "$all") else [node.operand]
+    shares: dict[str, float] = {}
+    has_number = any(isinstance(operand, int | float | Decimal128) for operand in operands)
+    number_share = max((share for kind, share in profile.types.items() if _BY_TYPE.get(kind) == _NUMBER), default=0.0)
+    for operand in operands:
+        if isinstance(operand, datetime) or read_instant(operand):
+            dates = max(profile.types.get("date", 0.0), profile.date_texts)
+            if dates > 0:
+                shares |= {
+                    "a number": number_share,
+                    _OTHER_DATE: profile.unmatched_dates,
+                    _NO_DATE: profile.other_texts,
+                }
+                if isinstance(operand, datetime):
+                    shares['text that spells a date, which a {"$date": ...} never equals'] = profile.date_texts
+        elif isinstance(operand, int | float | Decimal128) and not isinstance(operand, bool):
+            has_text = any(isinstance(other, str) for other in operands)
+            shares[_NUMBER_TEXT] = 0.0 if has_text else profile.number_texts
+        elif isinstance(operand, str) and _SPELLS_NUMBER.fullmatch(operand):
+            shares[_NUMBER] = 0.0 if has_number else number_share
+    if name in ("$regex", *TEXT_OPERATORS):
+        shares[_NUMBER] = number_share
+    if name in ("$mod", "$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear"):
+        shares[_NUMBER_TEXT] = profile.number_texts
+    return [(kind, share) for kind, share in shares.items() if share > 0]
+
+
+def _mixed_text(field: str, missed: list[tuple[str, float]]) -> str:
+    parts = " and ".join(f"{kind} in {percent(share)}" for kind, share in missed)
+    return (
+        f"never matches some of the sampled records: {field} is {parts} of them; a negation matches these;"
+        " convert the values, or compare by $expr with $convert"
+    )
+
+
+def percent(share: float) -> str:
+    """A share in per cent, without decimals."""
+    return f"{share:.0%}" if share >= 0.01 else "less than 1%"
 
 
 def _paths(conjunction: Conjunction, node: Node) -> Iterator[tuple[str, str]]:
@@ -112,6 +176,8 @@ def _kinds_of(value: Any) -> _Kinds:
     """The kinds of field that can equal a value."""
     if value is None:
         return _ANY
+    if isinstance(value, Pattern):
+        return frozenset((_TEXT,))
     if read_instant(value):
         return frozenset((_DATE, _DATE_TEXT, _TEXT))
     return next((frozenset((kind,)) for of_class, kind in _BY_CLASS if isinstance(value, of_class)), _ANY)
@@ -135,7 +201,7 @@ _EXPECTED_KINDS: dict[str, Callable[[Any], _Kinds]] = {
     **dict.fromkeys(("$eq", "$ne"), _kinds_of),
     **dict.fromkeys(("$gt", "$gte", "$lt", "$lte"), _comparable_kinds),
     **dict.fromkeys(("$in", "$nin", "$all"), _kinds_of_all),
-    "$regex": _constant_kinds(_TEXT),
+    **dict.fromkeys(("$regex", *TEXT_OPERATORS), _constant_kinds(_TEXT)),
     "$size": _constant_kinds(_LIST),
     "$mod": _constant_kinds(_NUMBER),
     **dict.fromkeys(

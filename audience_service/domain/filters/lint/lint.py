@@ -10,11 +10,16 @@ from datetime import datetime
 
 from audience_service.domain.filters.ast import Node
 from audience_service.domain.filters.field_profile import FieldProfile
+from audience_service.domain.filters.lint.comparisons import find_missing_less, find_text_order
+from audience_service.domain.filters.lint.date_operands import find_days, find_near_dates
+from audience_service.domain.filters.lint.elements import find_separate_elements
 from audience_service.domain.filters.lint.field_index import FieldIndex
 from audience_service.domain.filters.lint.fields import find_unexpected_types, find_unknown_fields
 from audience_service.domain.filters.lint.linted_filter import LintedFilter
 from audience_service.domain.filters.lint.stale_dates import find_stale_dates
+from audience_service.domain.filters.lint.system_fields import find_system_fields
 from audience_service.domain.filters.lint.tautologies import (
+    find_alternative_negations,
     find_archived_states,
     find_constant_counts,
     find_constant_groups,
@@ -50,21 +55,39 @@ RULES = (
     Rule(_FALSE, find_required_absent_fields, "A condition needs a field that must not exist."),
     Rule(_FALSE, find_other_datatypes, "A condition selects records of another datatype."),
     Rule(_FALSE, find_archived_states, "A condition selects archived records, which the active guard leaves out."),
+    Rule((LintRule.NEARLY_ALWAYS_TRUE,), find_alternative_negations, "An $or excludes different values of one field."),
+    Rule((LintRule.SYSTEM_FIELD,), find_system_fields, "A system field has the name of a field of the payload."),
+    Rule((LintRule.TEXT_ORDER,), find_text_order, "Text that spells a number is compared by its characters."),
+    Rule((LintRule.MISSING_IS_LESS,), find_missing_less, "A missing field meets a comparison in an expression."),
     Rule((LintRule.UNKNOWN_FIELD,), find_unknown_fields, "No sampled record has the field."),
-    Rule((LintRule.TYPE_NEVER_OCCURS,), find_unexpected_types, "No sampled record has a value of the operand's type."),
+    Rule(
+        (LintRule.TYPE_NEVER_OCCURS, LintRule.MIXED_TYPES),
+        find_unexpected_types,
+        "No sampled record has a value of the operand's type, or only some have.",
+    ),
+    Rule((LintRule.NOT_A_DATE,), find_near_dates, "A field that holds dates is compared with other text."),
+    Rule((LintRule.DAY_IS_MIDNIGHT,), find_days, "A day alone means midnight."),
+    Rule((LintRule.SEPARATE_ELEMENTS,), find_separate_elements, "Different elements of a list may meet conditions."),
 )
-"""The rules, in the order of their warnings. Only the last two need a sample of the org's records."""
+"""The rules, in the order of their warnings. From UNKNOWN_FIELD on they need a sample of the org's records."""
 
 
 def lint_filter(
-    node: Node, now: datetime, fields: Mapping[str, FieldProfile] | None = None, *, datatype: str = ""
+    node: Node,
+    now: datetime,
+    fields: Mapping[str, FieldProfile] | None = None,
+    *,
+    datatype: str = "",
+    related: Mapping[str, Mapping[str, FieldProfile]] | None = None,
 ) -> list[FilterWarning]:
     """The warnings about a filter's parsed nodes: at most MAX_WARNINGS, one for each field path and reason.
 
-    `fields` are the profiles of the datatype's fields by path in the record. Without them, or without `datatype`, the
-    rules that need them give no warnings.
+    `fields` are the profiles of the datatype's fields by path in the record, `related` those of related datatypes.
+    Without them, or without `datatype`, the rules that need them give no warnings.
     """
-    linted = LintedFilter(node, now, datatype, FieldIndex(fields) if fields else None)
+    profiles = {**(related or {}), datatype: fields or {}}
+    indexes = {name: FieldIndex(found) for name, found in profiles.items() if found}
+    linted = LintedFilter(node, now, datatype, indexes)
     found = [warning for rule in RULES for warning in rule.find(linted)]
     distinct = {(warning.field_path, warning.reason): warning for warning in reversed(found)}
     return list(reversed(distinct.values()))[:MAX_WARNINGS]

@@ -1,12 +1,17 @@
 """The input of the lint rules: one filter, taken apart once for all of them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
 from audience_service.domain.filters.ast import Node
-from audience_service.domain.filters.lint.conjunctions import Conjunction, all_nodes, conjunctions
+from audience_service.domain.filters.lint.conjunctions import (
+    Conjunction,
+    all_nodes,
+    conjunctions,
+    unwrap_negation,
+)
 from audience_service.domain.filters.lint.field_index import FieldIndex
 from audience_service.domain.filters.lint.literals import Literal, literal
 
@@ -15,13 +20,21 @@ from audience_service.domain.filters.lint.literals import Literal, literal
 class LintedFilter:
     """A parsed filter on records of a datatype, as of `now`.
 
-    Without a `datatype` or an `index` of its fields, the rules that need them give no warnings.
+    `indexes` are the fields of the filter's datatype and of related datatypes, by datatype. Without a `datatype` or the
+    index of its fields, the rules that need them give no warnings.
     """
 
     node: Node
     now: datetime
     datatype: str
-    index: FieldIndex | None
+    indexes: Mapping[str, FieldIndex]
+
+    def own_conditions(self) -> Iterator[tuple[Conjunction, Node, FieldIndex]]:
+        """The conditions whose datatype has an index, without their negations, each with the index."""
+        for conjunction in self.conjunctions:
+            if index := self.indexes.get(conjunction.datatype):
+                for node in conjunction.nodes:
+                    yield conjunction, unwrap_negation(node)[0], index
 
     @cached_property
     def nodes(self) -> Sequence[Node]:

@@ -74,6 +74,22 @@ def find_constant_groups(linted: LintedFilter) -> Iterator[FilterWarning]:
                 yield _always_false(field_path, "it excludes an empty condition, which every record meets")
 
 
+def find_alternative_negations(linted: LintedFilter) -> Iterator[FilterWarning]:
+    """The $or that excludes different values of one field: a value that one alternative excludes, another allows."""
+    for node in linted.nodes:
+        if not isinstance(node, Or) or _covers_all(node.children):
+            continue
+        negated = [found for found in _single_literals(node.children) if not found.is_positive and found.values]
+        for group in group_by_path(negated):
+            values = [found.values or frozenset() for found in group]
+            if not frozenset.intersection(*values):
+                text = (
+                    "matches nearly every record: no single value is excluded by all alternatives; write $nin, or $nor"
+                )
+                yield FilterWarning(node.field_path, LintRule.NEARLY_ALWAYS_TRUE, text)
+                break
+
+
 def find_constant_counts(linted: LintedFilter) -> Iterator[FilterWarning]:
     """The counts of related records that allow every number, or none."""
     for node in linted.nodes:
@@ -158,13 +174,18 @@ def _is_everything(node: Node) -> bool:
 
 def _covers_all(nodes: Sequence[Node]) -> bool:
     """Whether one of the nodes is the negation of another."""
-    single_nodes = (parts[0] for node in nodes if len(parts := list(flatten(node))) == 1)
-    literals = [found for node in single_nodes if (found := literal(node))]
+    literals = _single_literals(nodes)
     return any(
         found.is_positive and found.identity in _negated_identities(group)
         for group in group_by_path(literals)
         for found in group
     )
+
+
+def _single_literals(nodes: Sequence[Node]) -> list[Literal]:
+    """The literals of the nodes that consist of one."""
+    single_nodes = (parts[0] for node in nodes if len(parts := list(flatten(node))) == 1)
+    return [found for node in single_nodes if (found := literal(node))]
 
 
 def _negated_identities(literals: Sequence[Literal]) -> set[Hashable]:

@@ -116,7 +116,7 @@ class ExplainFilterResponse(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.FilterWarning]:
-        """warnings are about the filter. They also use the sample that ListFields reads. Each field_path begins with
+        """warnings are about the filter. They use new samples, as ListFields reads them. Each field_path begins with
         `filter`: the request's filter, or the audience's own. At most 100.
         """
 
@@ -286,8 +286,8 @@ class ListFieldsRequest(_message.Message):
     DATATYPE_FIELD_NUMBER: _builtins.int
     PREFIX_FIELD_NUMBER: _builtins.int
     datatype: _builtins.str
-    """datatype is the kind of record: `contact`, `lead`, `customer`. It is a string, because a deployment configures
-    which datatypes it serves.
+    """datatype is the kind of record: `contact`, `lead`, `customer`, or a datatype that $related may join, like `order`.
+    It is a string, because a deployment configures which datatypes it serves.
     """
     prefix: _builtins.str
     """prefix keeps the fields whose paths begin with it, such as `address.`. Default: all fields."""

@@ -96,6 +96,7 @@ class EstimateReachResponse(_message.Message):
     EXACT_FIELD_NUMBER: _builtins.int
     LOWER_BOUND_FIELD_NUMBER: _builtins.int
     UPPER_BOUND_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     """count is the number of members. If `exact`, it equals the number of members that StreamMembers sends."""
     exact: _builtins.bool
@@ -118,6 +119,13 @@ class EstimateReachResponse(_message.Message):
     def read_time(self) -> _timestamp_pb2.Timestamp:
         """read_time is when the count, or the sample, began."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.FilterWarning]:
+        """warnings are about the filter of the request, or of its segment. Each field_path begins with `filter`. They use a
+        sample of the org's records that is up to a minute old. At most 100. None are about fields if the sample is not
+        read 2 s after the count.
+        """
+
     def __init__(
         self,
         *,
@@ -127,10 +135,11 @@ class EstimateReachResponse(_message.Message):
         exact: _builtins.bool = ...,
         lower_bound: _builtins.int = ...,
         upper_bound: _builtins.int = ...,
+        warnings: _abc.Iterable[_resources_pb2.FilterWarning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["read_time", b"read_time", "sample_profile", b"sample_profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "exact", b"exact", "lower_bound", b"lower_bound", "read_time", b"read_time", "sample_profile", b"sample_profile", "upper_bound", b"upper_bound"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "exact", b"exact", "lower_bound", b"lower_bound", "read_time", b"read_time", "sample_profile", b"sample_profile", "upper_bound", b"upper_bound", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -202,6 +211,7 @@ class StreamReachResponse(_message.Message):
     UPPER_BOUND_FIELD_NUMBER: _builtins.int
     SCANNED_COUNT_FIELD_NUMBER: _builtins.int
     TOTAL_COUNT_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     """count is the best estimate so far of the number of members."""
     exact: _builtins.bool
@@ -226,6 +236,10 @@ class StreamReachResponse(_message.Message):
     def read_time(self) -> _timestamp_pb2.Timestamp:
         """read_time is when the stream began."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.FilterWarning]:
+        """warnings are those of EstimateReachResponse. The first messages can lack them; the last one has them."""
+
     def __init__(
         self,
         *,
@@ -237,10 +251,11 @@ class StreamReachResponse(_message.Message):
         upper_bound: _builtins.int = ...,
         scanned_count: _builtins.int = ...,
         total_count: _builtins.int = ...,
+        warnings: _abc.Iterable[_resources_pb2.FilterWarning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["read_time", b"read_time", "sample_profile", b"sample_profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "exact", b"exact", "lower_bound", b"lower_bound", "read_time", b"read_time", "sample_profile", b"sample_profile", "scanned_count", b"scanned_count", "total_count", b"total_count", "upper_bound", b"upper_bound"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "exact", b"exact", "lower_bound", b"lower_bound", "read_time", b"read_time", "sample_profile", b"sample_profile", "scanned_count", b"scanned_count", "total_count", b"total_count", "upper_bound", b"upper_bound", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -147,8 +147,12 @@ class FilterWarning(_message.Message):
     reason: _builtins.str
     """reason is the kind of problem, for programs. It is a string, because later versions may add reasons: FROZEN_WINDOW:
     a fixed date of the recent past; a rolling window is probably intended. ALWAYS_TRUE: the condition matches every
-    record. ALWAYS_FALSE: the condition matches no record. UNKNOWN_FIELD: no record of the sample has the field.
-    TYPE_NEVER_OCCURS: no record of the sample has a value of this type in the field.
+    record. ALWAYS_FALSE: the condition matches no record. NEARLY_ALWAYS_TRUE: only lists can fail it.
+    UNKNOWN_FIELD: no record of the sample has the field. TYPE_NEVER_OCCURS: no record of the sample has a value of
+    this type in the field. MIXED_TYPES: some records have it in another type. SYSTEM_FIELD: the record's own field has
+    the name of a field of the payload. NOT_A_DATE: a date is compared with other text. DAY_IS_MIDNIGHT: a day alone
+    means its midnight. TEXT_ORDER: text that spells numbers is compared by its characters. SEPARATE_ELEMENTS:
+    different elements of a list may meet the conditions. MISSING_IS_LESS: a missing field meets an expression.
     """
     description: _builtins.str
     """description is the problem in English, for people. It suggests a correction if one is known."""
@@ -237,8 +241,8 @@ class Segment(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___FilterWarning]:
-        """warnings are about a dynamic segment's filter: those of FROZEN_WINDOW, ALWAYS_TRUE and ALWAYS_FALSE, which need no
-        records. At most 100. CreateSegment, GetSegment and UpdateSegment return them, also with validate_only;
+        """warnings are about a dynamic segment's filter. They use a sample of the org's records that is up to a minute old;
+        none are about fields if it is not read within 2 s. At most 100. CreateSegment, GetSegment and UpdateSegment return them, also with validate_only;
         ListSegments does not. Empty if the saved filter is no longer valid.
         """
 

@@ -1,0 +1,62 @@
+"""The lint rule on lists: conditions that two different elements of a list may meet.
+
+    {"orders.status": "paid", "orders.total": {"$gt": 100}}
+
+matches a contact with one paid order of 5 and one open order of 200. $elemMatch requires one element for both.
+"""
+
+from collections.abc import Iterator
+
+from audience_service.domain.filters.ast import Condition
+from audience_service.domain.filters.fields import display_path
+from audience_service.domain.filters.lint.conjunctions import Conjunction
+from audience_service.domain.filters.lint.field_index import FieldIndex
+from audience_service.domain.filters.lint.linted_filter import LintedFilter
+from audience_service.domain.filters.lint.warning import FilterWarning, LintRule
+
+_BELOW, _ABOVE = ("$gt", "$gte"), ("$lt", "$lte")
+
+
+def find_separate_elements(linted: LintedFilter) -> Iterator[FilterWarning]:
+    """The conditions on fields of the same list that different elements may meet."""
+    for conjunction in linted.conjunctions:
+        index = linted.indexes.get(conjunction.datatype)
+        if index is None:
+            continue
+        first_by_list: dict[str, Condition] = {}
+        for node in conjunction.nodes:
+            if not isinstance(node, Condition):
+                continue
+            path = _list_of(conjunction, node, index)
+            if not path:
+                continue
+            first = first_by_list.setdefault(path, node)
+            if first is not node and _is_meant_together(first, node):
+                inner = "the values" if path == conjunction.path(node.path) else "its elements"
+                text = (
+                    f"may hold for another element of {display_path(path)} than the other condition does;"
+                    f" for one element write both in {{$elemMatch: ...}} on {inner}"
+                )
+                yield FilterWarning(node.field_path, LintRule.SEPARATE_ELEMENTS, text)
+
+
+def _list_of(conjunction: Conjunction, node: Condition, index: FieldIndex) -> str:
+    """The path of the innermost list, in the sampled records, that a condition reads an element of; empty if none."""
+    steps = conjunction.path(node.path).split(".")
+    if any(step.isdecimal() for step in steps):
+        return ""
+    prefix_length = len(conjunction.prefix.split(".")) if conjunction.prefix else 0
+    for length in range(len(steps), prefix_length, -1):
+        path = ".".join(steps[:length])
+        profile = index.profile(path)
+        if profile and profile.types.get("array", 0) > 0 and (length == len(steps) or "object" in profile.types):
+            return path
+    return ""
+
+
+def _is_meant_together(first: Condition, second: Condition) -> bool:
+    """Whether two conditions are on different fields of an element, or bound one value from both sides."""
+    if first.path != second.path:
+        return True
+    names = first.operator.name, second.operator.name
+    return any(one in _BELOW and other in _ABOVE for one, other in (names, names[::-1]))

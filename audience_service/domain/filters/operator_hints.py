@@ -1,0 +1,49 @@
+"""What to write instead of operators that other tools have, and of MongoDB's that this language lacks."""
+
+import difflib
+
+_NOT = '{"$not": {"$containsText": ...}}'
+_GEOMETRY = "for a distance compare coordinates in $expr; docs/filters.md shows how"
+_RANDOM = "for a stable random share compare the last letters of pk with $regex; docs/filters.md shows how"
+
+_HINTS = {
+    **dict.fromkeys(("like", "ilike", "contains", "icontains", "includes", "search", "text"), "$containsText"),
+    **dict.fromkeys(("startswith", "beginswith", "istartswith", "prefix"), "$startsWithText"),
+    **dict.fromkeys(("endswith", "iendswith", "suffix"), "$endsWithText"),
+    **dict.fromkeys(("iequals", "ieq", "equalsignorecase"), "$equalsText"),
+    **dict.fromkeys(("notlike", "notcontains", "doesnotcontain", "notilike", "ncontains"), _NOT),
+    **dict.fromkeys(("matches", "regexp", "rlike", "pattern"), "$regex"),
+    **dict.fromkeys(("between", "range"), '{"$gte": ..., "$lt": ...}'),
+    "notbetween": '{"$not": {"$gte": ..., "$lt": ...}}',
+    **dict.fromkeys(("isnull", "null"), "null as the value"),
+    **dict.fromkeys(("isnotnull", "notnull", "isset", "hasvalue"), '{"$nin": [null, "", []]}'),
+    **dict.fromkeys(("isempty", "empty", "isblank", "blank", "notset"), '{"$in": [null, "", []]}'),
+    **dict.fromkeys(("isnotempty", "notempty", "notblank"), '{"$nin": [null, "", []]}'),
+    **dict.fromkeys(("notin", "noneof", "notanyof"), "$nin"),
+    **dict.fromkeys(("anyof", "isanyof", "containsany", "hasany", "overlaps", "some", "any"), "$in"),
+    **dict.fromkeys(("containsall", "hasall", "allof", "every"), "$all"),
+    **dict.fromkeys(("equals", "equal", "is"), "$eq"),
+    **dict.fromkeys(("neq", "notequal", "notequals", "isnot", "notis", "noteq"), "$ne"),
+    **dict.fromkeys(("before", "lessthan", "under"), "$lt"),
+    **dict.fromkeys(("after", "greaterthan", "over"), "$gt"),
+    **dict.fromkeys(("min", "atleast", "ge"), "$gte"),
+    **dict.fromkeys(("max", "atmost", "le"), "$lte"),
+    **dict.fromkeys(("length", "len", "count"), "$size"),
+    "nand": '{"$nor": [{"$and": [...]}]}',
+    "xor": '{"$or": [{"$and": [a, not b]}, {"$and": [not a, b]}]}',
+    **dict.fromkeys(("near", "nearsphere", "geowithin", "geointersects", "within", "geonear"), _GEOMETRY),
+    **dict.fromkeys(("rand", "samplerate", "sample", "random"), _RANDOM),
+    **dict.fromkeys(("where", "function", "accumulator", "jsonschema"), "conditions of this page, or $expr"),
+    **dict.fromkeys(("lookup", "join", "exists_in"), "$related"),
+    **dict.fromkeys(("insegment", "inlist", "memberof", "segment"), "$inAudience"),
+    **dict.fromkeys(("withinlast", "last", "lastdays", "ago", "relative"), '{"$gte": {"$dateSubtract": ...}}'),
+}
+
+
+def advice(name: str, allowed: tuple[str, ...]) -> str:
+    """What to write instead of an unknown operator: a known idiom, a similar name, or the allowed ones."""
+    plain = name.lstrip("$").replace("_", "").replace("-", "").lower()
+    if hint := _HINTS.get(plain):
+        return hint if hint.startswith("for ") else f"write {hint}"
+    similar = difflib.get_close_matches(name[:50], allowed, n=1, cutoff=0.7)
+    return f"did you mean {similar[0]}?" if similar else f"the operators here are {', '.join(allowed)}"
