@@ -4,6 +4,7 @@ Each case of tests/data/filter_cases.json has records by id, a filter, and what 
 """
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,29 @@ def test_a_refused_case_names_what_to_write_instead(client: Client, refused: Any
     refusal = refused(lambda: client.count(filter=case_filter(case)))
     assert refusal.info.reason == "INVALID_FILTER"
     assert case["refused"] in refusal.descriptions[0]
+
+
+@pytest.mark.parametrize(
+    ("expression", "described"),
+    [
+        ({"$gt": [{"$toDouble": "$score"}, 50]}, "toDouble(score) > 50"),
+        ({"$eq": [{"$hour": {"date": "$at", "timezone": "$timezone"}}, 9]}, "hour(at, timezone: timezone) = 9"),
+    ],
+)
+def test_a_failing_expression_is_named_with_a_record(
+    real_service: Service, refused: Any, expression: dict[str, Any], described: str
+) -> None:
+    """The error says which expression fails, and on which record, among hundreds that do not."""
+    org = f"failing{next(real_service.names)}x"
+    at = datetime(2026, 1, 1, 9, tzinfo=UTC)
+    good = {"score": "80", "at": at, "timezone": "UTC"}
+    records = [{"id": f"{number:04}", "data": good} for number in range(450)]
+    records[321]["data"] = {"score": "n/a", "at": at, "timezone": "Pacific Standard Time"}
+    real_service.insert(org, records)
+    client = real_service.client(org)
+    written = {"datatype": "contact", "where": {"$expr": expression}}
+    for call in (lambda: client.count(filter=written), lambda: client.members(filter=written)):
+        refusal = refused(call)
+        assert (refusal.info.reason, refusal.fields) == ("EXPRESSION_FAILED", ["filter.where"])
+        assert f"the expression {described} fails on the record contact-0321;" in refusal.descriptions[0]
+        assert refusal.info.metadata["record_id"] == "contact-0321"

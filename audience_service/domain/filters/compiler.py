@@ -197,8 +197,10 @@ class FilterCompiler:
 
 def compile_node(datatype: str, node: Node, field_path: str = "filter") -> CompiledFilter:
     """The compiled filter of a resolved node, which contains no InAudience."""
-    without_joins = [part for part in conjuncts(node) if not joins(part)]
-    with_joins = [part for part in conjuncts(node) if joins(part)]
+    # An expression can fail on a value, so conditions that may leave the record out come first.
+    parts = sorted(conjuncts(node), key=has_expression)
+    without_joins = [part for part in parts if not joins(part)]
+    with_joins = [part for part in parts if joins(part)]
     records = (node, *(join.query for join in _related(node)))
     has_expressions = any(isinstance(inner, Expression) for each in records for inner in walk(each))
     return CompiledFilter(
@@ -209,6 +211,11 @@ def compile_node(datatype: str, node: Node, field_path: str = "filter") -> Compi
         has_expressions,
         node,
     )
+
+
+def has_expression(node: Node) -> bool:
+    """Whether a node contains an expression on the record itself."""
+    return any(isinstance(inner, Expression) for inner in walk(node))
 
 
 def _related(node: Node) -> list[Related]:
@@ -229,7 +236,7 @@ def to_match(node: Node, join_condition: JoinCondition = _no_join) -> Document:
             case And((child,)):
                 return inner(child)
             case And(nodes):
-                return {"$and": [inner(child) for child in nodes]}
+                return {"$and": [inner(child) for child in sorted(nodes, key=has_expression)]}
             case Or(nodes):
                 return {"$or": [inner(child) for child in nodes]}
             case Nor(nodes):

@@ -17,7 +17,7 @@ from audience_service.domain.filters.argument_checks import check_list_arguments
 from audience_service.domain.filters.ast import Expression
 from audience_service.domain.filters.fields import record_path
 from audience_service.domain.filters.operators import read_pattern
-from audience_service.domain.filters.relative_dates import NOW, Now
+from audience_service.domain.filters.relative_dates import NOW, TIMEZONES, Now
 from audience_service.domain.filters.values import ValueReader
 
 
@@ -90,6 +90,7 @@ EXPRESSIONS: dict[str, Form] = {
     "$dateDiff": Form(required=("startDate", "endDate", "unit"), optional=("timezone", "startOfWeek")),
     "$dateToString": Form(required=("date",), optional=("format", "timezone", "onNull")),
     "$dateFromString": Form(required=("dateString",), optional=("format", "timezone", "onError", "onNull")),
+    "$validTimezone": _TWO,
     "$literal": _ONE,
 }
 """The rows by name. `$literal` takes any value unchanged; `$regexMatch` takes a pattern by the rules of `$regex`."""
@@ -145,6 +146,8 @@ class ExpressionParser:
             return {name: self.reader.value(argument, here, 1)}  # unchanged: even a relative date stays an object
         if name == "$switch":
             return {name: self._switch(argument, here, depth)}
+        if name == "$validTimezone":
+            return self._valid_timezone(argument, here, depth)
         if name == "$regexMatch":
             return {name: self._regex_match(argument, here, depth)}
         if name in _GROWING:
@@ -192,6 +195,19 @@ class ExpressionParser:
             self.count(here)
             self._check_names(Form(required=("case", "then")), branch, here)
             yield {key: self._expression(branch[key], at_key(here, key), depth + 1) for key in ("case", "then")}
+
+    def _valid_timezone(self, argument: Any, field_path: str, depth: int) -> dict[str, Any]:
+        """The service's own $validTimezone: the first argument if it is a timezone, or else the second one.
+
+        MongoDB cannot test a timezone, and an unknown one fails.
+        """
+        if not isinstance(argument, list) or len(argument) != 2:
+            raise InvalidFilter.at(
+                field_path, 'takes [a timezone, another if it is not valid], like ["$timezone", "UTC"]'
+            )
+        check_named_argument("timezone", argument[1], at_index(field_path, 1))
+        value, other = self._parse_list(argument, field_path, depth)
+        return {"$cond": [{"$in": [value, {"$literal": list(TIMEZONES)}]}, value, other]}
 
     def _regex_match(self, argument: Any, field_path: str, depth: int) -> dict[str, Any]:
         self._check_names(EXPRESSIONS["$regexMatch"], argument, field_path)

@@ -38,6 +38,9 @@ UNITS = (*_MILLIS, *DAY_BASED, *MONTH_BASED)
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _MAX_NESTING, _MAX_AMOUNT = 8, 10**12
 _OFFSET = re.compile(r"([+-])(\d\d)(?::?(\d\d))?", re.ASCII)
+_REGIONS = frozenset(
+    ("Africa", "America", "Antarctica", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific", "Etc")
+)
 _REFERENCE = datetime(2000, 1, 1)
 
 
@@ -169,6 +172,11 @@ def read_timezone(value: Any, field_path: str) -> tzinfo:
         raise InvalidFilter.at(field_path, 'is not a timezone; write one like "America/New_York" or "+02:00"') from None
 
 
+def _regional_names() -> tuple[str, ...]:
+    """The names of timezones that every server knows: those of regions, and UTC and GMT."""
+    return ("UTC", "GMT", *sorted(name for name in _zones() if name.partition("/")[0] in _REGIONS))
+
+
 @lru_cache(maxsize=1)
 def _zones() -> frozenset[str]:
     """The Olson names, without those for the machine's own zone."""
@@ -207,3 +215,7 @@ def _truncate(timestamp: datetime, unit: str, size: int, zone: tzinfo, first_day
 
 def _utc(local: datetime, zone: tzinfo) -> datetime:
     return local.replace(tzinfo=zone).astimezone(UTC)
+
+
+TIMEZONES = _regional_names()
+"""The names that `$validTimezone` accepts."""

@@ -34,6 +34,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import ExpressionFailed
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.ast import Node, Suppressed, joins
 from audience_service.domain.filters.compiler import NOT_ARCHIVED_MATCH
@@ -43,6 +44,7 @@ from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import map_driver_errors, with_deadline
 from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.query.expression_failures import find_failure
 from audience_service.mongo.query.join_prefetch import Candidates, PrefetchedFilter, prefetch_joins
 from audience_service.mongo.query.joins import (
     MAX_INLINE_BYTES,
@@ -246,7 +248,7 @@ def run(
 
     Raises what `with_deadline` raises. Errors of the filter name its path.
     """
-    with with_deadline(database, deadline, pipeline.population):
+    with _name_failing_record(database, pipeline, deadline), with_deadline(database, deadline, pipeline.population):
         yield database[pipeline.collection]
 
 
@@ -254,8 +256,20 @@ def execute(
     database: Database[dict[str, Any]], pipeline: Pipeline, stages: Stages, deadline: Deadline
 ) -> list[Document]:
     """Run stages on the pipeline's collection, and return all documents. Raises what `run` raises."""
-    with with_deadline(database, deadline, pipeline.population):
+    with _name_failing_record(database, pipeline, deadline), with_deadline(database, deadline, pipeline.population):
         return list(database[pipeline.collection].aggregate(stages, allowDiskUse=True))
+
+
+@contextmanager
+def _name_failing_record(database: Database[dict[str, Any]], pipeline: Pipeline, deadline: Deadline) -> Iterator[None]:
+    """Add the expression and the id of a record to an ExpressionFailed that the body raises."""
+    try:
+        yield
+    except ExpressionFailed as error:
+        if isinstance(pipeline.population, CompiledFilter):
+            failure = find_failure(database, pipeline.org, pipeline.population, deadline)
+            raise failure.explain(error) from error
+        raise
 
 
 def read_count(documents: Sequence[Document]) -> int:

@@ -11,6 +11,7 @@ from audience_service.domain.filters.describe.values import describe_value, quot
 from audience_service.domain.filters.expressions import EXPRESSIONS
 from audience_service.domain.filters.fields import display_path
 from audience_service.domain.filters.filter import Document
+from audience_service.domain.filters.relative_dates import TIMEZONES
 
 _INFIX = {
     "$eq": "=", "$ne": "!=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<=", "$in": "in",
@@ -45,12 +46,22 @@ def _describe(value: Any) -> str:
     if not isinstance(value, Mapping):
         return _value(value)
     [(name, argument)] = value.items()
+    if name == "$cond" and (guarded := _guarded_timezone(argument)):
+        return guarded
     if name in _SPECIAL:
         return _SPECIAL[name](argument)
     items = argument if isinstance(argument, list) else [argument]
     if name in _INFIX and items:
         return f" {_INFIX[name]} ".join(map(_operand, items)) if len(items) > 1 else _describe(items[0])
     return f"{name[1:]}({', '.join(_arguments(name, argument))})"
+
+
+def _guarded_timezone(argument: Any) -> str:
+    """The description of $validTimezone in the form that it compiles to; empty for any other $cond."""
+    match argument:
+        case [{"$in": [value, {"$literal": names}]}, _, other] if names == list(TIMEZONES):
+            return f"validTimezone({_describe(value)}, {_describe(other)})"
+    return ""
 
 
 def _operand(value: Any) -> str:
