@@ -197,7 +197,7 @@ def test_a_failing_expression_is_reported_and_does_not_decide(real_service: Serv
     answer = explain(client, ann, {"$or": [{"n": "four"}, half]})
     [text, expression] = answer.condition.conditions[0].conditions
     assert (answer.member, text.matched, text.error, expression.matched) == (True, True, "", False)
-    assert "fails on a record" in expression.error
+    assert "fails on the record" in expression.error
     assert (expression.path, expression.value.string_value) == ("n", "four")
     refusal = refused(lambda: explain(client, ann, half))
     assert (refusal.info.reason, refusal.fields) == ("EXPRESSION_FAILED", ["filter.where_json"])

@@ -136,3 +136,14 @@ def test_fields_of_related_datatypes_are_listed(client: Client, service: Service
     service.insert(org, [{"data": {"contactId": "contact-a", "total": 5}}], "order")
     listed = client.call("ListFields", {"datatype": "order"})
     assert {"contactId", "total"} <= {field.path for field in listed.fields}
+
+
+def test_keys_with_dots_and_dollars_are_listed_and_streamed(client: Client, service: Service, org: str) -> None:
+    """Their paths are those that StreamMembers takes in `fields`."""
+    service.insert(org, [{"data": {"utm.source": "ads", "$browser": "Firefox", "props": {"a.b": 1}}}])
+    paths = ['data["utm.source"]', "data.$browser", 'props["a.b"]']
+    listed = {field.path for field in client.call("ListFields", {"datatype": "contact"}).fields}
+    assert set(paths) <= listed
+    stream = client.call("StreamMembers", {"filter": {"datatype": "contact", "where": {}}, "fields": paths})
+    [member] = [member for message in stream for member in message.members]
+    assert dict(member.fields) == {paths[0]: "ads", paths[1]: "Firefox", paths[2]: 1}

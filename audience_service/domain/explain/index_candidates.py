@@ -69,7 +69,7 @@ def candidates(nodes: Iterable[Node], profiles: Mapping[str, FieldProfile]) -> l
     found: dict[str, Candidate] = {}
     for node in nodes:
         for path, equality, array in _usable_fields(node):
-            if path == "sk" or any(step.isdecimal() for step in path.split(".")):
+            if path == "sk" or ".$" in path or any(step.isdecimal() for step in path.split(".")):
                 continue
             before = found.get(path, Candidate(path, False, ()))
             found[path] = Candidate(

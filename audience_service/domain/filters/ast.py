@@ -176,8 +176,7 @@ def is_state_selection(node: Node) -> bool:
     if not isinstance(node, Condition) or node.path != "state" or node.operator.name not in ("$eq", "$in"):
         return False
     values = node.operand if node.operator.name == "$in" else [node.operand]
-    states = [value for value in values if value is not None]
-    return bool(states) and all(isinstance(value, str) and value in LIFECYCLE_STATES for value in states)
+    return bool(values) and all(value is None or value in LIFECYCLE_STATES for value in values)
 
 
 def selects_states(node: Node) -> bool:

@@ -15,7 +15,7 @@ from audience_service.domain.core.error_path import at_index, at_key
 from audience_service.domain.core.errors import FilterTooLarge, InvalidFilter
 from audience_service.domain.filters.argument_checks import check_list_arguments, check_named_argument
 from audience_service.domain.filters.ast import Expression
-from audience_service.domain.filters.fields import record_path
+from audience_service.domain.filters.fields import join_steps, plain_path
 from audience_service.domain.filters.operators import read_pattern
 from audience_service.domain.filters.relative_dates import NOW, TIMEZONES, Now
 from audience_service.domain.filters.values import ValueReader
@@ -91,6 +91,7 @@ EXPRESSIONS: dict[str, Form] = {
     "$dateToString": Form(required=("date",), optional=("format", "timezone", "onNull")),
     "$dateFromString": Form(required=("dateString",), optional=("format", "timezone", "onError", "onNull")),
     "$validTimezone": _TWO,
+    "$getField": Form(1, 1, ("field", "input")),
     "$literal": _ONE,
 }
 """The rows by name. `$literal` takes any value unchanged; `$regexMatch` takes a pattern by the rules of `$regex`."""
@@ -127,7 +128,7 @@ class ExpressionParser:
             return Now.of(self.reader.now)
         if text.startswith("$$"):
             raise InvalidFilter.at(field_path, f"is not a variable of the filter language; the only one is {NOW}")
-        path = record_path(text[1:], field_path)
+        path = plain_path(text[1:], field_path)
         self._paths[path] = None
         return f"${path}"
 
@@ -146,6 +147,8 @@ class ExpressionParser:
             return {name: self.reader.value(argument, here, 1)}  # unchanged: even a relative date stays an object
         if name == "$switch":
             return {name: self._switch(argument, here, depth)}
+        if name == "$getField":
+            return {name: self._get_field(argument, here, depth)}
         if name == "$validTimezone":
             return self._valid_timezone(argument, here, depth)
         if name == "$regexMatch":
@@ -195,6 +198,19 @@ class ExpressionParser:
             self.count(here)
             self._check_names(Form(required=("case", "then")), branch, here)
             yield {key: self._expression(branch[key], at_key(here, key), depth + 1) for key in ("case", "then")}
+
+    def _get_field(self, argument: Any, field_path: str, depth: int) -> dict[str, Any]:
+        """$getField of the payload, or of an object: it reads keys with dots or dollars, which paths cannot name."""
+        field, source = argument, "$data"
+        if isinstance(argument, Mapping):
+            self._check_names(EXPRESSIONS["$getField"], argument, field_path)
+            field = argument["field"]
+            source = self._expression(argument["input"], at_key(field_path, "input"), depth + 1)
+        if not isinstance(field, str) or not field or "\0" in field:
+            raise InvalidFilter.at(field_path, 'takes the name of a key, like "utm.source"')
+        if source == "$data":
+            self._paths[join_steps(("data", field))] = None
+        return {"field": {"$literal": field}, "input": source}
 
     def _valid_timezone(self, argument: Any, field_path: str, depth: int) -> dict[str, Any]:
         """The service's own $validTimezone: the first argument if it is a timezone, or else the second one.

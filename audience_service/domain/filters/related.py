@@ -9,7 +9,7 @@ from typing import Any
 
 from audience_service.domain.core.error_path import at_key
 from audience_service.domain.core.errors import InvalidFilter
-from audience_service.domain.filters.fields import record_path
+from audience_service.domain.filters.fields import plain_path
 from audience_service.domain.filters.relative_dates import is_integer
 
 _ARGUMENTS = ("datatype", "on", "where", "count")
@@ -61,4 +61,4 @@ def _path(on: Mapping[str, Any], name: str, field_path: str) -> str:
     path, here = on[name], at_key(field_path, name)
     if not isinstance(path, str):
         raise InvalidFilter.at(here, 'takes a path, like "pk" or "data.contactId"')
-    return record_path(path, here)
+    return plain_path(path, here)

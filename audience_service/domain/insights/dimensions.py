@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from audience_service.domain.core.errors import InvalidArgument, InvalidFilter
-from audience_service.domain.filters.fields import record_path
+from audience_service.domain.filters.fields import plain_path
 from audience_service.domain.schema.sample_masking import is_personal
 
 MAX_DIMENSIONS = 20
@@ -139,7 +139,7 @@ def _dimension(text: str, field_path: str) -> Dimension:
     if any(step.isdecimal() for step in text.split(".")):
         raise InvalidArgument.at(field_path, "has an index into a list; name the list instead")
     try:
-        path = record_path(text, field_path)
+        path = plain_path(text, field_path)
     except InvalidFilter as error:
         raise InvalidArgument("invalid request", violations=error.violations) from None
     if is_personal(path):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from audience_service.domain.core.errors import InvalidArgument, InvalidFilter
-from audience_service.domain.filters.fields import record_path
+from audience_service.domain.filters.fields import plain_path
 from audience_service.domain.insights.dimensions import DIMENSIONS, Bands
 from audience_service.domain.lookalikes.protected_fields import is_protected, is_protected_name
 from audience_service.domain.schema.sample_masking import is_personal
@@ -105,6 +105,6 @@ def _path(text: str, field_path: str) -> str:
     if any(step.isdecimal() for step in text.split(".")):
         raise InvalidArgument.at(field_path, "has an index into a list; name the list instead")
     try:
-        return record_path(text, field_path)
+        return plain_path(text, field_path)
     except InvalidFilter as error:
         raise InvalidArgument("invalid request", violations=error.violations) from None

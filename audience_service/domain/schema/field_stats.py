@@ -15,7 +15,7 @@ from bson import Binary, Code, DatetimeMS, Decimal128, Int64, ObjectId, Regex, T
 
 from audience_service.domain.filters.dates import is_comparable, read_instant
 from audience_service.domain.filters.field_profile import FieldProfile
-from audience_service.domain.filters.fields import SYSTEM_FIELDS
+from audience_service.domain.filters.fields import SYSTEM_FIELDS, join_steps
 from audience_service.domain.schema.sample_masking import MASKS, VISIBLE_FIELDS
 
 MAX_DEPTH = 8
@@ -79,7 +79,7 @@ def collect(records: Sequence[Mapping[str, Any]]) -> FieldStats:
                 found.setdefault(path, []).append(value)
         for path, values in found.items():
             _add_values(stats_by_path.setdefault(path, _PathStats()), values)
-    profiles = {".".join(path): _build_profile(path, stats, len(records)) for path, stats in stats_by_path.items()}
+    profiles = {join_steps(path): _build_profile(path, stats, len(records)) for path, stats in stats_by_path.items()}
     return FieldStats(profiles, len(too_deep))
 
 
@@ -104,7 +104,7 @@ def _fields(record: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
 
 def _inside(path: Path, value: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
     for name, item in value.items():
-        if name and "." not in name and not name.startswith("$"):  # no filter can name other keys
+        if name:
             yield from _at((*path, name), item)
 
 
@@ -143,7 +143,7 @@ def _is_showable(value: Any) -> bool:
 
 def _build_profile(path: Path, stats: _PathStats, records: int) -> FieldProfile:
     return FieldProfile(
-        path=".".join(path),
+        path=join_steps(path),
         types={name: count / records for name, count in stats.types.most_common()},
         fill_rate=stats.filled_count / records,
         top_values=tuple((value, count / records) for value, count in _top_values(path, stats)),

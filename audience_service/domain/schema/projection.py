@@ -1,11 +1,12 @@
 """The fields that a caller requests with members, and their values in a record."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from audience_service.domain.core.errors import InvalidArgument, InvalidFilter
-from audience_service.domain.filters.fields import record_path
+from audience_service.domain.filters.fields import record_steps
 
 MAX_FIELDS = 50
 
@@ -28,8 +29,11 @@ class Projection:
 
     @property
     def record_paths(self) -> list[str]:
-        """The paths of the fields in the record, in the database's dotted form."""
-        return [".".join(steps) for steps in self.paths.values()]
+        """The paths of the fields in the record, in the database's dotted form.
+
+        For a key with dots or dollars it is the path of the object that contains the key: projections cannot name it.
+        """
+        return [".".join(itertools.takewhile(_is_plain, steps)) for steps in self.paths.values()]
 
     def values(self, record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """The record's values by the requested names. Fields that the record lacks are left out."""
@@ -39,13 +43,18 @@ class Projection:
                 yield field, value
 
 
+def _is_plain(step: str) -> bool:
+    return "." not in step and not step.startswith("$")
+
+
 def _steps(field: str, field_path: str) -> tuple[str, ...]:
-    if any(step.isdecimal() for step in field.split(".")):
-        raise InvalidArgument.at(field_path, "contains a list index; name the list instead")
     try:
-        return tuple(record_path(field, field_path).split("."))
+        steps = record_steps(field, field_path)
     except InvalidFilter as error:
         raise InvalidArgument("invalid request", violations=error.violations) from None
+    if any(step.isdecimal() for step in steps):
+        raise InvalidArgument.at(field_path, "contains a list index; name the list instead")
+    return steps
 
 
 def get_path(value: Any, steps: Sequence[str]) -> Any:

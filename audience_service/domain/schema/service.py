@@ -93,7 +93,9 @@ class FieldCatalog:
 
 
 def operators_for(profile: FieldProfile) -> list[str]:
-    """The operators that fit a field's values, in the order of their table."""
+    """The operators that fit a field's values, in the order of their table; none for a key with dots."""
+    if "[" in profile.path:
+        return []
     suitable = {name for kind in profile.types for name in _OPERATORS_BY_TYPE.get(kind, ())}
     suitable |= {*_ANY_TYPE, *(_ORDER if profile.date_texts else ())}
     return [name for name in (*OPERATORS, "$elemMatch") if name in suitable]

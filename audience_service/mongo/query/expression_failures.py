@@ -51,16 +51,21 @@ class Failure:
 
 
 def find_failure(
-    database: Database[dict[str, Any]], org: str, population: CompiledFilter, deadline: Deadline
+    database: Database[dict[str, Any]], org: str, population: CompiledFilter, key_range: Document, deadline: Deadline
 ) -> Failure:
-    """The first record in the order of sk on which an expression of the filter fails, within _MAX_SECONDS."""
+    """The first record in the order of sk on which an expression of the filter fails, within _MAX_SECONDS.
+
+    `key_range` is a further condition, by which the failed command was restricted.
+    """
     found = [node for node in walk(population.node) if isinstance(node, Expression)]
     for node in found:
         expression = truncate(describe_expression(node.document), _MAX_EXPRESSION)
         parts = [part for part in conjuncts(population.node) if not has_expression(part) and not joins(part)]
         plain = to_match(And(tuple(parts)))
         try:
-            record_id = _first_failing(database, org, population.datatype, plain, {"$expr": node.document}, deadline)
+            record_id = _first_failing(
+                database, org, population.datatype, [plain, key_range], {"$expr": node.document}, deadline
+            )
         except (OutOfTime, PyMongoError):
             record_id = ""
         if record_id:
@@ -69,7 +74,12 @@ def find_failure(
 
 
 def _first_failing(
-    database: Database[dict[str, Any]], org: str, datatype: str, plain: Document, match: Document, deadline: Deadline
+    database: Database[dict[str, Any]],
+    org: str,
+    datatype: str,
+    conditions: Sequence[Document],
+    match: Document,
+    deadline: Deadline,
 ) -> str:
     collection, after = database[datatype], ""
     until = time.monotonic() + _MAX_SECONDS
@@ -77,7 +87,7 @@ def _first_failing(
         while time.monotonic() < until:
             key: Document = {"sk": {"$gt": after}} if after else {}
             rows: Sequence[Document] = [
-                {"$match": org_match(org, plain, key)}, {"$sort": {"sk": 1}}, {"$limit": window},
+                {"$match": org_match(org, *conditions, key)}, {"$sort": {"sk": 1}}, {"$limit": window},
             ]  # fmt: skip
             with with_deadline(database, deadline.min_with(max(until - time.monotonic(), 0.01))):
                 try:

@@ -267,7 +267,7 @@ def _name_failing_record(database: Database[dict[str, Any]], pipeline: Pipeline,
         yield
     except ExpressionFailed as error:
         if isinstance(pipeline.population, CompiledFilter):
-            failure = find_failure(database, pipeline.org, pipeline.population, deadline)
+            failure = find_failure(database, pipeline.org, pipeline.population, pipeline.key_range, deadline)
             raise failure.explain(error) from error
         raise
 

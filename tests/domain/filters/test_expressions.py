@@ -15,7 +15,7 @@ COMPILER = FilterCompiler(["contact"], clock=lambda: NOW)
 
 def to_match(expression: Any) -> Any:
     match = COMPILER.compile(Filter("contact", {"$expr": expression, "state": "new"})).match
-    return match["$and"][0]["$expr"]
+    return match["$and"][-1]["$expr"]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,8 @@ def test_paths_resolve_into_the_payload(expression: Any, document: Any) -> None:
         ({"$accumulator": {}}, "$accumulator"),
         ({"$rand": {}}, "$rand"),
         ({"$map": {"input": "$a", "in": "$$this"}}, "$map"),
-        ({"$getField": "a"}, "$getField"),
+        ({"$getField": 5}, "$getField"),
+        ({"$getField": "$a\0"}, "$getField"),
         ({"$let": {"vars": {}, "in": 1}}, "$let"),
         ({"$range": [0, 1_000_000_000]}, "$range"),
         ({"$eq": ["$$ROOT", 1]}, "$eq[0]"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from audience_service.domain.filters.describe.values import describe_value, quote
 from audience_service.domain.filters.expressions import EXPRESSIONS
-from audience_service.domain.filters.fields import display_path
+from audience_service.domain.filters.fields import display_path, join_steps
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.relative_dates import TIMEZONES
 
@@ -22,6 +22,7 @@ _INFIX = {
 _SPECIAL: dict[str, Callable[[Any], str]] = {
     "$literal": lambda argument: _value(argument),
     "$not": lambda argument: f"not ({_describe(_only(argument))})",
+    "$getField": lambda argument: _describe_get_field(**argument),
     "$regexMatch": lambda argument: _describe_regex_match(**argument),
     "$switch": lambda argument: _describe_switch(**argument),
 }
@@ -87,6 +88,11 @@ def _only(argument: Any) -> Any:
 def _value(value: Any) -> str:
     """A constant. Text is always quoted, since a bare word is a field, and never read as a date."""
     return quote(value) if isinstance(value, str) else describe_value(value)
+
+
+def _describe_get_field(field: Document, input: Any) -> str:  # noqa: A002 - the operator's own name
+    name = join_steps(("", field["$literal"])).lstrip(".")
+    return name if input == "$data" else f"{_operand(input)}{name if name.startswith('[') else f'.{name}'}"
 
 
 def _describe_regex_match(input: Any, regex: Document, options: str) -> str:  # noqa: A002 - the operator's own name

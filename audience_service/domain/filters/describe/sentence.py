@@ -35,7 +35,7 @@ _MAX_LENGTH, _MAX_EXPRESSION = 10_000, 2_000
 _USUAL_JOIN = ("pk", "data.contactId")
 """The usual `on` of related records, which the description omits."""
 _JOINT_LENGTH = len(" and ()")
-_PLAIN_PATH = re.compile(r"[\w.-]+")
+_PLAIN_PATH = re.compile(r"[\w.$-]+")
 
 _FormatPath = Callable[[str], str]
 """Formats a path in the record, or in an element."""
