@@ -165,6 +165,8 @@ def test_exclusions_of_a_purpose_are_counted_once_by_the_most_severe_reason(
         assert len(members) + sum(left_out.values()) == len(client.members(filter=contact_filter()))
 
 
+PLAIN: list[Any] = ["a@b.c", "x@y.z", "", " ", None, 7, 7.0, True, ["a@b.c", 7], [["x@y.z"]], {}, "+1415555"]
+"""Addresses of subscribers that both ways find alike. A lookup needs plain forms."""
 ADDRESSES: list[Any] = ["a@b.c", " A@B.C\t", "x@y.z", "", " ", None, 7, 7.0, True, ["a@b.c", 7], [["x@y.z"]], {}]
 ADDRESSES += [[], [None], {"of": "a@b.c"}, [{"of": 1}], "+1 (415) 555", "+1415555", "a" * 2_000, "a\0b", "/a@b.c/"]
 
@@ -176,8 +178,8 @@ def test_prefetched_addresses_and_lookups_exclude_the_same_members(
     org = f"addresses{texts_alone}"
     client = real_service.client(org)
     ids = real_service.insert(org, [{"data": {"email": value, "phone": value}} for value in ADDRESSES] + [{}])
-    texts = [value for value in ADDRESSES if isinstance(value, str | None)]
-    for number, value in enumerate(texts if texts_alone else ADDRESSES):
+    texts = [value for value in PLAIN if isinstance(value, str | None)]
+    for number, value in enumerate(texts if texts_alone else PLAIN):
         channel, path = [("email", "email"), ("sms", "phone")][number % 2]
         status = ["complained", "unsubscribed", "active"][number % 3]
         record = {"data": {path: value, "channel": channel, "status": status}}
@@ -196,3 +198,33 @@ def test_slow_address_prefetch_falls_back_to_lookup(real_service: Service, monke
     real_service.insert("hurried", [{"data": data}], "subscriber")
     monkeypatch.setattr(suppression, "READ_TIMEOUT_SECONDS", 0)
     assert len(client.members(filter=contact_filter(), purpose="ads")) == 1
+
+
+@pytest.mark.parametrize(
+    ("channel", "stored", "contact"),
+    [
+        ("email", "ANN@X.ORG", "ann@x.org"), ("email", "bob@x.org", "Bob@X.org"), ("email", " Ivy@x.org ", "ivy@x.org"),
+        ("sms", "+1 202 555 0100", "+12025550100"), ("sms", "+12025550102", "12025550102"),
+        ("sms", "0012025550103", "+1 (202) 555-0103"), ("sms", "12025550104", "+12025550104"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("status", ["unsubscribed", "Unsubscribed", "UNSUBSCRIBED"])
+def test_consent_matches_addresses_and_statuses_in_any_form(
+    real_service: Service, channel: str, stored: str, contact: str, status: str
+) -> None:
+    """An address that unsubscribed is left out, whatever its case, punctuation or country prefix."""
+    org = f"consent{next(real_service.names)}x"
+    path = "email" if channel == "email" else "phone"
+    real_service.insert(org, [{"data": {path: contact}}, {"data": {path: "other@x.org"}}])
+    real_service.insert(org, [{"data": {path: stored, "channel": channel, "status": status}}], "subscriber")
+    client = real_service.client(org)
+    assert len(client.members(filter=contact_filter(), purpose=channel)) == 1
+    assert exclusions(client, filter=contact_filter(), purpose=channel)["unsubscribed"] == 1
+
+
+@pytest.mark.parametrize("status", ["Bounced", "COMPLAINED"])
+def test_a_contact_own_status_counts_in_any_case(real_service: Service, status: str) -> None:
+    """A status that people wrote by hand holds mail back, too."""
+    org = f"status{next(real_service.names)}x"
+    real_service.insert(org, [{"data": {"status": status}}, {"data": {"status": "active"}}])
+    assert real_service.client(org).count(filter=contact_filter(), purpose="email") == 1

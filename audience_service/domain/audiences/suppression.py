@@ -44,6 +44,11 @@ PURPOSES = {
 }
 
 
+def spellings_of(status: str) -> tuple[str, ...]:
+    """The stored forms of a status: in lower case, capitalised, and in upper case. An index serves them."""
+    return status, status.capitalize(), status.upper()
+
+
 def suppression_conditions(datatype: str, name: str, field_path: str = "purpose") -> Mapping[str, CompiledFilter]:
     """The condition of each reason that a purpose suppresses records for, in order; empty without a purpose.
 
@@ -59,6 +64,6 @@ def suppression_conditions(datatype: str, name: str, field_path: str = "purpose"
 
 
 def _conditions(purpose: MessagingPurpose, reason: str) -> tuple[Node, ...]:
-    own = [Condition(_STATUS, OPERATORS["$eq"], reason)] if reason in purpose.statuses else []
+    own = [Condition(_STATUS, OPERATORS["$in"], list(spellings_of(reason)))] if reason in purpose.statuses else []
     channels = purpose.channels if reason in purpose.channel_statuses else ()
     return (*own, *(Suppressed(channel, reason) for channel in channels))

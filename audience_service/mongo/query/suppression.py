@@ -3,25 +3,35 @@
 An address is a contact's email address or, for text messages, its phone number. The join uses it both as stored and in
 normalised form. An email address is normalised by trimming and lower case, a number by removing blanks and punctuation.
 
-If an org has few suppressed addresses, they are read and inlined into the filter. Otherwise each record's addresses are
-looked up. Both ways compare the same values for equality.
+If an org has few suppressed addresses, they are read and inlined into the filter, in every form that a record may have:
+as stored, and as uploads normalise it. Otherwise each record's addresses are looked up. A lookup finds a subscriber
+only by its stored address, so that must be in plain form.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import structlog
 from pymongo.database import Database
 
+from audience_service.domain.audiences.suppression import spellings_of
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import OutOfTime
 from audience_service.domain.filters.compiler import NOT_ARCHIVED_MATCH
 from audience_service.domain.filters.filter import Document
+from audience_service.domain.identifiers.emails import trim
+from audience_service.domain.identifiers.phones import e164
 from audience_service.mongo.core.collections import SUBSCRIBERS
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.query.lookups import lookup_stages, text_values, values_at
 
-_PUNCTUATION = " -().\u00a0"
+_PUNCTUATION = " -()./\t\u00a0\u202f\u2011"
+_WITHOUT_PUNCTUATION = str.maketrans("", "", _PUNCTUATION)
+_MIN_DIGITS = 7
+"""The fewest digits of a number that is also compared with and without a plus."""
+_log = structlog.get_logger()
 MAX_ADDRESSES = 20_000
 READ_TIMEOUT_SECONDS = 0.25
 """Limits of reading a channel's addresses. A few thousand lookups take about the same time."""
@@ -91,18 +101,43 @@ def read_addresses(
     if len(rows) == limit:
         return None
     found: dict[str, dict[str, None]] = {status: {} for status in statuses}
+    unreadable_count = 0
     for row in rows:
         status, address = row.get("status"), row.get("address")
         if address is None:
             continue  # no contact has it
         if not (isinstance(status, str) and isinstance(address, str)):
             return None
-        found[status][address] = None
+        forms, is_readable = _FORMS[channel](address)
+        unreadable_count += not is_readable
+        found[status.lower()] |= dict.fromkeys(forms)
+    if unreadable_count:
+        _log.warning("subscriber addresses are not valid", org=org, channel=channel, count=unreadable_count)
     return {status: list(addresses) for status, addresses in found.items()}
 
 
+def _email_forms(address: str) -> tuple[list[str], bool]:
+    """The forms in which a record may have an email address, and whether the address is valid."""
+    normalised = trim(address)
+    return [address, *filter(None, (address.strip().lower(), normalised))], normalised is not None
+
+
+def _phone_forms(address: str) -> tuple[list[str], bool]:
+    """The forms in which a record may have a number, with and without plus, and whether the number is valid."""
+    plain = address.translate(_WITHOUT_PUNCTUATION)
+    digits = re.sub(r"^(\+|00)", "", plain)
+    normalised = e164(address) or e164(f"+{digits}")
+    digits = normalised[1:] if normalised else digits
+    forms = [f"+{digits}", digits, f"00{digits}"] if digits.isdecimal() and len(digits) >= _MIN_DIGITS else []
+    return [address, *filter(None, (plain, *forms))], normalised is not None
+
+
+_FORMS: dict[str, Callable[[str], tuple[list[str], bool]]] = {"email": _email_forms, "sms": _phone_forms}
+
+
 def _status_match(org: str, channel: str, statuses: Sequence[str]) -> Document:
-    return org_match(org, {"data.channel": channel, "data.status": {"$in": list(statuses)}}, NOT_ARCHIVED_MATCH)
+    stored = [spelling for status in statuses for spelling in spellings_of(status)]
+    return org_match(org, {"data.channel": channel, "data.status": {"$in": stored}}, NOT_ARCHIVED_MATCH)
 
 
 def subscriber_lookup_stages(org: str, channel: str, statuses: Sequence[str]) -> list[Document]:
@@ -118,7 +153,7 @@ def subscriber_lookup_stages(org: str, channel: str, statuses: Sequence[str]) ->
             "foreignField": path,
             "pipeline": [
                 {"$match": _status_match(org, channel, statuses)},
-                {"$project": {"_id": 0, "status": "$data.status"}},
+                {"$project": {"_id": 0, "status": {"$toLower": "$data.status"}}},
             ],
             "as": subscribers_field(channel),
         },
