@@ -3,8 +3,8 @@
 import difflib
 
 _NOT = '{"$not": {"$containsText": ...}}'
-_GEOMETRY = "for a distance compare coordinates in $expr; docs/filters.md shows how"
-_RANDOM = "for a stable random share compare the last letters of pk with $regex; docs/filters.md shows how"
+_GEOMETRY = "for a distance compare coordinates in $expr; docs/reference/filters.md shows how"
+_RANDOM = "for a stable random share compare the last letters of pk with $regex; docs/reference/filters.md shows how"
 
 _HINTS = {
     **dict.fromkeys(("like", "ilike", "contains", "icontains", "includes", "search", "text"), "$containsText"),

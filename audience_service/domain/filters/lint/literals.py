@@ -10,14 +10,14 @@ from typing import Any
 
 from audience_service.domain.filters.ast import Condition, Node
 from audience_service.domain.filters.lint.conjunctions import unwrap_negation
-from audience_service.domain.filters.operators import Pattern
+from audience_service.domain.filters.operators import TEXT_OPERATORS, Pattern
 
 _NEGATED_OPERATORS = {"$ne": "$eq", "$nin": "$in"}
 _ONE_OF = ("$eq", "$in")
 _NULL = ("null", None)
 _FIELD_REQUIRING_OPERATORS = frozenset(
     ("$eq", "$in", "$all", "$gt", "$gte", "$lt", "$lte", "$exists", "$type", "$size", "$regex", "$mod",
-     "$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear")
+     *TEXT_OPERATORS, "$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear")
 )  # fmt: skip
 """The operators that a missing field never meets. Other operators are assumed to match it, so they cause no warning."""
 
