@@ -17,7 +17,7 @@ from audience_service.domain.filters.lint.conjunctions import all_nodes
 from audience_service.domain.schema.field_cache import FieldCache, Fields
 from audience_service.domain.schema.service import FieldCatalog
 
-MAX_WAIT_SECONDS = 2.0
+MAX_WAIT_SECONDS = 1.0
 """The longest wait for a sample once the answer is complete. Later the answer has no warnings about fields."""
 _ANSWER_SECONDS = 0.1
 """The time before the caller's deadline that is left to send the answer."""

@@ -123,7 +123,7 @@ class EstimateReachResponse(_message.Message):
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.FilterWarning]:
         """warnings are about the filter of the request, or of its segment. Each field_path begins with `filter`. They use a
         sample of the org's records that is up to a minute old. At most 100. None are about fields if the sample is not
-        read 2 s after the count.
+        read 1 s after the count.
         """
 
     def __init__(

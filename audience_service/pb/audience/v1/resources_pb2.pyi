@@ -242,7 +242,7 @@ class Segment(_message.Message):
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___FilterWarning]:
         """warnings are about a dynamic segment's filter. They use a sample of the org's records that is up to a minute old;
-        none are about fields if it is not read within 2 s. At most 100. CreateSegment, GetSegment and UpdateSegment return them, also with validate_only;
+        none are about fields if it is not read within 1 s. At most 100. CreateSegment, GetSegment and UpdateSegment return them, also with validate_only;
         ListSegments does not. Empty if the saved filter is no longer valid.
         """
 
