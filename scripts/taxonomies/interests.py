@@ -1,6 +1,6 @@
 """The interests of the IAB Audience Taxonomy."""
 
-from audience_service.domain.targeting.normalisation import normalise
+from audience_service.domain.core.normalisation import normalise
 
 from .packages import IAB, read_json
 from .rows import Row

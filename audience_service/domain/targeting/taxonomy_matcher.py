@@ -15,8 +15,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from audience_service.domain.core.normalisation import normalise
 from audience_service.domain.targeting.model import KINDS
-from audience_service.domain.targeting.normalisation import normalise
 from audience_service.domain.targeting.platform_exports import PlatformEntry
 from audience_service.domain.targeting.subdivisions import Subdivisions
 from audience_service.domain.targeting.taxonomy import Taxonomy

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from audience_service.domain.core.context import Caller, Deadline, RequestContext
 from audience_service.domain.core.errors import InvalidArgument, InvalidPageToken
+from audience_service.domain.core.normalisation import normalise
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.targeting.bitmap import members
 from audience_service.domain.targeting.model import KINDS
-from audience_service.domain.targeting.normalisation import normalise
 from audience_service.domain.targeting.platform_ids import ImportedIds, PlatformIds
 from audience_service.domain.targeting.service import ListedNodes, NodeQuery, Targeting
 from audience_service.domain.targeting.taxonomy import Taxonomy, packaged_taxonomies

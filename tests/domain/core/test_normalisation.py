@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audience_service.domain.targeting.normalisation import normalise
+from audience_service.domain.core.normalisation import normalise
 
 
 @pytest.mark.parametrize(

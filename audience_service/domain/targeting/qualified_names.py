@@ -1,0 +1,67 @@
+"""Finds locations by their name and the name of what surrounds them: "Springfield, IL", "Paris France".
+
+Springfield, IL   the nodes named Springfield below a country or subdivision named IL: Illinois, Israel
+springfield o     those below one whose name begins with O: Ohio, Oregon
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import or_
+
+from audience_service.domain.core.normalisation import normalise
+from audience_service.domain.targeting.bitmap import Bitmap, bitmap, members
+from audience_service.domain.targeting.taxonomy import Taxonomy
+
+SEPARATOR = re.compile(r"[,;/，、]")
+_MAX_WORDS = 8
+_SURROUNDING = ("country", "subdivision")
+
+
+def find_qualified(taxonomy: Taxonomy, query: str) -> tuple[Bitmap, Bitmap]:
+    """The nodes that a query names exactly, or by the beginning of a name, inside the rest of the query.
+
+    Separators divide the query. A query without any is divided before each of its words.
+    """
+    exact: Bitmap = 0
+    prefix: Bitmap = 0
+    for name, *surroundings in _divisions(query):
+        found = taxonomy.names.find(name)
+        if not (found.exact or found.prefix):
+            continue
+        above = [_surrounding(taxonomy, one, is_last=one is surroundings[-1]) for one in surroundings]
+        if all(above):
+            exact |= _inside(taxonomy, found.exact, above)
+            prefix |= _inside(taxonomy, found.prefix, above) if len(name) > 1 else 0
+    return exact, prefix & ~exact
+
+
+def _divisions(query: str) -> Iterator[Sequence[str]]:
+    """The name and the names of its surroundings, in each way of dividing the query."""
+    parts = [part for part in map(normalise, SEPARATOR.split(query)) if part]
+    if len(parts) > 1:
+        yield parts
+    words = normalise(query).split()[:_MAX_WORDS]
+    if len(parts) == 1:
+        yield from ((" ".join(words[:index]), " ".join(words[index:])) for index in range(1, len(words)))
+
+
+def _surrounding(taxonomy: Taxonomy, name: str, *, is_last: bool) -> set[int]:
+    """The countries and subdivisions with a name. The last name of a query can be the beginning of a main name.
+
+    Names in other languages must be complete, because every country has one that begins with any letter.
+    """
+    found = taxonomy.names.find(name)
+    surrounding = reduce(or_, (taxonomy.of_kind.get(kind, 0) for kind in _SURROUNDING))
+    exact = set(members(found.exact & surrounding))
+    if exact or not is_last:
+        return exact
+    prefix = members(found.prefix & surrounding)
+    return {number for number in prefix if normalise(taxonomy.name(number)).startswith(name)}
+
+
+def _inside(taxonomy: Taxonomy, numbers: Bitmap, above: Sequence[set[int]]) -> Bitmap:
+    """The nodes that have an ancestor in each of the sets."""
+    return bitmap(
+        number for number in members(numbers) if all(not one.isdisjoint(taxonomy.ancestors(number)) for one in above)
+    )
