@@ -92,6 +92,9 @@ class Settings(BaseSettings):
         ge=0,
         description="how long a process caches an org's baseline for insights; 0: it is read for each call",
     )
+    upload_max_shrink_share: float = Field(
+        0.5, ge=0, le=1, description="share of a list that an upload may remove by replacing it without force"
+    )
     max_concurrent_lookalikes: int = Field(
         4,
         ge=1,

@@ -87,6 +87,7 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "ListCustomAudienceTypes": {},
         "UploadMembers": {},
         "GetUpload": {"audienceId": custom.id, "uploadId": "curled"},
+        "ListRejectedRows": {"audienceId": custom.id, "uploadId": "curled"},
         "StreamUnmatchedRows": {"audienceId": custom.id},
         "GetLookalikeModel": {"id": lookalike_id(service, client)},
         "DeleteCustomAudience": {"id": custom.id},

@@ -121,3 +121,23 @@ class BreakingProxy(Proxy):
                         end.shutdown(socket.SHUT_RDWR)
                 sink.sendall(data)
         sink.close()
+
+
+def test_the_command_names_the_cause_of_a_refused_replacement_and_writes_rejected_rows(
+    environment: Any, client: Client, insert: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    insert([{"data": {"email": "ann@example.com"}}])
+    made, path, rejected = client.custom(name="list").id, tmp_path / "people.tsv", tmp_path / "rejected.csv"
+    path.write_text("name\temail\nAnn\tmailto:ann@example.com\n")
+    done = environment(str(path), "--audience", made, "--mode", "append", "--delimiter", "\\t")
+    assert done.returncode == 0, done.stderr
+    assert "1 row cleaned: removed a prefix such as `mailto:`" in done.stdout
+    path.write_text("name\temail\nBob\tnobody@example.com\nCyd\tn/a@n/a.n/a\n")
+    command = [str(path), "--audience", made, "--mode", "replace", "--rejected", str(rejected)]
+    done = environment(*command)
+    assert (done.returncode, "set force" in done.stderr) == (1, True)
+    [_, row] = csv.reader(rejected.read_text().splitlines())
+    assert row[:3] == ["3", "email", "invalid_email_domain"]
+    assert len(client.members(audienceId=made)) == 1
+    done = environment(*command, "--force")
+    assert (done.returncode, "0 contacts on the list" in done.stdout) == (0, True)

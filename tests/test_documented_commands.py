@@ -124,7 +124,7 @@ def call(world: World, rpc: str, text: str) -> None:
     request = json.loads(text)
     if "asOf" in request:
         request["asOf"] = world.watched(request["audienceId"])
-    if rpc.endswith("GetUpload"):
+    if rpc.endswith(("GetUpload", "ListRejectedRows")):
         header = {"audienceId": request["audienceId"], "uploadId": request["uploadId"], "mode": "UPLOAD_MODE_APPEND"}
         file = {"chunk": {"data": "ZW1haWwKYW5uQGV4YW1wbGUuY29tCg==", "crc32": 1704823039}}
         trailer = {"trailer": {"sizeBytes": 22, "crc32": 1704823039}}

@@ -101,12 +101,12 @@ def test_every_module_named_in_docs_and_comments_exists() -> None:
 
 def test_the_packages_of_the_taxonomies_are_documented_in_their_versions_and_licensed() -> None:
     script = "".join(path.read_text() for path in (ROOT / "scripts/taxonomies").glob("*.py"))
-    packages = re.findall(r'Package\(\s*"([\w-]+)",\s*"([\d.]+)"', script)
+    packages = re.findall(r'Package\(\s*"([\w.-]+)",\s*"([\d.]+)"', script)
     page = (ROOT / "docs/reference/taxonomies.md").read_text()
     licenses = {path.stem for path in (ROOT / "audience_service/domain/targeting/data/licenses").iterdir()}
     # An Unlicense asks for no copy of itself, and the package has none.
     unlicensed = {"tiktok-business-api-sdk-official"}
-    assert len(packages) == 9
+    assert len(packages) == 11
     assert {name for name, _ in packages} - unlicensed == licenses - {"babel-cldr"}
     for name, version in packages:
         assert re.search(rf"^\| {re.escape(name)} \((PyPI|npm)\) \| {re.escape(version)} \|", page, re.M), name

@@ -18,6 +18,9 @@ from audience_service.cli.charts import printable
 from audience_service.cli.client import Client, as_dict, client_options, connect, reason_of
 from audience_service.domain.core.context import Scope
 from audience_service.domain.filters.describe.values import format_count
+from audience_service.domain.identifiers.readings import CHANGES
+from audience_service.domain.uploads.columns import describe_delimiter
+from audience_service.domain.uploads.csv_injection import escape_formula
 from audience_service.domain.uploads.model import DELIMITERS, UploadMode
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 
@@ -37,6 +40,8 @@ _RETRYABLE_CODES = frozenset(
 _RETRYABLE_REASONS = frozenset(("STALE_VERSION", "CHECKSUM_MISMATCH"))
 """Reasons with status ABORTED after which the upload is resumed."""
 _MAX_SHOWN_REJECTIONS = 10
+_DELIMITERS = {"auto": "", "comma": ",", "semicolon": ";", "pipe": "|", "tab": "\t", "\\t": "\t"}
+"""Names of delimiters, which are easier to type in a shell."""
 
 
 @click.command()
@@ -50,19 +55,30 @@ _MAX_SHOWN_REJECTIONS = 10
 )
 @click.option("--upload-id", default="", help="The id of this upload. Default: a digest of the file and options.")
 @click.option(
-    "--delimiter", default=",", show_default=True, type=click.Choice(DELIMITERS), help="The separator of cells."
+    "--delimiter",
+    default="auto",
+    show_default=True,
+    type=click.Choice((*_DELIMITERS, *DELIMITERS)),
+    help="The separator of cells. By default the file decides it.",
 )
 @click.option(
     "--column",
     "columns",
     multiple=True,
     metavar="FIELD=NAME",
-    help="email=E-Mail by name, or email=2 by position. Repeatable.",
+    help="email=E-Mail by name, or email=2 by position. Repeatable, also for one field.",
 )
 @click.option("--no-header", is_flag=True, help="The first row is data; give columns by position.")
 @click.option("--default-region", default="", help="The country of phone numbers without a country code: US.")
 @click.option(
+    "--phones-have-country-code", is_flag=True, help="Phone numbers without a plus begin with their country code."
+)
+@click.option("--force", is_flag=True, help="Let a replacement empty the list, or shrink it by more than allowed.")
+@click.option(
     "--unmatched", type=click.Path(dir_okay=False, path_type=Path), help="Write the unmatched rows to this CSV file."
+)
+@click.option(
+    "--rejected", type=click.Path(dir_okay=False, path_type=Path), help="Write the rejected rows' lines to this file."
 )
 @client_options
 def upload(
@@ -75,7 +91,10 @@ def upload(
     columns: Sequence[str],
     no_header: bool,
     default_region: str,
+    phones_have_country_code: bool,
+    force: bool,
     unmatched: Path | None,
+    rejected: Path | None,
     org: str,
     token: str,
     timeout: float,
@@ -90,20 +109,29 @@ def upload(
     header = pb.UploadHeader(
         audience_id=audience_id,
         mode=pb.UploadMode.Value(f"UPLOAD_MODE_{mode.upper()}"),
-        delimiter=delimiter,
+        delimiter=_DELIMITERS.get(delimiter, delimiter),
         has_header=not no_header,
         columns=[_parse_column(option) for option in columns],
         default_region=default_region,
+        phones_have_country_code=phones_have_country_code,
+        force=force,
     )
     console = Console(stderr=True, highlight=False)
     with file.open("rb") as content, connect(org, token, timeout, scopes=(Scope.READ, Scope.WRITE)) as client:
         digest = _compute_digest(content, header)
         header.upload_id = upload_id
-        with _progress_bar(console) as progress:
-            task = progress.add_task(file.name, total=file.stat().st_size)
-            source = _UploadFile(content, header, digest, lambda offset: progress.update(task, completed=offset))
-            result = _upload_with_retries(client, source, lambda message: progress.console.print(printable(message)))
-            progress.update(task, completed=result.next_offset)
+        try:
+            with _progress_bar(console) as progress:
+                task = progress.add_task(file.name, total=file.stat().st_size)
+                source = _UploadFile(content, header, digest, lambda offset: progress.update(task, completed=offset))
+                result = _upload_with_retries(
+                    client, source, lambda message: progress.console.print(printable(message))
+                )
+                progress.update(task, completed=result.next_offset)
+        finally:
+            if rejected and header.upload_id and _get_upload(client, audience_id, header.upload_id):
+                rejected_count = _write_rejected(client, audience_id, header.upload_id, rejected)
+                console.print(f"{format_count(rejected_count, 'rejected row')} written to {rejected}")
         if unmatched:
             unmatched_count = _write_unmatched(client, audience_id, header.upload_id, unmatched)
             console.print(f"{format_count(unmatched_count, 'unmatched row')} written to {unmatched}")
@@ -211,6 +239,23 @@ def _write_unmatched(client: Client, audience_id: str, upload_id: str, path: Pat
     return count
 
 
+def _write_rejected(client: Client, audience_id: str, upload_id: str, path: Path) -> int:
+    """Write the line, column, reason and description of each rejected row of an upload. Returns their number."""
+    request = pb.ListRejectedRowsRequest(audience_id=audience_id, upload_id=upload_id)
+    count = 0
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("line", "column", "reason", "description"))
+        while True:
+            page = client.call(client.custom_audiences.ListRejectedRows, request)
+            for each in page.rejections:
+                writer.writerow((each.line, escape_formula(each.column), each.reason, each.description))
+            count += len(page.rejections)
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                return count
+
+
 def _print_summary(console: Console, upload: pb.Upload) -> None:
     console.print(f"published: {format_count(upload.list_size, 'contact')} on the list")
     console.print(
@@ -219,6 +264,10 @@ def _print_summary(console: Console, upload: pb.Upload) -> None:
         f"{sum(upload.rejected_row_counts.values()):,} rejected; "
         f"{format_count(upload.matched_contact_count, 'contact')} found"
     )
+    if upload.delimiter and upload.delimiter != ",":
+        console.print(f"cells are separated by {describe_delimiter(upload.delimiter)}")
+    for change, count in sorted(upload.changed_row_counts.items()):
+        console.print(f"  {format_count(count, 'row')} cleaned: {CHANGES[change]}", markup=False)
     for reason, count in sorted(upload.rejected_row_counts.items()):
         console.print(f"  {reason} {count:,}")
     for rejection in upload.rejections[:_MAX_SHOWN_REJECTIONS]:

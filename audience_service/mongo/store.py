@@ -65,6 +65,7 @@ from audience_service.mongo.snapshots.rows import MongoSnapshotRows
 from audience_service.mongo.targeting.repository import MongoPlatformIds
 from audience_service.mongo.uploads.cleanup import UploadSweeper
 from audience_service.mongo.uploads.list_rows import MongoListRows
+from audience_service.mongo.uploads.rejected_rows import MongoRejected
 from audience_service.mongo.uploads.repository import MongoUploads
 from audience_service.mongo.uploads.unmatched_rows import MongoUnmatched
 from audience_service.mongo.watch.change_stream import MongoChangeStreams
@@ -179,7 +180,9 @@ def mongo_store(uri: str, database: str, new_random: Callable[[], random.Random]
         snapshot_sweeper=SnapshotSweeper(connection, snapshot_rows),
         custom_audiences=MongoCustomAudiences(primary),
         custom_audience_sweeper=CustomAudienceSweeper(connection, snapshot_rows, [upload_sweeper.delete_children]),
-        upload_storage=UploadStorage(MongoUploads(connection), MongoUnmatched(connection), MongoListRows(connection)),
+        upload_storage=UploadStorage(
+            MongoUploads(connection), MongoUnmatched(connection), MongoListRows(connection), MongoRejected(connection)
+        ),
         identifiers=MongoIdentifiers(connection),
         upload_sweeper=upload_sweeper,
         watches=MongoWatches(primary),

@@ -41,7 +41,7 @@ class CustomAudienceFeature:
 def build_custom_audiences(settings: Settings, core: Core, store: Store) -> CustomAudienceFeature:
     """The feature of this process."""
     custom, tokens = store.custom_audiences, core.tokens
-    publisher = Publisher(custom, store.upload_storage)
+    publisher = Publisher(custom, store.upload_storage, settings.upload_max_shrink_share)
     rematcher = UploadRematcher(custom, store.upload_storage, store.identifiers, publisher)
     lookalikes = Lookalikes(
         custom, core.audiences, store.lookalikes, store.members, store.samples, settings.insights_min_bucket_size

@@ -94,7 +94,9 @@ def test_identifiers_of_a_current_member_are_retained(service: Service, org: str
     contacts.update_one({"sk": f"{org}/contact/2"}, {"$set": {"data.phone": "+18005550100"}})
     contacts.update_one({"sk": f"{org}/contact/3"}, {"$set": {"data.email": "deleted@example.com"}})
     messages = export(client, people, fields=["email", "phone"])
-    removed = [list(row.values) for message in messages if operation_of(message) == "remove" for row in message.rows]
+    removed = [
+        list(row.values[:2]) for message in messages if operation_of(message) == "remove" for row in message.rows
+    ]
     assert removed == [["", "92cfdc5fbcd4a20fbe5d3857af6c1aba31762105bba7f21a17155e920653046c"]]
     ready = messages[-1].readiness
     assert (ready.removed_count, ready.retained_count, ready.unremovable_count) == (1, 1, 0)

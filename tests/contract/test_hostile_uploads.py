@@ -40,7 +40,12 @@ def test_a_file_is_counted_row_by_row_or_refused_completely(
         )
         assert upload.row_count == upload.accepted_row_count + len(rejected)
         assert sum(upload.rejected_row_counts.values()) == len(rejected)
-        assert len(client.members(audienceId=made.id)) == upload.matched_row_count
+        assert (upload.duplicate_row_count, upload.unmatched_row_count) == (
+            case.get("duplicates", 0),
+            case.get("unmatched", 0),
+        )
+        assert upload.delimiter == case.get("delimiter", head.header.delimiter or ",")
+        assert len(client.members(audienceId=made.id)) == case.get("contacts", upload.matched_row_count)
         assert all(each.description for each in upload.rejections)
         return
     for _ in range(2):  # it has failed for good

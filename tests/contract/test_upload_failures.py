@@ -70,8 +70,9 @@ def use_cases(store: Store, stepping: Callable[[Any], Any] = lambda repository: 
     """Uploads on a store, whose repositories may fail."""
     kept = store.upload_storage
     custom_audiences = stepping(store.custom_audiences)
-    storage = UploadStorage(stepping(kept.uploads), stepping(kept.unmatched), stepping(kept.lists))
-    publisher = Publisher(custom_audiences, storage)
+    repositories = (kept.uploads, kept.unmatched, kept.lists, kept.rejected)
+    storage = UploadStorage(*map(stepping, repositories))
+    publisher = Publisher(custom_audiences, storage, max_shrink_share=0.5)
     return Uploads(custom_audiences, storage, stepping(store.identifiers), publisher, TokenCodec(b"key"))
 
 

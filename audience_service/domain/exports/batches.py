@@ -63,15 +63,16 @@ class Batcher:
         self, rows: Iterable[tuple[str, Row]], operation: str, start: ExportPosition
     ) -> Generator[ExportPart, None, ExportPosition]:
         """The parts with an operation's rows after `start`, in order of sk. Returns the position after the last row."""
-        position, buffered = start, list[tuple[str, Row]]()
-        capacity = self._capacity(position)
+        position, buffered, size = start, list[tuple[str, Row]](), 0
         for sk, row in rows:
             if not start.precedes(operation, sk):
                 continue
-            if len(buffered) == capacity:
+            row_size = _size(row)
+            if len(buffered) == self.rules.batch_size - position.sent or size + row_size > MAX_PART_BYTES:
                 position = yield from self._part(buffered, operation, position)
-                buffered, capacity = [], self._capacity(position)
+                buffered, size = [], 0
             buffered.append((sk, row))
+            size += row_size
         if buffered:
             position = yield from self._part(buffered, operation, position, is_last=True)
         return position
@@ -79,10 +80,6 @@ class Batcher:
     def finish(self, position: ExportPosition, readiness: Readiness) -> ExportPart:
         """The last part, after all rows."""
         return ExportPart(self.rules, self.columns, self._cursor(position), readiness=readiness)
-
-    def _capacity(self, position: ExportPosition) -> int:
-        """The most rows that the next part can have."""
-        return min(self.rules.batch_size - position.sent, MAX_PART_BYTES // self.rules.row_bytes)
 
     def _part(
         self, buffered: Sequence[tuple[str, Row]], operation: str, position: ExportPosition, *, is_last: bool = False
@@ -98,3 +95,8 @@ class Batcher:
 
     def _cursor(self, position: ExportPosition) -> str:
         return self.tokens.encode(self.binding, [position.operation, position.after, position.batch, position.sent])
+
+
+def _size(row: Row) -> int:
+    """The most bytes of a row in a message, including those that precede the row and each value."""
+    return 6 + sum(3 + (len(value) if value.isascii() else len(value.encode())) for value in row)

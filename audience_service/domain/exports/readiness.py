@@ -32,7 +32,10 @@ class Removals:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Counts of members, identifiers and rows. `distinct` is None above ten million rows."""
+    """Counts of members, identifiers and rows. `distinct` is None above ten million rows.
+
+    `problems` and `changes` count members by field and problem, or kind of change.
+    """
 
     members: int
     exclusions: Sequence[Exclusion]
@@ -44,6 +47,8 @@ class Readiness:
     min_list_size: int
     minimum_met: bool
     removals: Removals | None
+    problems: Mapping[tuple[str, str], int]
+    changes: Mapping[tuple[str, str], int]
 
 
 class ReadinessCounter:
@@ -53,6 +58,8 @@ class ReadinessCounter:
         self._identifier = identifier
         self._counts: Counter[str] = Counter()
         self._invalid: Counter[str] = Counter()
+        self._problems: Counter[tuple[str, str]] = Counter()
+        self._changes: Counter[tuple[str, str]] = Counter()
         self._rows = Digests(_MAX_DISTINCT_ROWS)
 
     def row(self, record: Mapping[str, Any]) -> Row | None:
@@ -61,6 +68,8 @@ class ReadinessCounter:
         self._counts["consented"] += 1
         self._counts["present"] += identified.has_identifiers
         self._invalid.update(identified.invalid)
+        self._problems.update(identified.problems)
+        self._changes.update(identified.changes)
         if identified.row is not None:
             self._counts["valid"] += 1
             self._rows.add(identified.row)
@@ -83,4 +92,6 @@ class ReadinessCounter:
             min_list_size=rules.min_list_size,
             minimum_met=distinct >= rules.min_list_size,
             removals=removals,
+            problems=self._problems,
+            changes=self._changes,
         )

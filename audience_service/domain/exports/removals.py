@@ -23,8 +23,8 @@ class RetainedIdentifiers:
 
     def add(self, row: Row) -> None:
         """Add a remaining member's row. Raises InvalidArgument above twenty million identifiers."""
-        for key in self._keys:
-            if found := _key_values(row, key):
+        for name, indexes in self._keys:
+            if found := _key_values(row, name, indexes):
                 self._digests.add(found)
         if self._digests.is_full:
             raise InvalidArgument.at(
@@ -35,14 +35,14 @@ class RetainedIdentifiers:
     def remove_from(self, row: Row) -> Row | None:
         """The row without identifiers of remaining members; None if no complete key is left."""
         remaining = list(row)
-        for key in self._keys:
-            if (found := _key_values(row, key)) and found in self._digests:
-                for index in key:
+        for name, indexes in self._keys:
+            if (found := _key_values(row, name, indexes)) and found in self._digests:
+                for index in indexes:
                     remaining[index] = ""
-        return remaining if any(_key_values(remaining, key) for key in self._keys) else None
+        return remaining if any(_key_values(remaining, *key) for key in self._keys) else None
 
 
-def _key_values(row: Row, key: Sequence[int]) -> list[str]:
-    """The key's columns and values; empty if a value is missing."""
-    values = [row[index] for index in key]
-    return [str(key), *values] if all(values) else []
+def _key_values(row: Row, name: str, indexes: Sequence[int]) -> list[str]:
+    """The key's name and values; empty if a value is missing."""
+    values = [row[index] for index in indexes]
+    return [name, *values] if all(values) else []

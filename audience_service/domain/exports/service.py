@@ -21,7 +21,7 @@ from audience_service.domain.exports.consent import NO_CONSENT, without_consent
 from audience_service.domain.exports.readiness import ReadinessCounter
 from audience_service.domain.exports.rows import DeltaExport, ExportRows, FullExport, RecordReader
 from audience_service.domain.identifiers import IdentifierExtractor, choose_rules
-from audience_service.domain.identifiers.phones import REGIONS
+from audience_service.domain.identifiers.countries import read_default_region
 from audience_service.domain.identifiers.rules import PlatformRules
 from audience_service.domain.snapshots.model import Snapshot
 from audience_service.domain.snapshots.reader import SnapshotReader
@@ -39,6 +39,7 @@ class ExportRequest:
     rules_version: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
     default_region: str = ""
+    phones_have_country_code: bool = False
     consent_fields: Sequence[str] = ()
     since_snapshot_id: str = ""
     cursor: str = ""
@@ -67,7 +68,8 @@ class Exports:
         part; SnapshotNotFound, StoreUnavailable, OutOfTime at any.
         """
         rules = choose_rules(request.platform, request.rules_version, request.options, request.fields)
-        identifier = IdentifierExtractor(rules, _region(request.default_region))
+        region = read_default_region(request.default_region, "default_region")
+        identifier = IdentifierExtractor(rules, region, has_country_codes=request.phones_have_country_code)
         resolved_selection = self._resolve(ctx, request)
         since_snapshot = self._since_snapshot(ctx, request.since_snapshot_id, resolved_selection)
         binding = ("export", ctx.org, *resolved_selection.identity, *_export_identity(request, rules))
@@ -120,15 +122,9 @@ class Exports:
         return DeltaExport(reader, identifier, counter, resolved_selection.population, since_snapshot)
 
 
-def _region(text: str) -> str:
-    region = text.upper()
-    if region and region not in REGIONS:
-        raise InvalidArgument.at("default_region", f"{text[:50]!r} is not a country code; give two letters, such as US")
-    return region
-
-
 def _export_identity(request: ExportRequest, rules: PlatformRules) -> tuple[Any, ...]:
     """The options that distinguish an export from others of the same members."""
     fields = [rule.field for rule in rules.fields]
-    identity = rules.version, dict(rules.chosen), fields, request.default_region.upper(), sorted(request.consent_fields)
+    region = read_default_region(request.default_region, "default_region"), request.phones_have_country_code
+    identity = rules.version, dict(rules.chosen), fields, *region, sorted(request.consent_fields)
     return *identity, request.since_snapshot_id

@@ -4,16 +4,21 @@ For example, `contact.email:` and 16 bytes of a SHA-256 are the key of a contact
 
 1. A normalisation has its own name instead of its platform's. Most platforms share one for email addresses, and a new
    version of a platform's rules often keeps it.
-2. The name is part of every key, so the meaning of a name never changes.
+2. The name is part of every key, so the meaning of a name never changes. A changed normalisation gets a new number.
+3. A record has a key for each of its addresses or numbers.
 """
 
 import hashlib
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from audience_service.domain.identifiers import emails, phones
-from audience_service.domain.identifiers.rows import paths_of, region_context_of, value_of
+from audience_service.domain.identifiers.emails import other_forms
+from audience_service.domain.identifiers.readings import Reading
+from audience_service.domain.identifiers.region_context import RegionContext
+from audience_service.domain.identifiers.rows import identifier_paths, paths_of, readings_of, region_context_of
 from audience_service.domain.identifiers.rules import Normalise, PlatformRules
 
 DIGEST_DIGITS = 64
@@ -33,8 +38,13 @@ class KeyRule:
 
     @property
     def record_paths(self) -> tuple[str, ...]:
-        """The field paths of a record that decide its key, with the prefix `data.`."""
+        """The field paths of a record that decide its keys, with the prefix `data.`."""
         return paths_of(self.field)
+
+    @property
+    def identifier_paths(self) -> tuple[str, ...]:
+        """Those of its values alone. A record without any has no key."""
+        return identifier_paths(self.field)
 
     def key_from_digest(self, datatype: str, digest: bytes) -> bytes:
         """The key of a value with this SHA-256."""
@@ -47,23 +57,37 @@ class KeyRule:
         except UnicodeEncodeError:
             return None
 
-    def key_from_record(self, datatype: str, record: Mapping[str, Any]) -> bytes | None:
-        """The key of a record; None if it has no valid value."""
-        found = value_of(record, self.field)
-        value = None if found is None else self.normalise(found, region_context_of(record))
-        return self.key_from_value(datatype, value) if value else None
+    def keys_from_record(self, datatype: str, record: Mapping[str, Any]) -> list[bytes]:
+        """The keys of all valid values of a record, at most 100."""
+        context = region_context_of(record)
+        readings = (reading for reading in readings_of(record, self.field) if not reading.problem)
+        keys = (key for reading in readings for key in self.keys_from_reading(datatype, reading, context))
+        return list(itertools.islice(dict.fromkeys(keys), MAX_KEYS_PER_RECORD))
+
+    def keys_from_reading(self, datatype: str, reading: Reading, context: RegionContext) -> Iterator[bytes]:
+        """The keys of one value; none if it is invalid.
+
+        An address with a domain outside ASCII has two, because hashes are made of either form of its domain.
+        """
+        value = self.normalise(reading.value, context)
+        if value:
+            for form in (value, *(other_forms(value) if self.field == "email" else ())):
+                if key := self.key_from_value(datatype, form):
+                    yield key
 
 
-EMAIL = KeyRule("email", "email", emails.trim)
-PHONE = KeyRule("phone", "phone", phones.e164)
+MAX_KEYS_PER_RECORD = 100
+
+EMAIL = KeyRule("email.2", "email", emails.trim)
+PHONE = KeyRule("phone.2", "phone", phones.e164)
 
 KEY_RULES = (
     EMAIL,
-    KeyRule("email-unspaced", "email", emails.remove_spaces),
-    KeyRule("email-gmail", "email", emails.normalise_gmail),
-    KeyRule("email-bare", "email", emails.remove_alias),
+    KeyRule("email-unspaced.2", "email", emails.remove_spaces),
+    KeyRule("email-gmail.2", "email", emails.normalise_gmail),
+    KeyRule("email-bare.2", "email", emails.remove_alias),
     PHONE,
-    KeyRule("phone-digits", "phone", phones.digits),
+    KeyRule("phone-digits.2", "phone", phones.digits),
 )
 
 

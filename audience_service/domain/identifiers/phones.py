@@ -1,36 +1,82 @@
-"""Normalisations of phone numbers.
+"""Phone numbers: readings of texts that contain them, and their normalisations.
 
-The package phonenumbers (libphonenumber) has the numbering plans of all countries.
+The package phonenumbers (libphonenumber) has the numbering plans of all countries. `RENUMBERED` has former plans.
 """
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import phonenumbers
-from phonenumbers import PhoneMetadata, PhoneNumber, PhoneNumberFormat
+from phonenumbers import PhoneMetadata, PhoneNumber, PhoneNumberFormat, PhoneNumberType
 
+from audience_service.domain.identifiers.readings import Reading, digest_problem, unwrap
 from audience_service.domain.identifiers.region_context import UNKNOWN_REGION, RegionContext
 from audience_service.domain.identifiers.text import read_numeral
 
-REGIONS = frozenset(phonenumbers.SUPPORTED_REGIONS)
-"""Countries, as two letters, whose numbers can omit the country code."""
-
 _MAX_DIGITS = 15
 _MAX_CODE_LENGTH = 3
+_MIN_DIGITS = 6
+"""The fewest digits of each number in a text with several numbers."""
+
+_SEPARATOR = re.compile(r" ::: |[;|\r\n]+(?!\s*(?:ext|isub|phone-context)\s*=)|,\s*(?=[+0])|\s/\s(?=[+0(])")
+_PREFIX = re.compile(r"(?:p|phone|whatsapp|callto|sms|mobile|mob|cell)\s*:\s*(?=[+(\d])", re.IGNORECASE)
+_DECIMAL = re.compile(r"(\+?\d{6,15})[.,]0+")
+_EXPONENT = re.compile(r"\+?(\d)(?:[.,](\d*))?[eE]\+?(\d{1,2})")
+_MIN_SHOWN_DIGITS = 10
+"""Spreadsheets that round a number show fewer digits of it."""
+_MANY_LENGTHS = 2
+"""A plan with more lengths than these accepts nearly any digits as a number."""
+
+RENUMBERED: dict[int, tuple[tuple[str, str], ...]] = {
+    52: ((r"(?:0?1|04[45])(\d{10})", r"\1"),),  # Mexico, 2019: mobile numbers without 1, 044 and 045
+    55: ((r"([1-9]\d)([6-9]\d{7})", r"\g<1>9\2"),),  # Brazil, 2012 to 2016: a ninth digit for mobile numbers
+    57: ((r"([1-8]\d{7})", r"60\1"),),  # Colombia, 2021: landlines with ten digits
+    84: (  # Vietnam, 2018: mobile numbers of eleven digits to ten
+        (r"16([2-9]\d{7})", r"3\1"),
+        (r"12[0](\d{7})", r"70\1"),
+        (r"121(\d{7})", r"79\1"),
+        (r"122(\d{7})", r"77\1"),
+        (r"126(\d{7})", r"76\1"),
+        (r"128(\d{7})", r"78\1"),
+        (r"12([345])(\d{7})", r"8\1\2"),
+        (r"127(\d{7})", r"81\1"),
+        (r"129(\d{7})", r"82\1"),
+        (r"18([68])(\d{7})", r"5\1\2"),
+        (r"199(\d{7})", r"59\1"),
+    ),
+    225: (  # Ivory Coast, 2021: ten digits, by operator
+        (r"([04-9][0-3]\d{6})", r"01\1"),
+        (r"([04-9][4-6]\d{6})", r"05\1"),
+        (r"([04-9][7-9]\d{6})", r"07\1"),
+        (r"([23]\d8\d{5})", r"21\1"),
+        (r"([23]\d0\d{5})", r"25\1"),
+        (r"([23]\d[1-79]\d{5})", r"27\1"),
+    ),
+    229: ((r"([2-9]\d{7})", r"01\1"),),  # Benin, 2024: 01 before eight digits
+    237: ((r"([23]\d{7})", r"2\1"), (r"([5-9]\d{7})", r"6\1")),  # Cameroon, 2014: nine digits
+}
+"""Former national numbers and what they are now, by country code. Only invalid numbers are converted."""
+
+
+def read_phones(value: Any, context: RegionContext = UNKNOWN_REGION) -> list[Reading]:
+    """A reading of each number in a text or a number, in E.164."""
+    text = read_numeral(value)
+    if not text:
+        return [Reading(problem="invalid_phone")]
+    if _is_e164(text):
+        return [Reading(text)]
+    parts = [part for part in _SEPARATOR.split(text) if part.strip()]
+    if len(parts) > 1 and all(_count_digits(part) >= _MIN_DIGITS for part in parts):
+        readings = [_read(part, context) for part in parts]
+        return [Reading(one.value, (*one.changes, "several_values"), one.problem) for one in readings]
+    return [_read(parts[0] if len(parts) == 1 else text, context)]
 
 
 def e164(value: Any, context: RegionContext = UNKNOWN_REGION) -> str | None:
     """The number in E.164, such as `+18005550100`; None if its numbering plan has no such number."""
     text = read_numeral(value)
-    if not text:
-        return None
-    if _is_e164(text):
-        return text
-    try:
-        number = phonenumbers.parse(text, context.region)
-    except phonenumbers.NumberParseException:
-        return None
-    return phonenumbers.format_number(number, PhoneNumberFormat.E164) if phonenumbers.is_valid_number(number) else None
+    return text if _is_e164(text) else _read(text, context).value or None
 
 
 def digits(value: Any, context: RegionContext = UNKNOWN_REGION) -> str | None:
@@ -39,6 +85,101 @@ def digits(value: Any, context: RegionContext = UNKNOWN_REGION) -> str | None:
     return number and number[1:]
 
 
+def _read(text: str, context: RegionContext) -> Reading:
+    text, changes = unwrap(text)
+    if problem := digest_problem(text):
+        return Reading(text, problem=problem)
+    if prefix := _PREFIX.match(text):
+        text = text[prefix.end() :]
+        changes.append("uri_prefix")
+    if decimal := _DECIMAL.fullmatch(text):
+        text = decimal[1]
+        changes.append("decimal_zeros")
+    if exponent := _EXPONENT.fullmatch(text):
+        text = _digits_of(exponent)
+        changes.append("exponent")
+        if not text:
+            return Reading(problem="rounded_number")
+    return _parse(text, context, changes)
+
+
+def _parse(text: str, context: RegionContext, changes: list[str]) -> Reading:
+    has_plus = "+" in text[:3]
+    plain = "".join(char for char in text if char.isdigit())
+    if not has_plus and plain and not plain.startswith("0"):
+        international = _number(f"+{plain}", None)
+        if context.has_country_codes:
+            if international is None:
+                return Reading(problem="missing_country_code")
+            return _reading(international, [*changes, "country_code"])
+        national = _number(text, context.region)
+        if national and international and national.country_code != international.country_code:
+            if _is_mobile(international) and _has_many_lengths(national):
+                return Reading(problem="ambiguous_phone")
+        elif national is None and international:
+            return Reading(problem="missing_plus")
+    number = _number(text, context.region)
+    if number is None and context.region is None and plain.startswith("00"):
+        number = _number(f"+{plain[2:]}", None)
+        changes.append("country_code")
+    if number is None:
+        is_national = plain and not has_plus and context.region is None
+        return Reading(problem="missing_country_code" if is_national else "invalid_phone")
+    return _reading(number, changes)
+
+
+def _number(text: str, region: str | None) -> PhoneNumber | None:
+    """The number, converted to the current plan if necessary; None if it is invalid."""
+    try:
+        number = phonenumbers.parse(text, region)
+    except phonenumbers.NumberParseException:
+        return None
+    if phonenumbers.is_valid_number(number):
+        return number
+    national = phonenumbers.national_significant_number(number)
+    for former, current in RENUMBERED.get(number.country_code or 0, ()):
+        if re.fullmatch(former, national):
+            renumbered = phonenumbers.parse(f"+{number.country_code}{re.sub(former, current, national)}", None)
+            renumbered.raw_input = "renumbered"
+            return renumbered if phonenumbers.is_valid_number(renumbered) else None
+    return None
+
+
+def _reading(number: PhoneNumber, changes: list[str]) -> Reading:
+    if number.raw_input:
+        changes = [*changes, number.raw_input]
+    return Reading(phonenumbers.format_number(number, PhoneNumberFormat.E164), tuple(dict.fromkeys(changes)))
+
+
+def _is_mobile(number: PhoneNumber) -> bool:
+    kinds = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE)
+    return phonenumbers.number_type(number) in kinds
+
+
+def _has_many_lengths(number: PhoneNumber) -> bool:
+    """Whether numbers of this kind have many lengths, so that nearly any digits are a valid number."""
+    region = phonenumbers.region_code_for_number(number)
+    metadata = PhoneMetadata.metadata_for_region(region) if region else None
+    if metadata is None:
+        return True
+    is_mobile = phonenumbers.number_type(number) == PhoneNumberType.MOBILE
+    described = metadata.mobile if is_mobile else metadata.fixed_line
+    return described is None or len(described.possible_length) > _MANY_LENGTHS
+
+
+def _count_digits(text: str) -> int:
+    return sum(char.isdigit() for char in text)
+
+
+def _digits_of(exponent: re.Match[str]) -> str:
+    """The digits of a number in scientific notation; empty if some are lost."""
+    first, decimals, power = exponent[1], exponent[2] or "", int(exponent[3])
+    shown = len(first + decimals)
+    is_complete = shown == power + 1 or (shown == power and shown >= _MIN_SHOWN_DIGITS)
+    return (first + decimals).ljust(power + 1, "0") if is_complete and power < _MAX_DIGITS else ""
+
+
+@lru_cache(maxsize=1)  # reading and normalising a number ask it twice
 def _is_e164(text: str) -> bool:
     """Whether the text is clearly a valid number in E.164. It takes half the time of parsing.
 

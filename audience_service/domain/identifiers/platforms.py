@@ -4,11 +4,12 @@ docs/reference/identifiers.md has the sources. A new platform is a new entry.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 from audience_service.domain.core.error_path import at_index, at_key
 from audience_service.domain.core.errors import InvalidArgument
-from audience_service.domain.identifiers import emails, person_fields, phones, places
+from audience_service.domain.identifiers import emails, person_fields, phones, places, postal_codes
 from audience_service.domain.identifiers.rules import FieldRule, Option, PlatformRules
 
 _NAME = frozenset(("first_name", "last_name"))
@@ -16,36 +17,56 @@ _EMAIL, _PHONE = frozenset(("email",)), frozenset(("phone",))
 _ADDRESS = _NAME | {"country", "zip"}
 _EMAIL_SPACES = Option("email_spaces", {"trim": {}, "remove": {"email": {"normalise": emails.remove_spaces}}})
 
-PLATFORM_RULES = (
-    PlatformRules(
-        "meta/2026-11",
-        (
-            FieldRule("email", "EMAIL", emails.trim),
-            FieldRule("phone", "PHONE", phones.digits),
-            FieldRule("first_name", "FN", person_fields.bare_name),
-            FieldRule("last_name", "LN", person_fields.bare_name),
-            FieldRule("country", "COUNTRY", places.lower_country),
-            FieldRule("zip", "ZIP", places.compact_zip),
-            FieldRule("city", "CT", places.letters),
-            FieldRule("state", "ST", places.state),
-            FieldRule("birth_year", "DOBY", person_fields.birth_year),
-            FieldRule("birth_month", "DOBM", person_fields.birth_month),
-            FieldRule("birth_day", "DOBD", person_fields.birth_day),
-            FieldRule("gender", "GEN", person_fields.gender),
-        ),
-        keys=(_EMAIL, _PHONE, _NAME),
-        batch_size=10_000,
-        min_list_size=100,
+_META = PlatformRules(
+    "meta/2026-11",
+    (
+        FieldRule("email", "EMAIL", emails.trim, max_values=3),
+        FieldRule("phone", "PHONE", phones.digits, max_values=3),
+        FieldRule("first_name", "FN", person_fields.bare_name),
+        FieldRule("last_name", "LN", person_fields.bare_name),
+        FieldRule("country", "COUNTRY", places.lower_country),
+        FieldRule("zip", "ZIP", postal_codes.compact),
+        FieldRule("city", "CT", places.letters),
+        FieldRule("state", "ST", places.state),
+        FieldRule("birth_year", "DOBY", person_fields.birth_year),
+        FieldRule("birth_month", "DOBM", person_fields.birth_month),
+        FieldRule("birth_day", "DOBD", person_fields.birth_day),
+        FieldRule("gender", "GEN", person_fields.gender),
     ),
+    keys=(_EMAIL, _PHONE, _NAME),
+    batch_size=10_000,
+    min_list_size=100,
+)
+
+_META_ZIP_DASH = Option(
+    "zip_dash",
+    {
+        "remove": {},
+        "cut": {"zip": {"normalise": postal_codes.before_dash}},
+        "keep": {"zip": {"normalise": postal_codes.compact}},
+    },
+)
+
+PLATFORM_RULES = (
+    replace(
+        _META,
+        version="meta/2026-11-30",
+        fields=tuple(
+            replace(rule, normalise=postal_codes.without_dashes) if rule.field == "zip" else rule
+            for rule in _META.fields
+        ),
+        options=(_META_ZIP_DASH,),
+    ),
+    _META,
     PlatformRules(
         "google/2026-11",
         (
-            FieldRule("email", "hashed_email", emails.normalise_gmail),
-            FieldRule("phone", "hashed_phone_number", phones.e164),
+            FieldRule("email", "hashed_email", emails.normalise_gmail, max_values=10),
+            FieldRule("phone", "hashed_phone_number", phones.e164, max_values=9),
             FieldRule("first_name", "address_info.hashed_first_name", person_fields.lowercase_name),
             FieldRule("last_name", "address_info.hashed_last_name", person_fields.lowercase_name),
             FieldRule("country", "address_info.country_code", places.iso_country, hashed=False, max_bytes=2),
-            FieldRule("zip", "address_info.postal_code", places.trimmed_zip, hashed=False, max_bytes=20),
+            FieldRule("zip", "address_info.postal_code", postal_codes.trimmed, hashed=False, max_bytes=20),
         ),
         keys=(_EMAIL, _PHONE, _ADDRESS),
         batch_size=10_000,

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 class RegionContext:
     """A contact's country, and the region of its phone numbers without a country code.
 
-    Both are ISO 3166 codes of two letters, or None.
+    Both are ISO 3166 codes of two letters, or None. `has_country_codes` means that phone numbers without a plus begin
+    with their country code, unless they begin with 0.
     """
 
     country: str | None = None
     region: str | None = None
+    has_country_codes: bool = False
 
 
 UNKNOWN_REGION = RegionContext()

@@ -15,7 +15,10 @@ It accepts any value and never raises.
 
 @dataclass(frozen=True, slots=True)
 class FieldRule:
-    """How an export sends a field: the platform's column, the normalisation, and whether SHA-256 hashes it."""
+    """How an export sends a field: the platform's column, the normalisation, and whether SHA-256 hashes it.
+
+    `max_values` is how many values of one person the platform accepts. Each has a column of the same name.
+    """
 
     field: str
     column: str
@@ -23,6 +26,7 @@ class FieldRule:
     hashed: bool = True
     max_bytes: int = 64
     """The most bytes of a value as it is sent. A hashed value is 64 hexadecimal digits."""
+    max_values: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +57,6 @@ class PlatformRules:
     all_or_none: frozenset[str] = frozenset()
     options: tuple[Option, ...] = ()
     chosen: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def row_bytes(self) -> int:
-        """The most bytes of a row in a message, including the bytes that precede each value."""
-        return 6 + sum(rule.max_bytes + 3 for rule in self.fields)
 
     def with_options(self, chosen: Mapping[str, str]) -> "PlatformRules":
         """The rules with the chosen options, and defaults for the others. All choices must exist."""

@@ -7,7 +7,7 @@ from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.custom_audiences.model import FIELD_PATH, LookalikeSpec
 from audience_service.domain.filters import Filter
 from audience_service.domain.filters.population import Population
-from audience_service.domain.identifiers.places import country_spellings, is_country_code
+from audience_service.domain.identifiers.countries import country_spellings, is_country_code
 from audience_service.domain.lookalikes.curve import share_of
 from audience_service.domain.lookalikes.features import Feature, parse_features
 from audience_service.domain.lookalikes.label_leakage import leaking_fields

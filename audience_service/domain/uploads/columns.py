@@ -4,33 +4,60 @@ first row: id, E-Mail, note    mapping: none, fields id, email, phone
 Layout: field_indexes (("id", 0), ("email", 1)), names ("id", "E-Mail", "note"), width 3
 """
 
-from collections import Counter
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from audience_service.domain.identifiers.text import without_invisible
 from audience_service.domain.uploads.csv_reader import invalid_file
-from audience_service.domain.uploads.model import MAX_COLUMNS, FilePosition, UploadHeader
+from audience_service.domain.uploads.model import COUNTRY, DELIMITERS, MAX_COLUMNS, FilePosition, UploadHeader
 
 _MIN_DATA_DIGITS = 5
 _MAX_NAME_LENGTH = 60
 _MAX_NAMES_SHOWN = 20
 
+_ALIASES = {
+    "email": "email emails emailaddress emailaddresses emailvalue mail mailaddress primaryemail primaryemailaddress"
+    " secondaryemail secondaryemailaddress additionalemail additionalemails additionalemailaddresses alternateemail"
+    " personalemail workemail homeemail emailhome emailwork",
+    "phone": "phone phones phonenumber phonenumbers phonevalue telephone telephonenumber tel mobile mobilephone"
+    " mobilenumber mobilephonenumber cell cellphone cellphonenumber primaryphone primaryphonenumber secondaryphone"
+    " additionalphone alternatephone personalphone homephone",
+    "email_sha256": "emailsha256 sha256email hashedemail emailhash emailhashed",
+    "phone_sha256": "phonesha256 sha256phone hashedphone phonehash phonehashed hashedphonenumber",
+    COUNTRY: "country countrycode countryregion",
+}
+"""Names of columns in common templates, without case, numbers and separators.
+
+Sources: Meta's customer list template, Google Customer Match, the exports of Google Contacts, Outlook, HubSpot,
+Mailchimp, Shopify.
+"""
+_FIELD_BY_ALIAS = {alias: field for field, aliases in _ALIASES.items() for alias in aliases.split()}
+_NUMBER = re.compile(r"(?<!sha)\d+")
+_MOJIBAKE_BOM = "ï»¿"
+"""A byte order mark that was read as Windows-1252 and saved as UTF-8."""
+
 
 @dataclass(frozen=True, slots=True)
 class ColumnLayout:
-    """The columns of a file. `field_indexes` has pairs of a field and a column index, in the order of matching."""
+    """The columns of a file. `field_indexes` has pairs of a field and a column index, in the order of matching.
+
+    A field can have several columns. `country_index` is the column with the country of each row, None if there is none.
+    """
 
     field_indexes: tuple[tuple[str, int], ...]
     names: tuple[str, ...]
     width: int
+    country_index: int | None = None
 
     def column_name(self, index: int) -> str:
         """The column's name in the report of a rejected row, or its position from 1 on if it has none.
 
-        The position is also used if the name is too long, or may be personal data.
+        The position is also used if the name is too long, may be personal data, or is the name of several columns.
         """
-        name = self.names[index].strip() if self.names else ""
-        return name if name and not _looks_like_data(name) else str(index + 1)
+        name = _clean(self.names[index]) if self.names else ""
+        is_unique = [_casefolded(other) for other in self.names].count(name.casefold()) == 1
+        return name if name and is_unique and not _looks_like_data(name) else str(index + 1)
 
 
 def read_layout(header: UploadHeader, fields: Sequence[str], first: Sequence[str], line: int) -> ColumnLayout:
@@ -46,18 +73,41 @@ def resume_layout(header: UploadHeader, fields: Sequence[str], position: FilePos
     return _layout(header, fields, position.names, position.width, 1)
 
 
+def known_columns(header: UploadHeader, fields: Sequence[str], cells: Sequence[str]) -> int:
+    """How many cells of a first row are names of columns that the upload reads."""
+    requested = {_casefolded(column.name) for column in header.columns}
+    if requested:
+        return sum(_casefolded(cell) in requested for cell in cells)
+    return sum(_field_of(cell, fields) is not None for cell in cells)
+
+
 def _layout(header: UploadHeader, fields: Sequence[str], names: tuple[str, ...], width: int, line: int) -> ColumnLayout:
-    column_names = [_casefolded(name) for name in names]
-    requested = {_casefolded(column.name) for column in header.columns} if header.columns else {*fields}
-    repeated = [name for name, count in Counter(column_names).items() if name and name in requested and count > 1]
-    if repeated:
-        positions = [index + 1 for index, name in enumerate(column_names) if name == repeated[0]]
-        shown_positions = " and ".join(map(str, positions[:2]))
+    found = _requested_columns(header, names, width, line) if header.columns else _named_columns(fields, names)
+    matched = [(field, index) for field in fields if field != COUNTRY for index in found.get(field, ())]
+    if not matched:
+        known_fields = ", ".join(field for field in fields if field != COUNTRY)
         raise invalid_file(
-            line, "duplicate_column", f"columns {shown_positions} have the same name; make the names unique"
+            line, "missing_column", f"no column is named any of {known_fields}; {_describe_columns(names)}"
         )
-    index_by_name = {name: index for index, name in enumerate(column_names) if name}
-    found: dict[str, int] = {}
+    country = found.get(COUNTRY)
+    return ColumnLayout(tuple(matched), names, width, country[0] if country else None)
+
+
+def _named_columns(fields: Sequence[str], names: Sequence[str]) -> dict[str, list[int]]:
+    """The columns of each field by their names. Columns with exactly the field's name come first."""
+    found: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        if (field := _field_of(name, fields)) is not None:
+            found.setdefault(field, []).append(index)
+    return {
+        field: sorted(indexes, key=lambda index: _casefolded(names[index]) != field) for field, indexes in found.items()
+    }
+
+
+def _requested_columns(header: UploadHeader, names: Sequence[str], width: int, line: int) -> dict[str, list[int]]:
+    """The columns of each field by the upload's mapping. A name stands for every column that has it."""
+    column_names = [_casefolded(name) for name in names]
+    found: dict[str, list[int]] = {}
     for column in header.columns:
         if column.position > width:
             raise invalid_file(
@@ -69,47 +119,59 @@ def _layout(header: UploadHeader, fields: Sequence[str], names: tuple[str, ...],
                 "missing_header",
                 f"column {column.position} has data instead of a name; set has_header to false if there is no header",
             )
-        if not column.position and _casefolded(column.name) not in index_by_name:
+        requested = _casefolded(column.name)
+        named = [index for index, name in enumerate(column_names) if name == requested]
+        if not column.position and not named:
             raise invalid_file(
                 line,
                 "missing_column",
                 f"no column is named {column.name.strip()[:50]!r}, for {column.field}; {_describe_columns(names)}",
             )
-        found[column.field] = column.position - 1 if column.position else index_by_name[_casefolded(column.name)]
-    if not header.columns:
-        # A column "E-mail" is for email, unless another column has exactly that name.
-        index_by_alias = {
-            _without_separators(name): index for name, index in reversed(index_by_name.items())
-        } | index_by_name
-        found = {field: index_by_alias[field] for field in fields if field in index_by_alias}
-    if not found:
-        known_fields = ", ".join(fields)
-        raise invalid_file(
-            line, "missing_column", f"no column is named any of {known_fields}; {_describe_columns(names)}"
-        )
-    return ColumnLayout(tuple((field, found[field]) for field in fields if field in found), names, width)
+        indexes = found.setdefault(column.field, [])
+        indexes += [index for index in ([column.position - 1] if column.position else named) if index not in indexes]
+    return found
+
+
+def _field_of(name: str, fields: Sequence[str]) -> str | None:
+    """The field that a column is named like: `E-mail 2 - Value` is for email. None if it is named like none."""
+    folded = _casefolded(name)
+    if folded in fields:
+        return folded
+    letters = "".join(char for char in _NUMBER.sub("", folded) if char.isalnum())
+    field = _FIELD_BY_ALIAS.get(letters)
+    return field if field in fields else None
+
+
+def _clean(name: str) -> str:
+    """The name without invisible characters and surrounding spaces."""
+    return without_invisible(name).removeprefix(_MOJIBAKE_BOM).strip()
 
 
 def _casefolded(name: str) -> str:
-    return name.strip().casefold()
-
-
-def _without_separators(name: str) -> str:
-    return name.replace("-", "").replace(" ", "")
+    return _clean(name).casefold()
 
 
 def _describe_columns(names: Sequence[str]) -> str:
     """A description of the first row, which does not quote cells that may be personal data."""
     if any(map(_looks_like_data, names)):
         return "the first row looks like data; if there is no header, set has_header to false and map positions"
-    named = ", ".join(repr(name.strip()) for name in names[:_MAX_NAMES_SHOWN])
-    return f"the columns are {named}" + (
-        f" and {len(names) - _MAX_NAMES_SHOWN} more" if len(names) > _MAX_NAMES_SHOWN else ""
+    named = ", ".join(repr(_clean(name)) for name in names[:_MAX_NAMES_SHOWN])
+    others = [delimiter for delimiter in DELIMITERS if len(names) == 1 and delimiter in names[0]]
+    hint = f"; the cells seem to be separated by {describe_delimiter(others[0])}" if others else ""
+    return (
+        f"the columns are {named}"
+        + (f" and {len(names) - _MAX_NAMES_SHOWN} more" if len(names) > _MAX_NAMES_SHOWN else "")
+        + hint
     )
 
 
+def describe_delimiter(delimiter: str) -> str:
+    """The delimiter in words."""
+    return {",": "commas", ";": "semicolons", "|": "vertical bars", "\t": "tabs"}[delimiter]
+
+
 def _looks_like_data(name: str) -> bool:
-    return _is_data(name) or len(name) > _MAX_NAME_LENGTH or not name.isprintable()
+    return _is_data(name) or len(name) > _MAX_NAME_LENGTH or not _clean(name).replace("\t", " ").isprintable()
 
 
 def _is_data(name: str) -> bool:

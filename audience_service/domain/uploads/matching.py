@@ -1,10 +1,10 @@
 """Matches rows to contacts, in batches.
 
-    candidates of a row, in order:   "contact-1" (an id), key of ann@x.example, key of +1 415 555 0100
-    step 1   look up the first candidate of every row
-    step 2   look up the second candidate of every row still without a match, and so on
+    candidates of a row, in order:   id "contact-1" │ emails ann@x.example, a.b@y.example │ phone +1 415 555 0100
+    step 1   look up the candidates of the first field of every row
+    step 2   look up those of the second field of every row still without a match, and so on
 
-All contacts with the first matching candidate are the match.
+All contacts with any candidate of the first matching field are the match.
 
 All of them match, because an excluded list must exclude every record of a person. A value that too many contacts have
 is a placeholder, such as a switchboard's number, and matches none.
@@ -12,6 +12,7 @@ is a placeholder, such as a switchboard's number, and matches none.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import TypeVar
 
 from audience_service.domain.core.clock import now
@@ -20,8 +21,9 @@ from audience_service.domain.custom_audiences.errors import NotUploadable
 from audience_service.domain.custom_audiences.model import CustomAudience, CustomerMatchSpec, CustomType
 from audience_service.domain.identifiers import choose_rules
 from audience_service.domain.identifiers.match_keys import EMAIL, PHONE, KeyRule, hashed_rules
+from audience_service.domain.identifiers.region_context import RegionContext
 from audience_service.domain.uploads.columns import ColumnLayout
-from audience_service.domain.uploads.model import MAX_CONTACTS_PER_IDENTIFIER
+from audience_service.domain.uploads.model import COUNTRY, MAX_CONTACTS_PER_IDENTIFIER, UploadHeader
 from audience_service.domain.uploads.repository import Contact, IdentifierRepository
 from audience_service.domain.uploads.rows import Row, RowReader
 
@@ -44,8 +46,11 @@ def matching_rules(audience: CustomAudience) -> Mapping[str, KeyRule]:
 
 
 def uploadable_fields(audience: CustomAudience) -> tuple[str, ...]:
-    """The fields that the columns of an audience's files may have, in the order of matching. Raises NotUploadable."""
-    return ("id", *matching_rules(audience))
+    """The fields that the columns of an audience's files may have, in the order of matching, and the country.
+
+    Raises NotUploadable.
+    """
+    return ("id", *matching_rules(audience), COUNTRY)
 
 
 class Matcher:
@@ -59,9 +64,10 @@ class Matcher:
         self._ambiguous = set[str | bytes]()
         """Keys with too many contacts to match. Each has more than 1,000 of the org's records, so the set is small."""
 
-    def reader(self, layout: ColumnLayout, default_region: str) -> RowReader:
+    def reader(self, layout: ColumnLayout, header: UploadHeader) -> RowReader:
         """A reader for the rows of a file with this layout."""
-        return RowReader(layout, self._rules, self._datatype, default_region)
+        default = RegionContext(None, header.default_region or None, header.phones_have_country_code)
+        return RowReader(layout, self._rules, self._datatype, default)
 
     def prepare(self, ctx: RequestContext, layout: ColumnLayout, checked_at: datetime | None) -> datetime:
         """Update the identifier index for the columns of a file, and return the time of the update.
@@ -72,14 +78,17 @@ class Matcher:
         timestamp = now()
         if checked_at and timestamp - checked_at < _INDEX_TTL:
             return checked_at
-        for rule in (self._rules[field] for field, _ in layout.field_indexes if field in self._rules):
+        fields = dict.fromkeys(field for field, _ in layout.field_indexes)
+        # A plain column of a customer match can contain hashes as well.
+        names = dict.fromkeys(name for field in fields for name in (field, f"{field}_sha256"))
+        for rule in (self._rules[name] for name in names if name in self._rules):
             if rule not in self._prepared:
                 self._identifiers.update(ctx.org, self._datatype, rule, ctx.deadline)
                 self._prepared.add(rule)
         return timestamp
 
     def match(self, ctx: RequestContext, rows: Sequence[Row]) -> list[Sequence[Contact] | None]:
-        """The contacts of each row: all that have its first candidate with any contact; empty if it has none.
+        """The contacts of each row: all that have any value of its first field with a match; empty if it has none.
 
         None for a row whose only matches have too many contacts.
         """
@@ -87,12 +96,14 @@ class Matcher:
         pending: Collection[int] = range(len(rows))
         position = 0
         while pending := [index for index in pending if not found[index] and position < len(rows[index].candidates)]:
-            known = self._lookup(ctx, {rows[index].candidates[position] for index in pending} - self._ambiguous)
+            requested = {candidate for index in pending for candidate in rows[index].candidates[position]}
+            known = self._lookup(ctx, requested - self._ambiguous)
             for index in pending:
-                found[index] = known.get(rows[index].candidates[position], ())
+                contacts = (known.get(candidate, ()) for candidate in rows[index].candidates[position])
+                found[index] = list(dict.fromkeys(chain.from_iterable(contacts)))
             position += 1
         return [
-            contacts or (() if self._ambiguous.isdisjoint(row.candidates) else None)
+            contacts or (() if self._ambiguous.isdisjoint(chain.from_iterable(row.candidates)) else None)
             for contacts, row in zip(found, rows, strict=True)
         ]
 

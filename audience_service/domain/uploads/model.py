@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from audience_service.domain.core.errors import InvalidArgument
-from audience_service.domain.identifiers.phones import REGIONS
+from audience_service.domain.custom_audiences.errors import InvalidFile
+from audience_service.domain.identifiers.countries import read_default_region
 
 MAX_OPEN_TIME = timedelta(days=7)
 """The longest time that an upload may stay open. Then it has failed."""
@@ -14,6 +15,8 @@ MAX_OPEN_TIME = timedelta(days=7)
 MAX_UPLOAD_ID_LENGTH = 100
 MAX_COLUMN_NAME_LENGTH = 1_000
 MAX_COLUMNS = 1_000
+COUNTRY = "country"
+"""The field of the column with each row's country. It decides how phone numbers are read, and matches nothing."""
 MAX_CONTACTS_PER_IDENTIFIER = 1_000
 """The most contacts of one identifier. An identifier with more, such as a placeholder, matches none of them."""
 
@@ -48,7 +51,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class UploadHeader:
-    """The upload and the format of its file, as the caller describes them."""
+    """The upload and the format of its file, as the caller describes them.
+
+    An empty delimiter means that the file decides it. `force` allows a REPLACE to empty or shrink the list.
+    """
 
     audience_id: str
     upload_id: str
@@ -58,6 +64,8 @@ class UploadHeader:
     has_header: bool = True
     columns: tuple[Column, ...] = ()
     default_region: str = ""
+    phones_have_country_code: bool = False
+    force: bool = False
 
     def validate(self, fields: Sequence[str]) -> "UploadHeader":
         """The header with its defaults; `fields` are those it may map. Raises InvalidArgument at `header.<field>`."""
@@ -72,35 +80,19 @@ class UploadHeader:
             )
         if self.delimiter not in ("", *DELIMITERS):
             raise InvalidArgument.at("header.delimiter", "is not a delimiter; use a comma, semicolon, | or tab")
-        if self.default_region and self.default_region.upper() not in REGIONS:
-            raise InvalidArgument.at(
-                "header.default_region",
-                f"{self.default_region[:50]!r} is not a country code; use two letters, such as US",
-            )
+        region = read_default_region(self.default_region, "header.default_region")
         _check_columns(self, fields)
-        return UploadHeader(
-            self.audience_id,
-            self.upload_id,
-            self.mode,
-            "utf-8",
-            self.delimiter or ",",
-            self.has_header,
-            self.columns,
-            self.default_region.upper(),
-        )
+        return replace(self, encoding="utf-8", default_region=region)
 
 
 def _check_columns(header: UploadHeader, fields: Sequence[str]) -> None:
     if not header.has_header and not header.columns:
         raise InvalidArgument.at("header.columns", "are missing; a file without a header needs columns with positions")
-    seen: set[str] = set()
     for index, column in enumerate(header.columns):
         field_path = f"header.columns[{index}]"
         if column.field not in fields:
             problem = f"{column.field[:50]!r} is not a field" if column.field else "is missing"
             raise InvalidArgument.at(f"{field_path}.field", f"{problem}; set one of {', '.join(fields)}")
-        if column.field in seen:
-            raise InvalidArgument.at(f"{field_path}.field", f"{column.field} has a column already; map each field once")
         if bool(column.name.strip()) == bool(column.position):
             raise InvalidArgument.at(field_path, "has neither or both of name and position; set one")
         if len(column.name) > MAX_COLUMN_NAME_LENGTH:
@@ -109,7 +101,6 @@ def _check_columns(header: UploadHeader, fields: Sequence[str]) -> None:
             raise InvalidArgument.at(f"{field_path}.name", "is set for a file without a header; set position instead")
         if not 0 <= column.position <= MAX_COLUMNS:
             raise InvalidArgument.at(f"{field_path}.position", f"is out of range; use 1 to {MAX_COLUMNS:,}")
-        seen.add(column.field)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +108,8 @@ class FilePosition:
     """The position at which a file continues, always at the end of a row.
 
     `offset` is in bytes, `line` is the number of lines before it, `crc32` the checksum of the bytes before it. `names`
-    is the first row of a file with a header. `width` is the number of columns, 0 before the first row.
+    is the first row of a file with a header. `width` is the number of columns, 0 before the first row. `delimiter`
+    is the one that the file is read by, empty before the first row.
     """
 
     offset: int = 0
@@ -125,24 +117,29 @@ class FilePosition:
     crc32: int = 0
     names: tuple[str, ...] = ()
     width: int = 0
+    delimiter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A rejected row, given by the line that it begins at. It quotes no data of the row."""
+    """A rejected row, given by the line that it begins at. It quotes no data of the row.
+
+    `detail` describes the problem better than the reason alone; empty if there is nothing to add.
+    """
 
     line: int
     column: str
     reason: str
+    detail: str = ""
 
 
 MAX_REJECTIONS = 100
-"""The most rejected rows that are listed one by one."""
+"""The most rejected rows that the upload itself lists. ListRejectedRows has all."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowCounts:
-    """The counts of the rows up to a position."""
+    """The counts of the rows up to a position. `changes` counts accepted rows by the kind of change to their values."""
 
     matched: int = 0
     duplicate: int = 0
@@ -150,6 +147,7 @@ class RowCounts:
     matched_contacts: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
     rejections: tuple[Rejection, ...] = ()
+    changes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def accepted(self) -> int:
@@ -163,15 +161,19 @@ class RowCounts:
 
     def plus(self, other: "RowCounts") -> "RowCounts":
         """The sum of both; `other` is of later rows."""
-        reasons = {*self.rejected, *other.rejected}
         return RowCounts(
             self.matched + other.matched,
             self.duplicate + other.duplicate,
             self.unmatched + other.unmatched,
             self.matched_contacts + other.matched_contacts,
-            {reason: self.rejected.get(reason, 0) + other.rejected.get(reason, 0) for reason in sorted(reasons)},
+            _sum(self.rejected, other.rejected),
             (*self.rejections, *other.rejections)[:MAX_REJECTIONS],
+            _sum(self.changes, other.changes),
         )
+
+
+def _sum(counts: Mapping[str, int], others: Mapping[str, int]) -> Mapping[str, int]:
+    return {key: counts.get(key, 0) + others.get(key, 0) for key in sorted({*counts, *others})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,3 +211,14 @@ def mark_abandoned(upload: Upload) -> Upload:
     """The upload as FAILED, because it was open for too long."""
     error = f"it was open for more than {MAX_OPEN_TIME.days} days; send the file with another upload_id"
     return replace(upload, state=UploadState.FAILED, error=error, error_problem="abandoned")
+
+
+def mark_failed(upload: Upload, error: InvalidFile) -> Upload:
+    """The upload as FAILED, because of its file."""
+    return replace(
+        upload,
+        state=UploadState.FAILED,
+        error=error.message,
+        error_problem=error.metadata["problem"],
+        error_line=int(error.metadata["line"]),
+    )

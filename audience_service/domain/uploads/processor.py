@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
-from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.context import Deadline, RequestContext
 from audience_service.domain.core.errors import AudienceError
 from audience_service.domain.custom_audiences.errors import (
     ChecksumMismatch,
@@ -24,7 +24,7 @@ from audience_service.domain.custom_audiences.errors import (
     UploadIncomplete,
 )
 from audience_service.domain.custom_audiences.model import CustomAudience
-from audience_service.domain.uploads.columns import ColumnLayout, read_layout, resume_layout
+from audience_service.domain.uploads.columns import ColumnLayout, known_columns, read_layout, resume_layout
 from audience_service.domain.uploads.csv_reader import CsvReader, invalid_file
 from audience_service.domain.uploads.matching import Matcher, uploadable_fields
 from audience_service.domain.uploads.model import (
@@ -34,12 +34,13 @@ from audience_service.domain.uploads.model import (
     RowCounts,
     Upload,
     UploadMode,
-    UploadState,
+    mark_failed,
 )
 from audience_service.domain.uploads.repository import (
     Contact,
     ListedRow,
     ListRowRepository,
+    RejectedRepository,
     UnmatchedRepository,
     UnmatchedRow,
     UploadRepository,
@@ -58,6 +59,18 @@ class UploadStorage:
     uploads: UploadRepository
     unmatched: UnmatchedRepository
     lists: ListRowRepository
+    rejected: RejectedRepository
+
+    def truncate_after(self, org: str, upload: Upload, after: int, deadline: Deadline) -> None:
+        """Delete what a stream wrote for the rows after a line."""
+        self.lists.truncate_after(org, upload.list_version_id, after, deadline)
+        self.unmatched.truncate_after(org, upload, after, deadline)
+        self.rejected.truncate_after(org, upload, after, deadline)
+
+    def delete_rows(self, org: str, upload: Upload, deadline: Deadline) -> None:
+        """Delete the rows of a FAILED upload. Its rejected rows stay, so that the file can be corrected."""
+        self.unmatched.truncate_after(org, upload, 0, deadline)
+        self.lists.truncate_after(org, upload.list_version_id, 0, deadline)
 
 
 @dataclass(slots=True)
@@ -77,14 +90,13 @@ class _Batch:
             self.rows.append(result)
         else:
             self.rejected[result.reason] += 1
-            if len(self.rejections) < MAX_REJECTIONS:
-                self.rejections.append(result)
+            self.rejections.append(result)
 
     def reject(self, reason: str, lines: Sequence[int]) -> None:
         """Reject rows after matching, given by their lines."""
         self.rejected.update([reason] * len(lines))
         rejections = [*self.rejections, *(Rejection(line, "", reason) for line in lines)]
-        self.rejections = sorted(rejections, key=lambda rejection: rejection.line)[:MAX_REJECTIONS]
+        self.rejections = sorted(rejections, key=lambda rejection: rejection.line)
 
 
 class UploadProcessor:
@@ -118,8 +130,13 @@ class UploadProcessor:
 
     def _read(self, messages: Iterator[UploadMessage], writer: ThreadPoolExecutor) -> Upload:
         upload, start = self.upload, self.upload.position
-        csv_reader = CsvReader(read_stream(messages, start), upload.header.delimiter, start)
         fields = uploadable_fields(self._audience)
+        csv_reader = CsvReader(
+            read_stream(messages, start),
+            upload.header.delimiter,
+            start,
+            lambda cells: known_columns(upload.header, fields, cells),
+        )
         layout = resume_layout(upload.header, fields, start) if start.width else None
         reader = self._reader(layout) if layout else None
         batch, pending_write = _Batch(), _completed_future()
@@ -158,7 +175,7 @@ class UploadProcessor:
         """A reader for the rows, after the identifier index has been updated."""
         checked_at = self._matcher.prepare(self._ctx, layout, self.upload.checked_at)
         self.upload = replace(self.upload, checked_at=checked_at)
-        return self._matcher.reader(layout, self.upload.header.default_region)
+        return self._matcher.reader(layout, self.upload.header)
 
     def _flush(
         self, batch: _Batch, position: FilePosition, pending_write: "Future[None]", writer: ThreadPoolExecutor
@@ -186,6 +203,7 @@ class UploadProcessor:
         self._storage.unmatched.add(
             org, self.upload, [UnmatchedRow(row.line, row.cells) for row in unmatched_rows], deadline
         )
+        self._storage.rejected.add(org, self.upload, batch.rejections, deadline)
         matched = sum(
             any((contact, row.line) in new_contacts for contact in contacts) for row, contacts in matched_rows
         )
@@ -195,7 +213,8 @@ class UploadProcessor:
             unmatched=len(unmatched_rows),
             matched_contacts=len(new_contacts),
             rejected=batch.rejected,
-            rejections=tuple(batch.rejections),
+            rejections=tuple(batch.rejections[:MAX_REJECTIONS]),
+            changes=Counter(change for row, _ in matched_rows for change in row.changes),
         )
         upload = replace(self.upload, position=position, row_counts=self.upload.row_counts.plus(row_counts))
         self._storage.uploads.save(org, upload, deadline)
@@ -212,23 +231,18 @@ class UploadProcessor:
 
     def _fail(self, error: InvalidFile) -> NoReturn:
         """Store the upload as FAILED, delete its rows and raise the error."""
-        failed = replace(
-            self.upload,
-            state=UploadState.FAILED,
-            error=error.message,
-            error_problem=error.metadata["problem"],
-            error_line=int(error.metadata["line"]),
-        )
+        failed = mark_failed(self.upload, error)
         self._storage.uploads.save(self._ctx.org, failed, self._ctx.deadline)
         self.upload = failed
         with suppress(AudienceError):  # remaining rows are swept
-            self._storage.unmatched.truncate_after(self._ctx.org, failed, 0, self._ctx.deadline)
-            self._storage.lists.truncate_after(self._ctx.org, failed.list_version_id, 0, self._ctx.deadline)
+            self._storage.delete_rows(self._ctx.org, failed, self._ctx.deadline)
         raise error
 
 
 def _position(csv_reader: CsvReader, layout: ColumnLayout) -> FilePosition:
-    return FilePosition(csv_reader.offset, csv_reader.line, csv_reader.crc32, layout.names, layout.width)
+    return FilePosition(
+        csv_reader.offset, csv_reader.line, csv_reader.crc32, layout.names, layout.width, csv_reader.delimiter
+    )
 
 
 def _completed_future() -> "Future[None]":

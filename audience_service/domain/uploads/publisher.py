@@ -16,11 +16,13 @@ from datetime import datetime, timedelta
 
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import RequestContext
-from audience_service.domain.core.errors import StaleVersion
+from audience_service.domain.core.errors import AudienceError, StaleVersion
 from audience_service.domain.core.idempotency import new_list_version_id
+from audience_service.domain.custom_audiences.errors import InvalidFile
 from audience_service.domain.custom_audiences.model import CustomAudience
 from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
-from audience_service.domain.uploads.model import Upload, UploadMode
+from audience_service.domain.uploads.csv_reader import invalid_file
+from audience_service.domain.uploads.model import Upload, UploadMode, mark_failed
 from audience_service.domain.uploads.processor import UploadStorage
 from audience_service.domain.uploads.publish_markers import (
     is_in_list,
@@ -42,16 +44,28 @@ _READER_GRACE = timedelta(hours=1)
 class Publisher:
     """Publishes lists of custom audiences."""
 
-    def __init__(self, custom_audiences: CustomAudienceRepository, storage: UploadStorage) -> None:
+    def __init__(
+        self, custom_audiences: CustomAudienceRepository, storage: UploadStorage, max_shrink_share: float
+    ) -> None:
         self._custom_audiences = custom_audiences
         self._storage = storage
+        self._max_shrink_share = max_shrink_share
 
     def publish(self, ctx: RequestContext, upload: Upload) -> Upload:
         """Publish a complete upload. Repeated and concurrent calls publish it once.
 
-        Raises AudienceNotFound, and StaleVersion if the list kept changing.
+        Raises AudienceNotFound, StaleVersion if the list kept changing, and InvalidFile, with the upload FAILED, if it
+        would empty the list or shrink it by too much.
         """
-        audience = self._publish_list(ctx, upload)
+        try:
+            audience = self._publish_list(ctx, upload)
+        except InvalidFile as error:
+            failed = mark_failed(upload, error)
+            self._storage.uploads.finish(ctx.org, failed, ctx.deadline)
+            with suppress(AudienceError):  # remaining rows are swept
+                self._storage.delete_rows(ctx.org, failed, ctx.deadline)
+                self.release(ctx, upload.header.audience_id, upload.list_version_id)
+            raise
         published = with_publish_state(audience, upload)
         self._storage.uploads.finish(ctx.org, published, ctx.deadline)
         self._supersede(ctx, audience)
@@ -90,6 +104,7 @@ class Publisher:
             at = next_timestamp(audience)
             list_version_id = self._assemble(ctx, audience, upload, at)
             count = self._storage.lists.count(ctx.org, list_version_id, ctx.deadline)
+            self._check_shrinkage(ctx, audience, upload, count)
             try:
                 published = with_marker(audience, upload, count, at)
                 return self._custom_audiences.publish(ctx.org, audience, list_version_id, published, ctx.deadline)
@@ -99,6 +114,22 @@ class Publisher:
                 if attempt == _MAX_ATTEMPTS:
                     raise
         raise AssertionError("the last attempt returns or raises")
+
+    def _check_shrinkage(self, ctx: RequestContext, audience: CustomAudience, upload: Upload, count: int) -> None:
+        """Raise InvalidFile if a REPLACE without force would empty the list, or shrink it by more than the share."""
+        if upload.header.mode is not UploadMode.REPLACE or upload.header.force or not audience.list_version_id:
+            return
+        before = self._storage.lists.count(ctx.org, audience.list_version_id, ctx.deadline)
+        if not before or (count and before - count <= before * self._max_shrink_share):
+            return
+        rows, accepted = upload.row_counts.rows, upload.row_counts.accepted - upload.row_counts.unmatched
+        problem = "would_empty_list" if not count else "would_shrink_list"
+        raise invalid_file(
+            upload.position.line,
+            problem,
+            f"{accepted:,} of {rows:,} rows match a contact, so the list would shrink from {before:,} contacts to "
+            f"{count:,}; correct the file, or set force to replace the list anyway",
+        )
 
     def _supersede(self, ctx: RequestContext, audience: CustomAudience) -> None:
         """Delete the unmatched rows of uploads whose list a later upload replaced."""

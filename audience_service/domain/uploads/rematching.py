@@ -155,7 +155,7 @@ class UploadRematcher:
 
     def _rows(self, ctx: RequestContext, matcher: Matcher, upload: Upload, layout: ColumnLayout) -> Iterator[list[Row]]:
         """An upload's unmatched rows, in batches."""
-        reader = matcher.reader(layout, upload.header.default_region)
+        reader = matcher.reader(layout, upload.header)
         after, buffered = 0, list[Row]()
         while page := self._storage.unmatched.page(ctx.org, upload, after, _BATCH_SIZE, ctx.deadline):
             read = (reader.read(row.cells, row.line) for row in page)

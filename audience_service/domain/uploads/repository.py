@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.identifiers.match_keys import KeyRule
-from audience_service.domain.uploads.model import Upload
+from audience_service.domain.uploads.model import Rejection, Upload
 
 
 class Contact(NamedTuple):
@@ -86,6 +86,21 @@ class UnmatchedRepository(Protocol):
 
     def truncate_after(self, org: str, upload: Upload, after: int, deadline: Deadline) -> None:
         """Delete all rows after a line; 0 deletes all."""
+
+
+class RejectedRepository(Protocol):
+    """The rejected rows of uploads, by upload and line, without their content. They expire after 30 days."""
+
+    def add(self, org: str, upload: Upload, rejections: Sequence[Rejection], deadline: Deadline) -> None:
+        """Store rejections. Those that are stored already stay unchanged."""
+
+    def page(
+        self, org: str, upload: Upload, reason: str, after: int, size: int, deadline: Deadline
+    ) -> Sequence[Rejection]:
+        """The next rejections after a line, at most `size`; with a `reason`, those for this reason only."""
+
+    def truncate_after(self, org: str, upload: Upload, after: int, deadline: Deadline) -> None:
+        """Delete all rejections after a line; 0 deletes all."""
 
 
 class ListRowRepository(Protocol):

@@ -7,19 +7,20 @@ from datetime import timedelta
 
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import RequestContext
-from audience_service.domain.core.errors import AudienceError
+from audience_service.domain.core.errors import AudienceError, InvalidArgument
 from audience_service.domain.core.idempotency import new_list_version_id
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.custom_audiences.errors import InvalidFile, NotUploadable, UploadReused
 from audience_service.domain.custom_audiences.model import CustomAudience, CustomType
 from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
-from audience_service.domain.uploads.csv_injection import escape_formula
+from audience_service.domain.uploads.csv_injection import escape_controls, escape_formula
 from audience_service.domain.uploads.matching import Matcher, uploadable_fields
-from audience_service.domain.uploads.model import MAX_OPEN_TIME, Upload, UploadState, mark_abandoned
+from audience_service.domain.uploads.model import MAX_OPEN_TIME, Rejection, Upload, UploadState, mark_abandoned
 from audience_service.domain.uploads.processor import UploadProcessor, UploadStorage
 from audience_service.domain.uploads.publish_markers import is_in_list, is_replaced, with_publish_state
 from audience_service.domain.uploads.publisher import Publisher
 from audience_service.domain.uploads.repository import IdentifierRepository, UnmatchedRow
+from audience_service.domain.uploads.rows import REASONS
 from audience_service.domain.uploads.stream_messages import UploadMessage, check_repeated, read_header
 
 _ROW_SWEEP_MARGIN = timedelta(days=1)
@@ -37,6 +38,15 @@ class UnmatchedBatch:
     rows: Sequence[UnmatchedRow]
     cursor: str
     total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedPage:
+    """A page of rejected rows, and their number on all pages."""
+
+    rejections: Sequence[Rejection]
+    next_page_token: str
+    total: int
 
 
 class Uploads:
@@ -116,6 +126,24 @@ class Uploads:
                 yield UnmatchedBatch(upload.header.upload_id, names, shown, cursor)
         yield UnmatchedBatch("", (), (), self._tokens.encode(binding, [position, after, sent]), sent)
 
+    def rejected(
+        self, ctx: RequestContext, audience_id: str, upload_id: str, reason: str, page_size: int, page_token: str
+    ) -> RejectedPage:
+        """A page of an upload's rejected rows by line; with a `reason`, of those rejected for it.
+
+        Raises AudienceNotFound, UploadNotFound, InvalidArgument, InvalidPageToken.
+        """
+        if reason and reason not in REASONS:
+            raise InvalidArgument.at("reason", f"{reason[:50]!r} is not a reason; set one of {', '.join(REASONS)}")
+        upload = self.get(ctx, audience_id, upload_id)
+        binding = ("rejected rows", ctx.org, upload.list_version_id, reason)
+        after = self._tokens.decode(page_token, binding, "page_token")[0] if page_token else 0
+        found = self._storage.rejected.page(ctx.org, upload, reason, after, page_size + 1, ctx.deadline)
+        shown = found[:page_size]
+        token = self._tokens.encode(binding, [shown[-1].line]) if len(found) > page_size else ""
+        counts = upload.row_counts.rejected
+        return RejectedPage(shown, token, counts.get(reason, 0) if reason else sum(counts.values()))
+
     def _uploadable(self, ctx: RequestContext, audience_id: str) -> CustomAudience:
         audience = self._custom_audiences.get(ctx.org, audience_id, ctx.deadline)
         if audience.type not in (CustomType.FILE_UPLOAD, CustomType.CUSTOMER_MATCH):
@@ -144,8 +172,7 @@ class Uploads:
         self._custom_audiences.reserve(ctx.org, upload.header.audience_id, upload.list_version_id, until, ctx.deadline)
         claimed = self._storage.uploads.claim(ctx.org, upload, ctx.deadline)
         if claimed.epoch > 1 and not claimed.is_complete:
-            self._storage.lists.truncate_after(ctx.org, claimed.list_version_id, claimed.position.line, ctx.deadline)
-            self._storage.unmatched.truncate_after(ctx.org, claimed, claimed.position.line, ctx.deadline)
+            self._storage.truncate_after(ctx.org, claimed, claimed.position.line, ctx.deadline)
         return claimed
 
 
@@ -156,7 +183,7 @@ def _expire_if_abandoned(audience: CustomAudience, upload: Upload) -> Upload:
 
 
 def _escape_cells(cells: Sequence[str]) -> Sequence[str]:
-    return list(map(escape_formula, cells))
+    return [escape_formula(escape_controls(cell)) for cell in cells]
 
 
 def _sort_key(upload: Upload) -> str:

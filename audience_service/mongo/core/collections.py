@@ -25,13 +25,17 @@ UPLOADS = "audience_upload"
 The contacts that an upload matched are in LISTS, with the `line` of the file that added them.
 """
 
+UPLOAD_REJECTIONS = "audience_upload_rejection"
+"""Rejected rows of uploads, without their content. See mongo/uploads/rejected_rows.py."""
+
 UPLOAD_ROWS = "audience_upload_row"
 """Rows of uploads that matched no contact. See mongo/uploads/unmatched_rows.py."""
 
 IDENTIFIERS = "audience_identifier"
 """Match keys of records: {_id: "<rule>/<sk>", rule, pk, sk, source, key, expire_at}.
 
-`key` is a digest of an email address or phone number, and `source` a hash of the fields that the key is derived from.
+`key` has a digest of each email address or phone number, and `source` a hash of the fields that the keys are derived
+from.
 """
 
 VERSIONS = "segment_version"

@@ -29,7 +29,7 @@ class EmbeddedIdentifiers(MongoIdentifiers):
         after = ""
         while records := self._read(org, datatype, rule, {"sk": {"$gt": after}}, deadline):
             for record in records:
-                if key := rule.key_from_record(datatype, record):
+                for key in rule.keys_from_record(datatype, record):
                     keys.setdefault(key, []).append(Contact(record["pk"], record["sk"]))
             after = records[-1]["sk"]
         self._keys[org, datatype, rule.name] = keys

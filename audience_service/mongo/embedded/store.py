@@ -36,6 +36,7 @@ from audience_service.mongo.store import Store
 from audience_service.mongo.targeting.repository import MongoPlatformIds
 from audience_service.mongo.uploads.cleanup import UploadSweeper
 from audience_service.mongo.uploads.list_rows import MongoListRows
+from audience_service.mongo.uploads.rejected_rows import MongoRejected
 from audience_service.mongo.uploads.repository import MongoUploads
 from audience_service.mongo.uploads.unmatched_rows import MongoUnmatched
 from audience_service.mongo.watch.history import MongoHistory
@@ -81,7 +82,9 @@ def embedded_store(
         snapshot_sweeper=SnapshotSweeper(database, snapshot_rows),
         custom_audiences=serialize(MongoCustomAudiences, database, lock),
         custom_audience_sweeper=CustomAudienceSweeper(database, snapshot_rows, [upload_sweeper.delete_children]),
-        upload_storage=UploadStorage(MongoUploads(database), MongoUnmatched(database), MongoListRows(database)),
+        upload_storage=UploadStorage(
+            MongoUploads(database), MongoUnmatched(database), MongoListRows(database), MongoRejected(database)
+        ),
         identifiers=EmbeddedIdentifiers(database),
         upload_sweeper=upload_sweeper,
         watches=MongoWatches(database),

@@ -1,4 +1,4 @@
-"""The index of match keys: for each record and each normalisation rule, the key that uploads search for.
+"""The index of match keys: for each record and each normalisation rule, the keys that uploads search for.
 
 MongoDB can compute neither E.164 nor SHA-256, so the service computes the keys and stores them. With each key it stores
 a hash of the fields that the key is derived from. The database computes that hash again to find outdated keys. The
@@ -69,12 +69,14 @@ class MongoIdentifiers:
     ) -> Mapping[bytes, Sequence[Contact]]:
         """Find by the index on key and sk."""
         found: dict[bytes, list[Contact]] = {}
+        requested = set(keys)
         match = org_match(org, {"key": {"$in": [Binary(key) for key in keys]}})
         with with_deadline(self._database, deadline):
             for row in self._collection.find(match, {"_id": 0, "key": 1, "pk": 1, "sk": 1}, batch_size=_BATCH_SIZE):
-                contacts = found.setdefault(bytes(row["key"]), [])
-                if len(contacts) <= limit:
-                    contacts.append(Contact(row["pk"], row["sk"]))
+                for key in requested.intersection(map(bytes, row["key"])):
+                    contacts = found.setdefault(key, [])
+                    if len(contacts) <= limit:
+                        contacts.append(Contact(row["pk"], row["sk"]))
         return found
 
     def find_ids(
@@ -182,7 +184,7 @@ class MongoIdentifiers:
     def _key_document(self, datatype: str, rule: KeyRule, record: Record) -> Record:
         """Return the document of a record. Without a valid identifier it has no key, but prevents repeated reads."""
         name = f"{datatype}.{rule.name}"
-        key = rule.key_from_record(datatype, record)
+        keys = rule.keys_from_record(datatype, record)
         return {
             "_id": f"{name}/{record['sk']}",
             "rule": name,
@@ -190,10 +192,10 @@ class MongoIdentifiers:
             "sk": record["sk"],
             "source": record["source"],
             "expire_at": now() + KEY_TTL,
-            **({"key": Binary(key)} if key else {}),
+            **({"key": [Binary(key) for key in keys]} if keys else {}),
         }
 
 
 def _has_identifier(rule: KeyRule) -> Document:
     """Return the match of records with a value in the identifier's field."""
-    return {rule.record_paths[0]: {"$nin": [None, ""]}}
+    return {"$or": [{path: {"$nin": [None, ""]}} for path in rule.identifier_paths]}

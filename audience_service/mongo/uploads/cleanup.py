@@ -17,6 +17,7 @@ from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import org_of
 from audience_service.mongo.custom_audiences.repository import MongoCustomAudiences
 from audience_service.mongo.uploads.documents import Record, read_upload
+from audience_service.mongo.uploads.rejected_rows import MongoRejected
 from audience_service.mongo.uploads.repository import MongoUploads
 from audience_service.mongo.uploads.unmatched_rows import MongoUnmatched
 
@@ -33,6 +34,7 @@ class UploadSweeper:
         self._collection = database[UPLOADS]
         self._uploads = MongoUploads(database)
         self._unmatched_rows = MongoUnmatched(database)
+        self._rejected_rows = MongoRejected(database)
         self._custom_audiences = MongoCustomAudiences(database)
 
     def sweep(self, now: datetime) -> None:
@@ -62,6 +64,7 @@ class UploadSweeper:
             return upload
 
     def delete_children(self, org: str, audience_id: str, deadline: Deadline) -> None:
-        """Delete the uploads of a deleted audience, and their unmatched rows."""
+        """Delete the uploads of a deleted audience, and their unmatched and rejected rows."""
         self._unmatched_rows.delete_by_audience(org, audience_id, deadline)
+        self._rejected_rows.delete_by_audience(org, audience_id, deadline)
         self._uploads.delete_by_audience(org, audience_id, deadline)

@@ -1,7 +1,8 @@
 """Uploads as they are stored.
 
 {_id: sk, sk: "<org>/audience_upload/<audience>/<upload_id>", audience, header, state, list_version_id, epoch,
- createdate, position: {offset, line, crc32, names, width}, row_counts: {matched, ..., rejected, rejections},
+ createdate, position: {offset, line, crc32, names, width, delimiter},
+ row_counts: {matched, ..., rejected, rejections, changes},
  is_complete, checked_at, error: {reason, problem, line}, expires_at (while it is open), published_at, list_size,
  is_superseded}
 """

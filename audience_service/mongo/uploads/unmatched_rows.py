@@ -11,13 +11,15 @@ from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.filters.filter import Document
 from audience_service.domain.uploads.model import Upload
 from audience_service.domain.uploads.repository import UnmatchedRow
 from audience_service.mongo.core.collections import UPLOAD_ROWS
 from audience_service.mongo.core.errors import raise_unless_duplicate, with_deadline
 from audience_service.mongo.core.page_size import limit_page_bytes
 from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.uploads.row_keys import after_line, of_audience, row_key
+
+_KIND = "audience_upload_row"
 
 
 class MongoUnmatched:
@@ -31,7 +33,7 @@ class MongoUnmatched:
         """Insert the rows."""
         if not rows:
             return
-        keys = [_key(org, upload.list_version_id, row.line) for row in rows]
+        keys = [row_key(org, _KIND, upload.list_version_id, row.line) for row in rows]
         documents = [
             {"_id": key, "sk": key, "line": row.line, "cells": list(row.cells)}
             for key, row in zip(keys, rows, strict=True)
@@ -44,7 +46,7 @@ class MongoUnmatched:
 
     def page(self, org: str, upload: Upload, after: int, size: int, deadline: Deadline) -> Sequence[UnmatchedRow]:
         """Return a page in the order of lines, which is that of keys."""
-        match = org_match(org, _after_line(org, upload.list_version_id, after))
+        match = org_match(org, after_line(org, _KIND, upload.list_version_id, after))
         with (
             with_deadline(self._database, deadline),
             contextlib.closing(self._collection.find(match, sort=[("_id", 1)], limit=size)) as records,
@@ -55,25 +57,15 @@ class MongoUnmatched:
     def remove(self, org: str, upload: Upload, lines: Sequence[int], deadline: Deadline) -> None:
         """Delete the rows by key."""
         with with_deadline(self._database, deadline):
-            keys = [_key(org, upload.list_version_id, line) for line in lines]
+            keys = [row_key(org, _KIND, upload.list_version_id, line) for line in lines]
             self._collection.delete_many(org_match(org, {"_id": {"$in": keys}}))
 
     def truncate_after(self, org: str, upload: Upload, after: int, deadline: Deadline) -> None:
         """Delete the rows after a line, by the order of keys."""
         with with_deadline(self._database, deadline):
-            self._collection.delete_many(org_match(org, _after_line(org, upload.list_version_id, after)))
+            self._collection.delete_many(org_match(org, after_line(org, _KIND, upload.list_version_id, after)))
 
     def delete_by_audience(self, org: str, audience_id: str, deadline: Deadline) -> None:
         """Delete the rows of all uploads of an audience."""
-        prefix = f"{org}/audience_upload_row/{audience_id}"
         with with_deadline(self._database, deadline):
-            self._collection.delete_many(org_match(org, {"_id": {"$gte": f"{prefix}.", "$lt": f"{prefix}/"}}))
-
-
-def _key(org: str, list_version_id: str, line: int) -> str:
-    return f"{org}/audience_upload_row/{list_version_id}/{line:010}"
-
-
-def _after_line(org: str, list_version_id: str, line: int) -> Document:
-    """Return the match of an upload's rows after a line. ":" is the character after "9"."""
-    return {"_id": {"$gt": _key(org, list_version_id, line), "$lt": f"{_key(org, list_version_id, 0)[:-10]}:"}}
+            self._collection.delete_many(org_match(org, of_audience(org, _KIND, audience_id)))

@@ -1,5 +1,7 @@
 """Converters of exports."""
 
+from collections.abc import Mapping
+
 from audience_service.domain.exports.batches import ADD, REMOVE, ExportPart
 from audience_service.domain.exports.readiness import Readiness, Removals
 from audience_service.domain.exports.service import ExportRequest
@@ -23,6 +25,7 @@ def decode_export(message: pb.ExportIdentifiersRequest) -> ExportRequest:
         rules_version=message.rules_version,
         options=dict(message.options),
         default_region=message.default_region,
+        phones_have_country_code=message.phones_have_country_code,
         consent_fields=tuple(message.consent_fields),
         since_snapshot_id=message.since_snapshot_id,
         cursor=message.cursor,
@@ -56,10 +59,21 @@ def _encode_readiness(value: Readiness) -> pb.ExportReadiness:
         with_identifier_count=value.with_identifiers,
         valid_count=value.valid,
         distinct_count=value.distinct,
-        invalid=[pb.InvalidIdentifiers(field=name, count=count) for name, count in value.invalid.items()],
+        invalid=[
+            pb.InvalidIdentifiers(field=name, count=count, problems=_counts_of(name, value.problems))
+            for name, count in value.invalid.items()
+        ],
         minimum_count=value.min_list_size,
         minimum_met=value.minimum_met,
         removed_count=removals.removed,
         retained_count=removals.retained,
         unremovable_count=removals.unremovable,
+        changed=[
+            pb.ChangedIdentifiers(field=name, change=change, count=count)
+            for (name, change), count in sorted(value.changes.items())
+        ],
     )
+
+
+def _counts_of(field: str, problems: Mapping[tuple[str, str], int]) -> dict[str, int]:
+    return {problem: count for (name, problem), count in problems.items() if name == field}

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 
 from audience_service.domain.core.errors import InvalidArgument
-from audience_service.domain.uploads.model import Column, Upload, UploadHeader, UploadMode, UploadState
+from audience_service.domain.uploads.model import Column, Rejection, Upload, UploadHeader, UploadMode, UploadState
 from audience_service.domain.uploads.rows import REASONS
-from audience_service.domain.uploads.service import UnmatchedBatch
+from audience_service.domain.uploads.service import RejectedPage, UnmatchedBatch
 from audience_service.domain.uploads.stream_messages import Chunk, Trailer, UploadMessage
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 from audience_service.rpc.converters.structs import encode_timestamp
@@ -46,6 +46,8 @@ def _decode_header(message: pb.UploadHeader) -> UploadHeader:
         has_header=message.has_header or not message.HasField("has_header"),
         columns=tuple(Column(column.field, column.name, column.position) for column in message.columns),
         default_region=message.default_region,
+        phones_have_country_code=message.phones_have_country_code,
+        force=message.force,
     )
 
 
@@ -72,20 +74,32 @@ def encode_upload(value: Upload) -> pb.Upload:
         duplicate_row_count=counts.duplicate,
         unmatched_row_count=counts.unmatched,
         rejected_row_counts=counts.rejected,
-        rejections=[
-            pb.RowRejection(
-                line=rejection.line,
-                column=rejection.column,
-                reason=rejection.reason,
-                description=REASONS[rejection.reason],
-            )
-            for rejection in counts.rejections
-        ],
+        rejections=map(_encode_rejection, counts.rejections),
         matched_contact_count=counts.matched_contacts,
         error=value.error,
         create_time=encode_timestamp(value.created_at),
         publish_time=encode_timestamp(value.published_at),
         list_size=value.list_size,
+        delimiter=value.position.delimiter,
+        changed_row_counts=counts.changes,
+    )
+
+
+def encode_rejected_rows(value: RejectedPage) -> pb.ListRejectedRowsResponse:
+    """The message of a page of rejected rows."""
+    return pb.ListRejectedRowsResponse(
+        rejections=map(_encode_rejection, value.rejections),
+        next_page_token=value.next_page_token,
+        total_size=value.total,
+    )
+
+
+def _encode_rejection(value: Rejection) -> pb.RowRejection:
+    return pb.RowRejection(
+        line=value.line,
+        column=value.column,
+        reason=value.reason,
+        description=value.detail or REASONS[value.reason],
     )
 
 

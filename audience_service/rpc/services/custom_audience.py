@@ -22,7 +22,12 @@ from audience_service.rpc.converters.custom_audiences import (
 )
 from audience_service.rpc.converters.lookalikes import encode_lookalike_model
 from audience_service.rpc.converters.paging import decode_size
-from audience_service.rpc.converters.uploads import decode_upload_messages, encode_unmatched_rows, encode_upload
+from audience_service.rpc.converters.uploads import (
+    decode_upload_messages,
+    encode_rejected_rows,
+    encode_unmatched_rows,
+    encode_upload,
+)
 
 
 class CustomAudienceServicer(CustomAudienceServiceServicer):
@@ -114,6 +119,14 @@ class CustomAudienceServicer(CustomAudienceServiceServicer):
     def GetUpload(self, request: pb.GetUploadRequest, context: grpc.ServicerContext) -> pb.Upload:
         """The state of an upload, and the offset at which to resume it."""
         return encode_upload(self._uploads.get(current_context(), request.audience_id, request.upload_id))
+
+    def ListRejectedRows(self, request: pb.ListRejectedRowsRequest, ctx: RequestContext) -> pb.ListRejectedRowsResponse:
+        """One page of the rejected rows of an upload."""
+        size = decode_size(request.page_size, "page_size", default=1_000, maximum=10_000)
+        page = self._uploads.rejected(
+            ctx, request.audience_id, request.upload_id, request.reason, size, request.page_token
+        )
+        return encode_rejected_rows(page)
 
     def StreamUnmatchedRows(
         self, request: pb.StreamUnmatchedRowsRequest, context: grpc.ServicerContext

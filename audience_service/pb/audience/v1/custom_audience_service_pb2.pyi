@@ -835,6 +835,8 @@ class UploadHeader(_message.Message):
     HAS_HEADER_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
     DEFAULT_REGION_FIELD_NUMBER: _builtins.int
+    PHONES_HAVE_COUNTRY_CODE_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """audience_id: the file upload or customer match to write."""
     upload_id: _builtins.str
@@ -846,19 +848,30 @@ class UploadHeader(_message.Message):
     encoding: _builtins.str
     """encoding: the encoding of the file. Only `utf-8` is supported, with or without a byte order mark. Default `utf-8`."""
     delimiter: _builtins.str
-    """delimiter: the character between cells: `,`, `;`, `|` or the tab. Default `,`. A cell in double quotes can contain
-    delimiters, line ends, and quotes written twice.
+    """delimiter: the character between cells: `,`, `;`, `|` or the tab. Default: Excel's first line `sep=;` decides it, or
+    the first row; Upload.delimiter reports it. A cell in double quotes can contain delimiters, line ends, and quotes
+    written twice.
     """
     has_header: _builtins.bool
     """has_header: whether the first row contains column names. Default true. If false, `columns` must give positions."""
     default_region: _builtins.str
-    """default_region: the country of phone numbers without a country code, as two letters: `US`. Default none: such
-    numbers are rejected.
+    """default_region: the country of phone numbers without a country code: `US`. The country in the row's own `country`
+    column comes first. Default none: such numbers are rejected.
+    """
+    phones_have_country_code: _builtins.bool
+    """phones_have_country_code: whether phone numbers without a plus begin with their country code: `33612345678` is
+    +33612345678. Numbers that begin with 0 belong to the region. Default false.
+    """
+    force: _builtins.bool
+    """force: whether UPLOAD_MODE_REPLACE may empty the list, or shrink it by more than AUDIENCE_UPLOAD_MAX_SHRINK_SHARE.
+    Otherwise such an upload is FAILED, and the list stays. Default false.
     """
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___UploadColumn]:
-        """columns: the field in each column. Default: columns named like the fields, ignoring case, hyphens and spaces:
-        `E-Mail` is `email`. Other columns are not used for matching; unmatched rows keep them.
+        """columns: the field in each column. A field can have several columns; a row then matches by the values of all.
+        Default: columns named like the fields, ignoring case, numbers, hyphens and spaces, or as in common templates:
+        `E-Mail`, `E-mail 2 - Value` and `Email Address` are `email`. Other columns are not used for matching; unmatched
+        rows keep them.
         """
 
     def __init__(
@@ -872,10 +885,12 @@ class UploadHeader(_message.Message):
         has_header: _builtins.bool | None = ...,
         columns: _abc.Iterable[Global___UploadColumn] | None = ...,
         default_region: _builtins.str = ...,
+        phones_have_country_code: _builtins.bool = ...,
+        force: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_has_header", b"_has_header", "has_header", b"has_header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_has_header", b"_has_header", "audience_id", b"audience_id", "columns", b"columns", "default_region", b"default_region", "delimiter", b"delimiter", "encoding", b"encoding", "has_header", b"has_header", "mode", b"mode", "upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_has_header", b"_has_header", "audience_id", b"audience_id", "columns", b"columns", "default_region", b"default_region", "delimiter", b"delimiter", "encoding", b"encoding", "force", b"force", "has_header", b"has_header", "mode", b"mode", "phones_have_country_code", b"phones_have_country_code", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__has_header: _TypeAlias = _typing.Literal["has_header"]  # noqa: Y015
     _WhichOneofArgType__has_header: _TypeAlias = _typing.Literal["_has_header", b"_has_header"]  # noqa: Y015
@@ -895,7 +910,7 @@ class UploadColumn(_message.Message):
     field: _builtins.str
     """field: the content of the column: `id` (a contact's id), `email` or `phone`; for a customer match also
     `email_sha256` and `phone_sha256`, in hexadecimal digits. A row is matched by the first of its fields, in this
-    order, that any contact has.
+    order, that any contact has. `country` matches nothing: it decides how the row's phone numbers are read.
     """
     name: _builtins.str
     """name: the name of the column in the first row, ignoring case and surrounding spaces."""
@@ -998,6 +1013,26 @@ class Upload(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ChangedRowCountsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     AUDIENCE_ID_FIELD_NUMBER: _builtins.int
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
@@ -1014,6 +1049,8 @@ class Upload(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     PUBLISH_TIME_FIELD_NUMBER: _builtins.int
     LIST_SIZE_FIELD_NUMBER: _builtins.int
+    DELIMITER_FIELD_NUMBER: _builtins.int
+    CHANGED_ROW_COUNTS_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """audience_id: the audience that is written."""
     upload_id: _builtins.str
@@ -1040,15 +1077,18 @@ class Upload(_message.Message):
     """error: why the upload is FAILED: the line, and the correct form. Empty otherwise."""
     list_size: _builtins.int
     """list_size: the length of the list after publication."""
+    delimiter: _builtins.str
+    """delimiter: the character between cells that the file is read by. Empty before the first row is stored."""
     @_builtins.property
     def rejected_row_counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """rejected_row_counts: the rejected rows by reason: `ragged_row`, `invalid_email`, `invalid_phone`, `invalid_hash`,
-        `no_identifier`, `too_common`, `cell_too_large`, `control_character`.
+        """rejected_row_counts: the rejected rows by reason: `invalid_email`, `invalid_email_domain`, `invalid_phone`,
+        `missing_country_code`, `missing_plus`, `ambiguous_phone`, `rounded_number`, `invalid_hash`, `hashed_value`,
+        `unsupported_hash`, `no_identifier`, `too_common`, `ragged_row`, `cell_too_large`, `control_character`.
         """
 
     @_builtins.property
     def rejections(self) -> _containers.RepeatedCompositeFieldContainer[Global___RowRejection]:
-        """rejections: the first 100 rejected rows."""
+        """rejections: the first 100 rejected rows. ListRejectedRows returns all."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -1057,6 +1097,13 @@ class Upload(_message.Message):
     @_builtins.property
     def publish_time(self) -> _timestamp_pb2.Timestamp:
         """publish_time: when the list was published. Unset before."""
+
+    @_builtins.property
+    def changed_row_counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """changed_row_counts: the accepted rows whose values were cleaned before matching, by the kind of change:
+        `uri_prefix` (`mailto:`), `display_name`, `several_values`, `invisible_characters` and others that
+        docs/reference/identifiers.md lists.
+        """
 
     def __init__(
         self,
@@ -1077,10 +1124,12 @@ class Upload(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         publish_time: _timestamp_pb2.Timestamp | None = ...,
         list_size: _builtins.int = ...,
+        delimiter: _builtins.str = ...,
+        changed_row_counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "publish_time", b"publish_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_row_count", b"accepted_row_count", "audience_id", b"audience_id", "create_time", b"create_time", "duplicate_row_count", b"duplicate_row_count", "error", b"error", "list_size", b"list_size", "matched_contact_count", b"matched_contact_count", "matched_row_count", b"matched_row_count", "next_offset", b"next_offset", "publish_time", b"publish_time", "rejected_row_counts", b"rejected_row_counts", "rejections", b"rejections", "row_count", b"row_count", "state", b"state", "unmatched_row_count", b"unmatched_row_count", "upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_row_count", b"accepted_row_count", "audience_id", b"audience_id", "changed_row_counts", b"changed_row_counts", "create_time", b"create_time", "delimiter", b"delimiter", "duplicate_row_count", b"duplicate_row_count", "error", b"error", "list_size", b"list_size", "matched_contact_count", b"matched_contact_count", "matched_row_count", b"matched_row_count", "next_offset", b"next_offset", "publish_time", b"publish_time", "rejected_row_counts", b"rejected_row_counts", "rejections", b"rejections", "row_count", b"row_count", "state", b"state", "unmatched_row_count", b"unmatched_row_count", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1099,7 +1148,9 @@ class RowRejection(_message.Message):
     line: _builtins.int
     """line: the first line of the row in the file, from 1, including the header."""
     column: _builtins.str
-    """column: the name of the column, or its position if the file has no header. Empty if the complete row is rejected."""
+    """column: the name of the column; its position if the file has no header, or several columns have this name. Empty if
+    the complete row is rejected.
+    """
     reason: _builtins.str
     """reason: a key of Upload.rejected_row_counts."""
     description: _builtins.str
@@ -1145,6 +1196,76 @@ class GetUploadRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetUploadRequest: _TypeAlias = GetUploadRequest  # noqa: Y015
+
+@_typing.final
+class ListRejectedRowsRequest(_message.Message):
+    """ListRejectedRowsRequest is the request of ListRejectedRows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    audience_id: _builtins.str
+    """audience_id: the audience that is written."""
+    upload_id: _builtins.str
+    """upload_id: the caller's name for the file."""
+    reason: _builtins.str
+    """reason: restricts the page to one reason, a key of Upload.rejected_row_counts. Default all."""
+    page_size: _builtins.int
+    """page_size: the most rows in a page. Default 1,000; the maximum is 10,000, which also replaces larger values."""
+    page_token: _builtins.str
+    """page_token: the next_page_token of the previous page. The other fields must be the same, except page_size."""
+    def __init__(
+        self,
+        *,
+        audience_id: _builtins.str = ...,
+        upload_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "page_size", b"page_size", "page_token", b"page_token", "reason", b"reason", "upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRejectedRowsRequest: _TypeAlias = ListRejectedRowsRequest  # noqa: Y015
+
+@_typing.final
+class ListRejectedRowsResponse(_message.Message):
+    """ListRejectedRowsResponse is the response of ListRejectedRows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REJECTIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token: the token of the next page. Empty on the last page."""
+    total_size: _builtins.int
+    """total_size: the number of rejected rows on all pages."""
+    @_builtins.property
+    def rejections(self) -> _containers.RepeatedCompositeFieldContainer[Global___RowRejection]:
+        """rejections: the rejected rows, by line."""
+
+    def __init__(
+        self,
+        *,
+        rejections: _abc.Iterable[Global___RowRejection] | None = ...,
+        next_page_token: _builtins.str = ...,
+        total_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "rejections", b"rejections", "total_size", b"total_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRejectedRowsResponse: _TypeAlias = ListRejectedRowsResponse  # noqa: Y015
 
 @_typing.final
 class StreamUnmatchedRowsRequest(_message.Message):

@@ -82,6 +82,11 @@ class CustomAudienceServiceStub:
                 request_serializer=audience_dot_v1_dot_custom__audience__service__pb2.GetUploadRequest.SerializeToString,
                 response_deserializer=audience_dot_v1_dot_custom__audience__service__pb2.Upload.FromString,
                 _registered_method=True)
+        self.ListRejectedRows = channel.unary_unary(
+                '/audience.v1.CustomAudienceService/ListRejectedRows',
+                request_serializer=audience_dot_v1_dot_custom__audience__service__pb2.ListRejectedRowsRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_custom__audience__service__pb2.ListRejectedRowsResponse.FromString,
+                _registered_method=True)
         self.StreamUnmatchedRows = channel.unary_stream(
                 '/audience.v1.CustomAudienceService/StreamUnmatchedRows',
                 request_serializer=audience_dot_v1_dot_custom__audience__service__pb2.StreamUnmatchedRowsRequest.SerializeToString,
@@ -198,6 +203,15 @@ class CustomAudienceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRejectedRows(self, request, context):
+        """ListRejectedRows returns a page of the rows of an upload that were rejected, by line, without their content. They are
+        kept for 30 days, also for a FAILED upload. Errors: AUDIENCE_NOT_FOUND, UPLOAD_NOT_FOUND, INVALID_FIELD,
+        INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StreamUnmatchedRows(self, request, context):
         """StreamUnmatchedRows sends the rows of an audience's uploads that match no contact yet. Cells are as uploaded,
         except that cells and column names which a spreadsheet would run as formulas get an apostrophe in front. The last
@@ -264,6 +278,11 @@ def add_CustomAudienceServiceServicer_to_server(servicer, server):
                     servicer.GetUpload,
                     request_deserializer=audience_dot_v1_dot_custom__audience__service__pb2.GetUploadRequest.FromString,
                     response_serializer=audience_dot_v1_dot_custom__audience__service__pb2.Upload.SerializeToString,
+            ),
+            'ListRejectedRows': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRejectedRows,
+                    request_deserializer=audience_dot_v1_dot_custom__audience__service__pb2.ListRejectedRowsRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_custom__audience__service__pb2.ListRejectedRowsResponse.SerializeToString,
             ),
             'StreamUnmatchedRows': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamUnmatchedRows,
@@ -522,6 +541,33 @@ class CustomAudienceService:
             '/audience.v1.CustomAudienceService/GetUpload',
             audience_dot_v1_dot_custom__audience__service__pb2.GetUploadRequest.SerializeToString,
             audience_dot_v1_dot_custom__audience__service__pb2.Upload.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRejectedRows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.CustomAudienceService/ListRejectedRows',
+            audience_dot_v1_dot_custom__audience__service__pb2.ListRejectedRowsRequest.SerializeToString,
+            audience_dot_v1_dot_custom__audience__service__pb2.ListRejectedRowsResponse.FromString,
             options,
             channel_credentials,
             insecure,

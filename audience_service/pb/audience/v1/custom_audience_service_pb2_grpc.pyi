@@ -96,6 +96,11 @@ class CustomAudienceServiceStub:
     """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetUploadRequest, _custom_audience_service_pb2.Upload]
     """GetUpload returns the progress and the row counts of an upload. Errors: AUDIENCE_NOT_FOUND, UPLOAD_NOT_FOUND."""
+    ListRejectedRows: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.ListRejectedRowsRequest, _custom_audience_service_pb2.ListRejectedRowsResponse]
+    """ListRejectedRows returns a page of the rows of an upload that were rejected, by line, without their content. They are
+    kept for 30 days, also for a FAILED upload. Errors: AUDIENCE_NOT_FOUND, UPLOAD_NOT_FOUND, INVALID_FIELD,
+    INVALID_PAGE_TOKEN.
+    """
     StreamUnmatchedRows: _grpc.UnaryStreamMultiCallable[_custom_audience_service_pb2.StreamUnmatchedRowsRequest, _custom_audience_service_pb2.StreamUnmatchedRowsResponse]
     """StreamUnmatchedRows sends the rows of an audience's uploads that match no contact yet. Cells are as uploaded,
     except that cells and column names which a spreadsheet would run as formulas get an apostrophe in front. The last
@@ -176,6 +181,11 @@ class CustomAudienceServiceAsyncStub(CustomAudienceServiceStub):
     """
     GetUpload: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetUploadRequest, _custom_audience_service_pb2.Upload]  # type: ignore[assignment]
     """GetUpload returns the progress and the row counts of an upload. Errors: AUDIENCE_NOT_FOUND, UPLOAD_NOT_FOUND."""
+    ListRejectedRows: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.ListRejectedRowsRequest, _custom_audience_service_pb2.ListRejectedRowsResponse]  # type: ignore[assignment]
+    """ListRejectedRows returns a page of the rows of an upload that were rejected, by line, without their content. They are
+    kept for 30 days, also for a FAILED upload. Errors: AUDIENCE_NOT_FOUND, UPLOAD_NOT_FOUND, INVALID_FIELD,
+    INVALID_PAGE_TOKEN.
+    """
     StreamUnmatchedRows: _aio.UnaryStreamMultiCallable[_custom_audience_service_pb2.StreamUnmatchedRowsRequest, _custom_audience_service_pb2.StreamUnmatchedRowsResponse]  # type: ignore[assignment]
     """StreamUnmatchedRows sends the rows of an audience's uploads that match no contact yet. Cells are as uploaded,
     except that cells and column names which a spreadsheet would run as formulas get an apostrophe in front. The last
@@ -307,6 +317,17 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_custom_audience_service_pb2.Upload, _abc.Awaitable[_custom_audience_service_pb2.Upload]]:
         """GetUpload returns the progress and the row counts of an upload. Errors: AUDIENCE_NOT_FOUND, UPLOAD_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListRejectedRows(
+        self,
+        request: _custom_audience_service_pb2.ListRejectedRowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_custom_audience_service_pb2.ListRejectedRowsResponse, _abc.Awaitable[_custom_audience_service_pb2.ListRejectedRowsResponse]]:
+        """ListRejectedRows returns a page of the rows of an upload that were rejected, by line, without their content. They are
+        kept for 30 days, also for a FAILED upload. Errors: AUDIENCE_NOT_FOUND, UPLOAD_NOT_FOUND, INVALID_FIELD,
+        INVALID_PAGE_TOKEN.
+        """
 
     @_abc_1.abstractmethod
     def StreamUnmatchedRows(

@@ -1234,6 +1234,7 @@ class ExportIdentifiersRequest(_message.Message):
     CONSENT_FIELDS_FIELD_NUMBER: _builtins.int
     SINCE_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
+    PHONES_HAVE_COUNTRY_CODE_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """audience_id: the members of this audience."""
     snapshot_id: _builtins.str
@@ -1249,8 +1250,8 @@ class ExportIdentifiersRequest(_message.Message):
     names the version used.
     """
     default_region: _builtins.str
-    """default_region: the country of phone numbers without a country code, as two letters: `US`. Default the contact's
-    own country. If both are missing, such a number is invalid.
+    """default_region: the country of phone numbers without a country code: `US`. It applies to contacts without a country
+    of their own. Without either, such a number is invalid.
     """
     since_snapshot_id: _builtins.str
     """since_snapshot_id: sends only the difference to this snapshot of the same datatype. Rows to ADD come first, for
@@ -1263,6 +1264,10 @@ class ExportIdentifiersRequest(_message.Message):
     cursor: _builtins.str
     """cursor: the cursor of the last message received; the stream continues after it. The service reads earlier members
     again without sending them, so the readiness counts are those of a complete stream. Default the beginning.
+    """
+    phones_have_country_code: _builtins.bool
+    """phones_have_country_code: whether phone numbers without a plus begin with their country code: `33612345678` is
+    +33612345678. Numbers that begin with 0 belong to the region. Default false.
     """
     @_builtins.property
     def filter(self) -> _resources_pb2.Filter:
@@ -1316,10 +1321,11 @@ class ExportIdentifiersRequest(_message.Message):
         consent_fields: _abc.Iterable[_builtins.str] | None = ...,
         since_snapshot_id: _builtins.str = ...,
         cursor: _builtins.str = ...,
+        phones_have_country_code: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "selection", b"selection", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "audience_ids", b"audience_ids", "consent_fields", b"consent_fields", "cursor", b"cursor", "default_region", b"default_region", "exclude_audience_ids", b"exclude_audience_ids", "fields", b"fields", "filter", b"filter", "options", b"options", "platform", b"platform", "purpose", b"purpose", "rules_version", b"rules_version", "selection", b"selection", "since_snapshot_id", b"since_snapshot_id", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "audience_ids", b"audience_ids", "consent_fields", b"consent_fields", "cursor", b"cursor", "default_region", b"default_region", "exclude_audience_ids", b"exclude_audience_ids", "fields", b"fields", "filter", b"filter", "options", b"options", "phones_have_country_code", b"phones_have_country_code", "platform", b"platform", "purpose", b"purpose", "rules_version", b"rules_version", "selection", b"selection", "since_snapshot_id", b"since_snapshot_id", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_selection: _TypeAlias = _typing.Literal["audience_id", "filter", "snapshot_id"]  # noqa: Y015
     _WhichOneofArgType_selection: _TypeAlias = _typing.Literal["selection", b"selection"]  # noqa: Y015
@@ -1378,7 +1384,9 @@ class ExportIdentifiersResponse(_message.Message):
     """cursor: the position after this message."""
     @_builtins.property
     def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """columns: the platform's names for the values of each row."""
+        """columns: the platform's names for the values of each row. The first columns have the first value of each field.
+        Further email addresses and phone numbers follow, in columns of the same names, as many as the platform accepts.
+        """
 
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___IdentifierRow]:
@@ -1457,6 +1465,7 @@ class ExportReadiness(_message.Message):
     REMOVED_COUNT_FIELD_NUMBER: _builtins.int
     RETAINED_COUNT_FIELD_NUMBER: _builtins.int
     UNREMOVABLE_COUNT_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
     member_count: _builtins.int
     """member_count: the number of selected members, including excluded ones: `consented_count` plus all exclusions."""
     consented_count: _builtins.int
@@ -1493,6 +1502,12 @@ class ExportReadiness(_message.Message):
     def invalid(self) -> _containers.RepeatedCompositeFieldContainer[Global___InvalidIdentifiers]:
         """invalid: the number of invalid values of each field. Fields without invalid values are missing."""
 
+    @_builtins.property
+    def changed(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChangedIdentifiers]:
+        """changed: the number of members with values that were cleaned before they were normalised, by field and kind of
+        change.
+        """
+
     def __init__(
         self,
         *,
@@ -1508,10 +1523,11 @@ class ExportReadiness(_message.Message):
         removed_count: _builtins.int = ...,
         retained_count: _builtins.int = ...,
         unremovable_count: _builtins.int = ...,
+        changed: _abc.Iterable[Global___ChangedIdentifiers] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_distinct_count", b"_distinct_count", "distinct_count", b"distinct_count"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distinct_count", b"_distinct_count", "consented_count", b"consented_count", "distinct_count", b"distinct_count", "exclusions", b"exclusions", "invalid", b"invalid", "member_count", b"member_count", "minimum_count", b"minimum_count", "minimum_met", b"minimum_met", "removed_count", b"removed_count", "retained_count", b"retained_count", "unremovable_count", b"unremovable_count", "valid_count", b"valid_count", "with_identifier_count", b"with_identifier_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distinct_count", b"_distinct_count", "changed", b"changed", "consented_count", b"consented_count", "distinct_count", b"distinct_count", "exclusions", b"exclusions", "invalid", b"invalid", "member_count", b"member_count", "minimum_count", b"minimum_count", "minimum_met", b"minimum_met", "removed_count", b"removed_count", "retained_count", b"retained_count", "unremovable_count", b"unremovable_count", "valid_count", b"valid_count", "with_identifier_count", b"with_identifier_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__distinct_count: _TypeAlias = _typing.Literal["distinct_count"]  # noqa: Y015
     _WhichOneofArgType__distinct_count: _TypeAlias = _typing.Literal["_distinct_count", b"_distinct_count"]  # noqa: Y015
@@ -1525,22 +1541,82 @@ class InvalidIdentifiers(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ProblemsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     FIELD_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
     field: _builtins.str
     """field: the requested field."""
     count: _builtins.int
     """count: the number of members with an invalid value."""
+    @_builtins.property
+    def problems(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """problems: the number of these members by problem, such as `invalid_email_domain`. The page
+        docs/reference/identifiers.md lists them.
+        """
+
     def __init__(
         self,
         *,
         field: _builtins.str = ...,
         count: _builtins.int = ...,
+        problems: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "field", b"field"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "field", b"field", "problems", b"problems"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InvalidIdentifiers: _TypeAlias = InvalidIdentifiers  # noqa: Y015
+
+@_typing.final
+class ChangedIdentifiers(_message.Message):
+    """ChangedIdentifiers counts the values of a field that were cleaned in one way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """field: the requested field."""
+    change: _builtins.str
+    """change: the kind of change, such as `uri_prefix` for a removed `mailto:`. The page
+    docs/reference/identifiers.md lists them.
+    """
+    count: _builtins.int
+    """count: the number of members with such a value."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        change: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "count", b"count", "field", b"field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangedIdentifiers: _TypeAlias = ChangedIdentifiers  # noqa: Y015

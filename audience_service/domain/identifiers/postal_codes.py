@@ -1,0 +1,93 @@
+"""Postal codes: readings that restore lost zeros, and the normalisations of platforms."""
+
+import re
+from typing import Any
+
+from audience_service.domain.identifiers.readings import Reading, unwrap
+from audience_service.domain.identifiers.region_context import UNKNOWN_REGION, RegionContext
+from audience_service.domain.identifiers.text import read_numeral
+
+_MAX_LENGTH = 20
+_US_LENGTH = 5
+_US_EXTENDED_LENGTH = 9
+_US_MIN = 501
+"""The lowest ZIP code is 00501."""
+_US_POST = frozenset(("US", "PR", "VI", "GU", "AS", "MP"))
+"""Countries with ZIP codes of the US."""
+
+_LENGTHS = {
+    **dict.fromkeys(("NO", "DK", "AU", "NZ", "ZA", "GE", "AM", "PH"), 4),
+    **dict.fromkeys(("DE", "FR", "ES", "IT", "FI", "EE", "MX", "MY", "TR", "KR", "DZ", "LT", "UA", "PE"), 5),
+    **dict.fromkeys(("GT", "LK", "MM"), 5),
+    **dict.fromkeys(("CN", "RO", "SG", "KZ", "CO", "EC"), 6),
+    "JP": 7,
+    "BR": 8,
+}
+"""Countries whose postal codes have only digits, always as many, and begin with 0 in some regions."""
+_TWO_ZEROS = frozenset(("NO", "ZA", "AM", "LK", "JP"))
+"""Countries in which some postal codes begin with two zeros."""
+
+_DASHES = re.compile(r"[-‐‑‒–—―−]")
+_DECIMAL = re.compile(r"(\d{3,8})[.,]0+")
+
+
+def read_postal_codes(value: Any, context: RegionContext = UNKNOWN_REGION) -> list[Reading]:
+    """The reading of a postal code. A code that a spreadsheet stored as a number gets its zeros back.
+
+    US ZIP codes have five digits, so `2134` is 02134. Countries with codes of other lengths are left alone.
+    """
+    text, changes = unwrap(read_numeral(value))
+    if decimal := _DECIMAL.fullmatch(text):
+        text = decimal[1]
+        changes.append("decimal_zeros")
+    restored = _restore_zeros(text, context.country)
+    if restored != text:
+        changes.append("leading_zeros")
+    return [Reading(restored, tuple(changes))]
+
+
+def compact(value: Any, context: RegionContext = UNKNOWN_REGION) -> str | None:
+    """The postal code in lower case without white space; in the US, its first five digits."""
+    code = "".join(read_numeral(value).split()).lower()
+    if context.country in _US_POST:
+        code = code[:_US_LENGTH]
+        return code if len(code) == _US_LENGTH and code.isascii() and code.isdigit() else None
+    return code if _is_postal_code(code) else None
+
+
+def without_dashes(value: Any, context: RegionContext = UNKNOWN_REGION) -> str | None:
+    """The same as `compact`, without dashes as well: `1500002` for "150-0002"."""
+    code = compact(value, context)
+    return code and _DASHES.sub("", code)
+
+
+def before_dash(value: Any, context: RegionContext = UNKNOWN_REGION) -> str | None:
+    """The same as `compact`, up to the first dash: `150` for "150-0002"."""
+    code = compact(value, context)
+    return (code and _DASHES.split(code)[0]) or None
+
+
+def trimmed(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
+    """The postal code without surrounding white space, otherwise unchanged."""
+    code = read_numeral(value)
+    return code if _is_postal_code("".join(code.split(" "))) and len(code) <= _MAX_LENGTH else None
+
+
+def _restore_zeros(text: str, country: str | None) -> str:
+    if not text.isascii() or not text[:1].isdigit():
+        return text
+    if country in _US_POST:
+        head, dash, extension = text.partition("-")
+        if not dash and head.isdigit() and _US_EXTENDED_LENGTH - 2 <= len(head) < _US_EXTENDED_LENGTH:
+            padded = head.zfill(_US_EXTENDED_LENGTH)
+            return f"{padded[:_US_LENGTH]}-{padded[_US_LENGTH:]}"
+        is_short = head.isdigit() and _US_LENGTH - 2 <= len(head) < _US_LENGTH and int(head) >= _US_MIN
+        return f"{head.zfill(_US_LENGTH)}{dash}{extension}" if is_short else text
+    length = _LENGTHS.get(country or "", 0)
+    most = 2 if country in _TWO_ZEROS else 1
+    return text.zfill(length) if text.isdigit() and length - most <= len(text) < length else text
+
+
+def _is_postal_code(code: str) -> bool:
+    bare = _DASHES.sub("", code)
+    return len(code) <= _MAX_LENGTH and bare.isascii() and bare.isalnum()
