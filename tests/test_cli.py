@@ -135,7 +135,7 @@ def test_seed_and_indexes_fill_a_database(real_service: Service) -> None:
     settings = {"AUDIENCE_MONGODB_URI": URI, "AUDIENCE_DATABASE": real_service.store.database.name}
     done = run("seed", "--org", "seeded", "--count", "120", **settings)
     assert done.returncode == 0, done.stderr
-    all_contacts = {"datatype": "contact", "where": {"state": {"$in": ["active", "archived", "deleted"]}}}
+    all_contacts = {"datatype": "contact", "where": {"state": {"$in": ["new", "active", "archived", "deleted"]}}}
     assert real_service.client("seeded").count(filter=all_contacts) == 120
     made = run("indexes", COLUMNS="40", **settings).stdout.splitlines()
     assert made

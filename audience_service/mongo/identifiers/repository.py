@@ -198,4 +198,6 @@ class MongoIdentifiers:
 
 def _has_identifier(rule: KeyRule) -> Document:
     """Return the match of records with a value in the identifier's field."""
-    return {"$or": [{path: {"$nin": [None, ""]}} for path in rule.identifier_paths]}
+    has_value = {"$nin": [None, ""]}  # false for a list with one empty element
+    conditions = (has_value, {"$elemMatch": has_value})
+    return {"$or": [{path: condition} for path in rule.identifier_paths for condition in conditions]}

@@ -120,11 +120,13 @@ class CustomAudienceServicer(CustomAudienceServiceServicer):
         """The state of an upload, and the offset at which to resume it."""
         return encode_upload(self._uploads.get(current_context(), request.audience_id, request.upload_id))
 
-    def ListRejectedRows(self, request: pb.ListRejectedRowsRequest, ctx: RequestContext) -> pb.ListRejectedRowsResponse:
+    def ListRejectedRows(
+        self, request: pb.ListRejectedRowsRequest, context: grpc.ServicerContext
+    ) -> pb.ListRejectedRowsResponse:
         """One page of the rejected rows of an upload."""
         size = decode_size(request.page_size, "page_size", default=1_000, maximum=10_000)
         page = self._uploads.rejected(
-            ctx, request.audience_id, request.upload_id, request.reason, size, request.page_token
+            current_context(), request.audience_id, request.upload_id, request.reason, size, request.page_token
         )
         return encode_rejected_rows(page)
 

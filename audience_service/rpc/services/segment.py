@@ -40,7 +40,9 @@ class SegmentServicer(SegmentServiceServicer):
     def CreateSegment(self, request: pb.CreateSegmentRequest, context: grpc.ServicerContext) -> Segment:
         """Create a dynamic or a static segment."""
         draft, source = decode_segment_draft(request.segment), decode_segment_source(request)
-        created = self._segments.create(current_context(), draft, source, request.request_id, validate_only=request.validate_only)
+        created = self._segments.create(
+            current_context(), draft, source, request.request_id, validate_only=request.validate_only
+        )
         return encode_segment(created, self._segments.warnings(current_context(), created))
 
     def GetSegment(self, request: pb.GetSegmentRequest, context: grpc.ServicerContext) -> Segment:

@@ -71,6 +71,8 @@ def _lesser_paths(value: Any) -> Iterator[str]:
     """The bare paths on the lesser side of a comparison: what a missing field meets."""
     if isinstance(value, Mapping):
         for name, argument in value.items():
+            if name in ("$not", "$nor"):
+                continue
             if isinstance(argument, list) and len(argument) == 2 and name in (*_LESS, *_GREATER):
                 lesser = argument[0] if name in _LESS else argument[1]
                 if isinstance(lesser, str) and lesser.startswith("$"):
@@ -88,7 +90,17 @@ def _guarded(value: Any) -> Iterator[str]:
             items = argument if isinstance(argument, list) else [argument]
             if name in ("$isNumber", "$type", "$isArray") or (name in ("$ne", "$gt") and None in items):
                 yield from (item[1:] for item in items if isinstance(item, str) and item.startswith("$"))
+            if name in _GREATER and len(items) == 2 and _is_path(items[0]) and _is_constant(items[1]):
+                yield items[0][1:]  # a lower bound
             yield from _guarded(argument)
     elif isinstance(value, list):
         for item in value:
             yield from _guarded(item)
+
+
+def _is_path(item: Any) -> bool:
+    return isinstance(item, str) and item.startswith("$")
+
+
+def _is_constant(item: Any) -> bool:
+    return item is not None and not _is_path(item)
