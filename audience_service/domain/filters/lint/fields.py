@@ -54,9 +54,13 @@ def find_unknown_fields(linted: LintedFilter) -> Iterator[FilterWarning]:
 
 
 def _unknown_field(path: str, field_path: str, index: FieldIndex) -> Iterator[FilterWarning]:
+    dotted = index.dotted(path)
     if index.has(path):
+        if dotted:
+            text = f"does not read {dotted}, which records also have: only $getField in $expr reads a name with a dot"
+            yield FilterWarning(field_path, LintRule.UNKNOWN_FIELD, text)
         return
-    if dotted := index.dotted(path):
+    if dotted:
         advice = f"; records have {dotted}, a name with a dot, which only $getField in $expr reads"
     else:
         similar = index.similar(path)

@@ -59,7 +59,11 @@ RULES = (
     Rule((LintRule.SYSTEM_FIELD,), find_system_fields, "A system field has the name of a field of the payload."),
     Rule((LintRule.TEXT_ORDER,), find_text_order, "Text that spells a number is compared by its characters."),
     Rule((LintRule.MISSING_IS_LESS,), find_missing_less, "A missing field meets a comparison in an expression."),
-    Rule((LintRule.UNKNOWN_FIELD,), find_unknown_fields, "No sampled record has the field."),
+    Rule(
+        (LintRule.UNKNOWN_FIELD,),
+        find_unknown_fields,
+        "No sampled record has the field, or a key with dots is read as a path.",
+    ),
     Rule(
         (LintRule.TYPE_NEVER_OCCURS, LintRule.MIXED_TYPES),
         find_unexpected_types,
