@@ -93,3 +93,36 @@ def test_a_failing_expression_is_named_with_a_record(
         assert (refusal.info.reason, refusal.fields) == ("EXPRESSION_FAILED", ["filter.where"])
         assert f"the expression {described} fails on the record contact-0321;" in refusal.descriptions[0]
         assert refusal.info.metadata["record_id"] == "contact-0321"
+
+
+_SCORE, _RATIO = {"$gt": [{"$toInt": "$score"}, 50]}, {"$gt": [{"$divide": ["$a", "$b"]}, 1]}
+_POSITIVE = {"$gt": ["$b", 0]}
+_ORDERS = {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}}
+
+
+@pytest.mark.parametrize(
+    ("where", "record", "described"),
+    [
+        ({"$or": [{"score": {"$regex": "^[0-9]+$"}, "$expr": _SCORE}, {"$expr": _RATIO}]}, {"score": "n/a"}, "(a / b)"),
+        ({"$or": [{"score": "n/a"}, {"$expr": _SCORE}], "$expr": _RATIO}, {"score": "n/a"}, "(a / b)"),
+        ({"$nor": [{"b": {"$gt": 0}, "$expr": _RATIO}, {"$expr": _SCORE}]}, {"score": "n/a"}, "toInt(score)"),
+        ({"$or": [{"$and": [{"$expr": _POSITIVE}, {"$expr": _RATIO}]}, {"$expr": _SCORE}]}, {"score": "x"}, "toInt"),
+        ({"$or": [{"$related": _ORDERS, "$expr": _RATIO}, {"$expr": _SCORE}]}, {"score": "n/a"}, "toInt(score)"),
+        ({"$related": {**_ORDERS, "where": {"$expr": {"$lt": [{"$toInt": "$total"}, 9]}}}}, {"n": 1}, "toInt(total)"),
+    ],
+)  # fmt: skip
+def test_a_guarded_expression_is_not_the_one_that_fails(
+    real_service: Service, refused: Any, where: dict[str, Any], record: dict[str, Any], described: str
+) -> None:
+    """The error names an expression that is reached on the record: alternatives, audiences and orders are guards."""
+    org = f"guarded{next(real_service.names)}x"
+    good = {"score": "80", "a": 3, "b": 1}
+    records = [{"id": f"{number:04}", "data": good} for number in range(30)]
+    records[21]["data"] = {"a": 3, "b": 0, **record}
+    real_service.insert(org, records)
+    contact = "contact-0021" if "n" in record else "contact-0003"
+    real_service.insert(org, [{"id": "1", "data": {"contactId": contact, "total": "n/a"}}], "order")
+    written = {"datatype": "contact", "where": where}
+    refusal = refused(lambda: real_service.client(org).members(filter=written))
+    assert described in refusal.descriptions[0], refusal.descriptions
+    assert refusal.info.metadata["record_id"] == ("" if "n" in record else "contact-0021")

@@ -197,8 +197,7 @@ class FilterCompiler:
 
 def compile_node(datatype: str, node: Node, field_path: str = "filter") -> CompiledFilter:
     """The compiled filter of a resolved node, which contains no InAudience."""
-    # An expression can fail on a value, so conditions that may leave the record out come first.
-    parts = sorted(conjuncts(node), key=has_expression)
+    parts = evaluation_order(list(conjuncts(node)))
     without_joins = [part for part in parts if not joins(part)]
     with_joins = [part for part in parts if joins(part)]
     records = (node, *(join.query for join in _related(node)))
@@ -213,9 +212,12 @@ def compile_node(datatype: str, node: Node, field_path: str = "filter") -> Compi
     )
 
 
-def has_expression(node: Node) -> bool:
-    """Whether a node contains an expression on the record itself."""
-    return any(isinstance(inner, Expression) for inner in walk(node))
+def evaluation_order(nodes: Sequence[Node]) -> list[Node]:
+    """Conditions that must all hold, in the order of their evaluation.
+
+    An expression can fail on a value, so conditions that may leave the record out come first.
+    """
+    return sorted(nodes, key=lambda node: any(isinstance(inner, Expression) for inner in walk(node)))
 
 
 def _related(node: Node) -> list[Related]:
@@ -236,7 +238,7 @@ def to_match(node: Node, join_condition: JoinCondition = _no_join) -> Document:
             case And((child,)):
                 return inner(child)
             case And(nodes):
-                return {"$and": [inner(child) for child in sorted(nodes, key=has_expression)]}
+                return {"$and": [inner(child) for child in evaluation_order(nodes)]}
             case Or(nodes):
                 return {"$or": [inner(child) for child in nodes]}
             case Nor(nodes):

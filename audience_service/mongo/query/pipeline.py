@@ -267,7 +267,13 @@ def _name_failing_record(database: Database[dict[str, Any]], pipeline: Pipeline,
         yield
     except ExpressionFailed as error:
         if isinstance(pipeline.population, CompiledFilter):
-            failure = find_failure(database, pipeline.org, pipeline.population, pipeline.key_range, deadline)
+
+            def stages(population: CompiledFilter, key_range: Document, deadline: Deadline) -> Stages:
+                return build_pipeline(
+                    database, pipeline.org, population, deadline, key_range, force_lookup=True
+                ).stages()
+
+            failure = find_failure(database, pipeline.org, pipeline.population, pipeline.key_range, deadline, stages)
             raise failure.explain(error) from error
         raise
 
