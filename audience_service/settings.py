@@ -38,7 +38,7 @@ class Settings(BaseSettings):
         ("contact", "lead", "customer"), description="the only collections that a filter may name, comma-separated"
     )
     related_datatypes: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("order", "event", "subscriber"),
+        ("order", "event", "subscriber", "company"),
         description="the only collections that a filter may join by `$related`, comma-separated",
     )
     jwt_key: SecretStr | None = Field(None, description="the HS secret (32 bytes or more) or a public key as PEM")

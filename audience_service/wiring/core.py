@@ -42,9 +42,10 @@ def build_core(settings: Settings, store: Store) -> Core:
         SNAPSHOT_PREFIX: snapshot_reader,
         CUSTOM_PREFIX: CustomAudienceLoader(store.custom_audiences),
     }
-    audiences = AudienceResolver(compiler, loaders)
-    tokens = TokenCodec(hashlib.sha256(b"audience position" + settings.key()).digest())
     catalog = FieldCatalog(store.samples, compiler)
+    linter = FilterLinter(catalog, compiler)
+    audiences = AudienceResolver(compiler, loaders, linter=linter)
+    tokens = TokenCodec(hashlib.sha256(b"audience position" + settings.key()).digest())
     return Core(
         compiler,
         tokens,
@@ -52,5 +53,5 @@ def build_core(settings: Settings, store: Store) -> Core:
         snapshot_reader,
         SelectionResolver(audiences, store.members, snapshot_reader),
         catalog,
-        FilterLinter(catalog, compiler),
+        linter,
     )

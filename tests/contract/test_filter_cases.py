@@ -18,7 +18,7 @@ from tests.support.client import Client, Refusal
 _OPTIONS = json_util.JSONOptions(tz_aware=True)
 TEXT = (Path(__file__).parent.parent / "data" / "filter_cases.json").read_text()
 CASES = json.loads(TEXT)
-DATATYPES = ("contact", "order", "subscriber")
+DATATYPES = ("contact", "order", "subscriber", "company")
 
 
 def case_filter(case: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +63,10 @@ def test_a_case_has_its_members_and_its_warnings_in_every_answer(
 @pytest.mark.parametrize(
     "case", [case for case in CASES if "refused" in case], ids=[c["topic"] for c in CASES if "refused" in c]
 )
-def test_a_refused_case_names_what_to_write_instead(client: Client, refused: Any, case: dict[str, Any]) -> None:
+def test_a_refused_case_names_what_to_write_instead(
+    service: Service, client: Client, org: str, refused: Any, case: dict[str, Any]
+) -> None:
+    insert_records(service, org, case)
     refusal = refused(lambda: client.count(filter=case_filter(case)))
     assert refusal.info.reason == "INVALID_FILTER"
     assert case["refused"] in refusal.descriptions[0]

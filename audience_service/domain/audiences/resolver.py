@@ -42,8 +42,10 @@ from audience_service.domain.filters import (
 )
 from audience_service.domain.filters.ast import Node
 from audience_service.domain.filters.member_list import MemberList
+from audience_service.domain.filters.near_date_check import ReadFields
 from audience_service.domain.filters.population import Population
 from audience_service.domain.filters.references import audience_references
+from audience_service.domain.schema.filter_linter import FilterLinter
 
 
 class AudienceResolver:
@@ -57,14 +59,17 @@ class AudienceResolver:
         compiler: FilterCompiler,
         loaders: Mapping[str, AudienceLoader],
         preloaded: Mapping[str, Audience] | None = None,
+        linter: FilterLinter | None = None,
     ) -> None:
+        """`linter` has samples of records, with which a caller's filter is checked."""
         self._compiler = compiler
         self._loaders = loaders
         self._preloaded = preloaded or {}
+        self._linter = linter
 
     def at(self, instant: datetime) -> "AudienceResolver":
         """The same resolver, with relative dates evaluated as of an instant."""
-        return AudienceResolver(self._compiler.at(instant), self._loaders, self._preloaded)
+        return AudienceResolver(self._compiler.at(instant), self._loaders, self._preloaded, self._linter)
 
     def with_preloaded(
         self, ctx: RequestContext, audiences: Iterable[Audience], filters: Iterable[Filter] = ()
@@ -84,7 +89,7 @@ class AudienceResolver:
             found = self._load(ctx, to_load, ignore_unusable=True)
             preloaded.update(found)
             level = [audience.filter for audience in found.values()]
-        return AudienceResolver(self._compiler, self._loaders, preloaded)
+        return AudienceResolver(self._compiler, self._loaders, preloaded, self._linter)
 
     @property
     def preloaded(self) -> Mapping[str, Audience]:
@@ -109,7 +114,7 @@ class AudienceResolver:
         """
         if selection.filter is not None:
             with prefix_error_path(selection.filter_path):
-                compiled = self.compile(ctx, selection.filter)
+                compiled = self.compile_new(ctx, selection.filter)
             population = replace(compiled, field_path=f"{selection.filter_path}.{compiled.field_path}")
             return population, json.dumps(identity(selection.filter), sort_keys=True)
         if not selection.audience_id:
@@ -138,6 +143,15 @@ class AudienceResolver:
         Raises InvalidFilter and its subclasses, and AudienceNotFound, with field paths that begin at `where`.
         """
         return self._compiler.compile(written, partial(self.definition_of, ctx), (parent_id,) if parent_id else ())
+
+    def compile_new(self, ctx: RequestContext, written: Filter, parent_id: str = "") -> CompiledFilter:
+        """The filter of a request, as `compile` does. Also refuses text in place of a date in fields that hold dates.
+
+        The check needs a sample, and waits for it up to a second, only if the filter has such text.
+        """
+        find, parents = partial(self.definition_of, ctx), (parent_id,) if parent_id else ()
+        read_fields: ReadFields = partial(self._linter.fields, ctx) if self._linter else lambda _: {}
+        return self._compiler.compile(written, find, parents, read_fields)
 
     def parse(self, written: Filter) -> Node:
         """The AST of a filter as written. Raises what `compile` raises about the filter alone."""

@@ -51,7 +51,7 @@ class SpecValidator:
             min_events=spec.min_events or 1,
         )
         with _map_filter_paths(field_path):
-            self._audiences.compile(ctx, pixel_filter(datatype, complete_spec))
+            self._audiences.compile_new(ctx, pixel_filter(datatype, complete_spec))
         return complete_spec
 
 

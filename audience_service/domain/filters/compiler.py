@@ -41,6 +41,7 @@ from audience_service.domain.filters.filter import Document, Filter, FilterLimit
 from audience_service.domain.filters.lint.lint import lint_filter
 from audience_service.domain.filters.lint.warning import FilterWarning
 from audience_service.domain.filters.member_list import MemberList
+from audience_service.domain.filters.near_date_check import ReadFields, check_near_dates
 from audience_service.domain.filters.parser import parse
 
 MATCH_NONE: Document = {"$nor": [{}]}
@@ -130,14 +131,22 @@ class FilterCompiler:
         return lint_filter(node, self._clock(), fields.get(datatype), datatype=datatype, related=fields)
 
     def compile(
-        self, audience_filter: Filter, find: FindAudience = _find_no_audience, parents: tuple[str, ...] = ()
+        self,
+        audience_filter: Filter,
+        find: FindAudience = _find_no_audience,
+        parents: tuple[str, ...] = (),
+        read_fields: ReadFields | None = None,
     ) -> CompiledFilter:
         """The compiled filter. `parents` are the audiences whose filter it is, if any.
+
+        `read_fields` reads what a caller's text in place of dates is checked with; None for a saved filter.
 
         Raises InvalidFilter and its subclasses, and AudienceNotFound, with paths that start at `where` (`where_json`).
         """
         datatype = audience_filter.datatype
         node = self.parse(audience_filter)
+        if read_fields:
+            check_near_dates(node, datatype, read_fields)
         resolved = with_active_guard(
             AudienceInliner(datatype, find, self.parse, self._limits, parents).inline(node), node
         )

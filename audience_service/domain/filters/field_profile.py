@@ -20,6 +20,7 @@ class FieldProfile:
       offset other than UTC, or without seconds.
     - `timed_dates`: the share whose value is a date, or text that spells one, at another time of day than midnight UTC.
     - `number_texts`: the share whose value is text that spells a number.
+    - `empty_values`: the share whose value is null, an empty list or blank text.
     - `other_texts`: the share whose value is text that spells no ISO date.
     """
 
@@ -32,3 +33,4 @@ class FieldProfile:
     timed_dates: float = 0.0
     number_texts: float = 0.0
     other_texts: float = 0.0
+    empty_values: float = 0.0

@@ -7,7 +7,8 @@
     2026-02-30                          a day that the calendar does not have
     $createdate                         an expression ($expr)
 
-Compared as text, each of these would select everybody or nobody among the dates of the records.
+Compared as text, each of these would select everybody or nobody among the dates of the records. Whether such text is
+meant as a date depends on the field, which `check_near_dates` knows from a sample.
 """
 
 import json
@@ -64,6 +65,14 @@ def suggest(text: str) -> str:
     if read_instant(plain):
         return json.dumps(plain)
     return _relative(plain) or _calendar(plain) or _reference(plain)
+
+
+def is_unmistakable(text: str) -> bool:
+    """Whether text with a suggestion can hardly be anything but a date: `20261101` and `2026.10.1` may be."""
+    plain = " ".join(_INVISIBLE.sub("", text).split())
+    year_first = _YEAR_FIRST.fullmatch(plain)
+    has_dots = year_first is not None and year_first["dash"] == "." and not year_first["time"]
+    return not (has_dots or _DIGITS.fullmatch(plain) or _MONTH_ALONE.fullmatch(plain))
 
 
 def _relative(text: str) -> str:

@@ -33,7 +33,6 @@ from audience_service.domain.filters.describe.phrases import (
 from audience_service.domain.filters.describe.values import format_count, truncate
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.folded_text import fold, patterns
-from audience_service.domain.filters.near_dates import suggest
 from audience_service.domain.filters.pcre import UnsupportedPattern, translate
 from audience_service.domain.filters.regex_safety import DangerousPattern, check_backtracking
 from audience_service.domain.filters.relative_dates import is_integer
@@ -93,16 +92,6 @@ _PYTHON_ONLY = re.compile(r"\(\?[a-zA-Z-]*[auL][a-zA-Z-]*[:)]")
 
 def _value(operand: Any, field_path: str, reader: ValueReader) -> Any:
     return reader.value(operand, field_path)
-
-
-def _bound(operand: Any, field_path: str, reader: ValueReader) -> Any:
-    """The operand of an order comparison. Text that is almost a date would select everybody or nobody."""
-    value = reader.value(operand, field_path)
-    if isinstance(value, str) and (suggestion := suggest(value)):
-        raise InvalidFilter.at(
-            field_path, f"is text that is not an ISO 8601 date; write {suggestion}; to compare it as text, use $expr"
-        )
-    return value
 
 
 def _values(operand: Any, field_path: str, reader: ValueReader) -> Any:
@@ -301,10 +290,10 @@ def _describe_modulus(operand: list[int]) -> str:
 _ROWS = (
     Operator("$eq", _value, _equal, value_phrase("is {}", null="is null or missing")),
     Operator("$ne", _value, _unequal, value_phrase("is not {}", null="is neither null nor missing")),
-    Operator("$gt", _bound, _order_conditions("$gt"), order_phrase("$gt")),
-    Operator("$gte", _bound, _order_conditions("$gte"), order_phrase("$gte")),
-    Operator("$lt", _bound, _order_conditions("$lt"), order_phrase("$lt")),
-    Operator("$lte", _bound, _order_conditions("$lte"), order_phrase("$lte")),
+    Operator("$gt", _value, _order_conditions("$gt"), order_phrase("$gt")),
+    Operator("$gte", _value, _order_conditions("$gte"), order_phrase("$gte")),
+    Operator("$lt", _value, _order_conditions("$lt"), order_phrase("$lt")),
+    Operator("$lte", _value, _order_conditions("$lte"), order_phrase("$lte")),
     Operator("$in", _values, _list_conditions("$in"), list_phrase("is one of {}")),
     Operator("$nin", _values, _list_conditions("$nin"), list_phrase("is none of {}")),
     Operator("$all", _values, _all_condition, list_phrase("has all of {}")),

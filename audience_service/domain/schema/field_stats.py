@@ -55,6 +55,7 @@ class _PathStats:
     timed_dates: int = 0
     number_texts: int = 0
     other_texts: int = 0
+    empty_values: int = 0
     values: Counter[tuple[str, Any]] = field(default_factory=Counter)
 
 
@@ -123,6 +124,7 @@ def _add_values(stats: _PathStats, values: Sequence[Any]) -> None:
     listed = ["array"] if any(isinstance(value, list) for value in values) else []
     stats.types.update({*listed, *map(type_name, single)})
     stats.filled_count += any(item is not None for item in single)
+    stats.empty_values += all(item is None or (type(item) is str and not item.strip()) for item in single)
     texts = [item for item in single if type(item) is str]  # not Code, which is a subclass
     instants = {text: instant for text in texts if (instant := read_instant(text))}
     stats.date_texts += bool(instants)
@@ -152,6 +154,7 @@ def _build_profile(path: Path, stats: _PathStats, records: int) -> FieldProfile:
         timed_dates=stats.timed_dates / records,
         number_texts=stats.number_texts / records,
         other_texts=stats.other_texts / records,
+        empty_values=stats.empty_values / records,
     )
 
 

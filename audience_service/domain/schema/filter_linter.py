@@ -45,9 +45,7 @@ class PendingWarnings:
     def get(self, deadline: Deadline) -> Sequence[FilterWarning]:
         """The warnings, with paths that begin at `filter`, waiting for samples up to MAX_WAIT_SECONDS."""
         if self._found is None:
-            until = time.monotonic() + MAX_WAIT_SECONDS
-            if deadline.expires_at is not None:
-                until = min(until, deadline.expires_at - _ANSWER_SECONDS)
+            until = _wait_until(deadline)
             profiles = {name: _result(future, until) for name, future in self._fields.items()}
             found = self._compiler.lint(self._node, self._filter.datatype, profiles)
             self._found = [replace(warning, field_path=f"filter.{warning.field_path}") for warning in found]
@@ -75,6 +73,10 @@ class FilterLinter:
         fields = {datatype: self._cache.get(ctx.org, datatype) for datatype in datatypes}
         return PendingWarnings(node, audience_filter, self._compiler, fields)
 
+    def fields(self, ctx: RequestContext, datatype: str) -> Fields:
+        """The fields of a datatype, waiting for the sample up to MAX_WAIT_SECONDS; none without a sample."""
+        return _result(self._cache.get(ctx.org, datatype), _wait_until(ctx.deadline))
+
     def close(self) -> None:
         """Stop reading samples."""
         self._cache.close()
@@ -85,6 +87,12 @@ class FilterLinter:
         profiles = sampled.profiles if sampled.sample.records else {}
         fields = {path: replace(profile, top_values=()) for path, profile in profiles.items()}
         return fields, sampled.sample.is_complete
+
+
+def _wait_until(deadline: Deadline) -> float:
+    """The end of a wait for samples, on the monotonic clock."""
+    until = time.monotonic() + MAX_WAIT_SECONDS
+    return until if deadline.expires_at is None else min(until, deadline.expires_at - _ANSWER_SECONDS)
 
 
 def _result(future: "Future[Fields]", until: float) -> Fields:

@@ -152,5 +152,5 @@ class SegmentValidator:
         if written is None:
             raise InvalidArgument.at(field_path, "is missing; give a filter")
         with prefix_error_path(field_path):
-            self._audiences.compile(ctx, written, parent_id)
+            self._audiences.compile_new(ctx, written, parent_id)
         return written

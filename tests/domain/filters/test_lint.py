@@ -35,6 +35,7 @@ SAMPLED: list[dict[str, Any]] = [
     {"openedAt": {"$lte": "2026-01-01"}},
     {"openedAt": {"$gte": "soon"}},
     {"orders.total": 5, "orders.status": "paid"},
+    {"blank": {"$exists": True}},
 ]
 """Filters about which the rules that need a sample warn, given FIELDS."""
 
@@ -61,6 +62,7 @@ FIELDS = dict(
         profile("data.orders.status", string=1.0),
         profile("data.seenAt", date=1.0),
         profile("data.empty", null=1.0),
+        ("data.blank", FieldProfile("data.blank", {"string": 1.0}, 1.0, empty_values=0.5)),
         profile("data.vip", bool=1.0),
         profile("data.name", string=1.0),
     )

@@ -38,7 +38,12 @@ def test_types_are_bson_types() -> None:
 def test_shares_are_of_records() -> None:
     found = profiles({"a": 1, "t": ["x", "y", 3]}, {"a": "1"}, {"a": None, "t": []}, {})
     assert found["data.a"] == FieldProfile(
-        "data.a", {"int": 0.25, "string": 0.25, "null": 0.25}, 0.5, number_texts=0.25, other_texts=0.25
+        "data.a",
+        {"int": 0.25, "string": 0.25, "null": 0.25},
+        0.5,
+        number_texts=0.25,
+        other_texts=0.25,
+        empty_values=0.25,
     )
     assert found["data.t"].types == {"array": 0.5, "string": 0.25, "int": 0.25}
     assert found["data.t"].fill_rate == 0.25

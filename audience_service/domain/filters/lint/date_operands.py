@@ -4,6 +4,7 @@ A day alone means midnight in UTC. {"openedAt": "2026-11-29"} matches that insta
 leaves out the day itself.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
@@ -12,38 +13,45 @@ from audience_service.domain.filters.ast import Condition, Expression
 from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.field_profile import FieldProfile
 from audience_service.domain.filters.fields import display_path
+from audience_service.domain.filters.lint.conjunctions import unwrap_negation
 from audience_service.domain.filters.lint.field_index import FieldIndex
 from audience_service.domain.filters.lint.linted_filter import LintedFilter
 from audience_service.domain.filters.lint.warning import FilterWarning, LintRule
-from audience_service.domain.filters.near_dates import suggest
+from audience_service.domain.filters.near_date_check import ORDERS, near_date
+from audience_service.domain.filters.near_dates import is_unmistakable, suggest
 from audience_service.domain.filters.relative_dates import ResolvedDate
 
 _EQUALITIES = ("$eq", "$ne", "$in", "$nin", "$all")
-_ORDERS = ("$gt", "$gte", "$lt", "$lte")
-_COMPARISONS = ("$eq", "$ne", "$cmp", *_ORDERS)
+_COMPARISONS = ("$eq", "$ne", "$cmp", *ORDERS)
+_DAY_OPERATORS = (*_EQUALITIES, "$lte", "$gt")
+_DAYS = ("day", "week", "month", "quarter", "year")
 _DAY_LENGTH = len("2026-03-25")
 
 
 def find_days(linted: LintedFilter) -> Iterator[FilterWarning]:
-    """The days alone that mean midnight, in fields whose dates have other times of day."""
+    """The days alone in fields whose dates have a time, and midnights of a timezone in fields that hold days alone."""
     for conjunction, node, index in linted.own_conditions():
-        if not isinstance(node, Condition) or node.operator.name not in (*_EQUALITIES, "$lte", "$gt"):
+        if not isinstance(node, Condition) or node.operator.name not in (*_EQUALITIES, *ORDERS):
             continue
         profile = index.profile(conjunction.path(node.path))
         days = [value for value in _operands(node) if _is_day(value)]
-        if profile and profile.timed_dates > 0 and days:
+        if profile and profile.timed_dates == 0 and _has_dates(profile) and (timezone := _midnight_timezone(node)):
+            text = _days_text(display_path(conjunction.path(node.path)), timezone)
+            yield FilterWarning(node.field_path, LintRule.DAY_IS_MIDNIGHT, text)
+        if profile and profile.timed_dates > 0 and days and node.operator.name in _DAY_OPERATORS:
             text = f"means {days[0]} 00:00 UTC alone, not the day; {_range(node.operator.name, days[0])}"
             yield FilterWarning(node.field_path, LintRule.DAY_IS_MIDNIGHT, text)
 
 
 def find_near_dates(linted: LintedFilter) -> Iterator[FilterWarning]:
-    """The texts that are no dates, compared with a field that holds dates."""
+    """The texts that are no dates, compared with a field that holds dates or may hold them."""
+    yield from _compared_as_text(linted)
     for conjunction, node, index in linted.own_conditions():
         if isinstance(node, Expression):
             yield from _in_expression(node, node.document, index)
         if not isinstance(node, Condition) or not _has_dates(index.profile(conjunction.path(node.path))):
             continue
-        is_order = node.operator.name in _ORDERS
+        is_order = node.operator.name in ORDERS
         if not is_order and node.operator.name not in _EQUALITIES:
             continue
         for value in _operands(node):
@@ -54,6 +62,22 @@ def find_near_dates(linted: LintedFilter) -> Iterator[FilterWarning]:
                 text = f"compares {field}, which holds dates, with text that is not a date; write {advice}"
                 yield FilterWarning(node.field_path, LintRule.NOT_A_DATE, text)
                 break
+
+
+def _compared_as_text(linted: LintedFilter) -> Iterator[FilterWarning]:
+    """The bounds that are almost a date, of fields that hold other text or are unknown: they are compared as text."""
+    for conjunction in linted.conjunctions:
+        index = linted.indexes.get(conjunction.datatype)
+        for found in conjunction.nodes:
+            node = unwrap_negation(found)[0]
+            if not isinstance(node, Condition) or not (suggestion := near_date(node)):
+                continue
+            profile = index.profile(conjunction.path(node.path)) if index else None
+            holds_text = profile is not None and profile.types.get("string", 0) > 0
+            if not _has_dates(profile) and (is_unmistakable(node.operand) if holds_text else index is None):
+                field = display_path(conjunction.path(node.path))
+                text = f"compares {field} with text, character by character; if it means a date, write {suggestion}"
+                yield FilterWarning(node.field_path, LintRule.NOT_A_DATE, text)
 
 
 def _in_expression(node: Expression, value: Any, index: FieldIndex) -> Iterator[FilterWarning]:
@@ -84,6 +108,32 @@ def _operands(node: Condition) -> Sequence[Any]:
 def _is_day(value: Any) -> bool:
     is_text = isinstance(value, str) and not isinstance(value, ResolvedDate) and len(value) == _DAY_LENGTH
     return is_text and read_instant(value) is not None
+
+
+def _midnight_timezone(node: Condition) -> str:
+    """The timezone of an operand that is the start of a day there, and not of a day in UTC; empty for others."""
+    for value in _operands(node):
+        if isinstance(value, ResolvedDate) and (instant := read_instant(value)) and not instant.is_midnight:
+            expression: Any = value.expression
+            while "$dateTrunc" not in expression and isinstance(inner := _start_date(expression), Mapping):
+                expression = inner
+            truncated = expression.get("$dateTrunc", {})
+            if truncated.get("unit") in _DAYS and isinstance(truncated.get("timezone"), str):
+                return str(truncated["timezone"])
+    return ""
+
+
+def _start_date(expression: Mapping[str, Any]) -> Any:
+    return next(iter(expression.values())).get("startDate")
+
+
+def _days_text(field: str, timezone: str) -> str:
+    day, zone = '"format": "%Y-%m-%d"', json.dumps(timezone)
+    stored, now = f'{{"$dateToString": {{"date": {{"$toDate": "${field}"}}, {day}}}}}', '"date": {"$dateAdd": ...}'
+    return (
+        f"compares {field}, which holds days at 00:00 UTC, with 00:00 in {timezone}; to compare the days write $expr "
+        f'with {stored} and {{"$dateToString": {{{now}, {day}, "timezone": {zone}}}}}'
+    )
 
 
 def _has_dates(profile: FieldProfile | None) -> bool:

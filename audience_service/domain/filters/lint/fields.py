@@ -93,6 +93,24 @@ def find_unexpected_types(linted: LintedFilter) -> Iterator[FilterWarning]:
             yield FilterWarning(field_path, LintRule.MIXED_TYPES, _mixed_text(name, missed))
 
 
+def find_empty_values(linted: LintedFilter) -> Iterator[FilterWarning]:
+    """The tests whether a field exists, in fields that hold null or empty values: these exist as well."""
+    for conjunction, literals in linted.literals:
+        index = linted.indexes.get(conjunction.datatype)
+        for found in literals if index else ():
+            profile = index.profile(conjunction.path(found.path)) if index else None
+            if found.name != "$exists" or profile is None or profile.empty_values == 0:
+                continue
+            matches, idiom = ("matches", "$nin") if found.is_positive else ("does not match", "$in")
+            text = (
+                f"{matches} null and empty values, which are in {percent(profile.empty_values)} of the sampled "
+                f'records; without them write {{"{idiom}": [null, "", []]}}'
+            )
+            if not found.is_positive:
+                text = text.replace("without them", "to find them too")
+            yield FilterWarning(found.condition.field_path, LintRule.EMPTY_EXISTS, text)
+
+
 def _unequal_types(node: Related, index: FieldIndex, related: FieldIndex | None) -> Iterator[FilterWarning]:
     """The join whose two fields never have values of the same type."""
     local, foreign = index.profile(node.local), related.profile(node.foreign) if related else None

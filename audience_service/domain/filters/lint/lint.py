@@ -14,7 +14,7 @@ from audience_service.domain.filters.lint.comparisons import find_missing_less, 
 from audience_service.domain.filters.lint.date_operands import find_days, find_near_dates
 from audience_service.domain.filters.lint.elements import find_separate_elements
 from audience_service.domain.filters.lint.field_index import FieldIndex
-from audience_service.domain.filters.lint.fields import find_unexpected_types, find_unknown_fields
+from audience_service.domain.filters.lint.fields import find_empty_values, find_unexpected_types, find_unknown_fields
 from audience_service.domain.filters.lint.linted_filter import LintedFilter
 from audience_service.domain.filters.lint.stale_dates import find_stale_dates
 from audience_service.domain.filters.lint.system_fields import find_system_fields
@@ -69,8 +69,9 @@ RULES = (
         find_unexpected_types,
         "No sampled record has a value of the operand's type, or only some have.",
     ),
-    Rule((LintRule.NOT_A_DATE,), find_near_dates, "A field that holds dates is compared with other text."),
-    Rule((LintRule.DAY_IS_MIDNIGHT,), find_days, "A day alone means midnight."),
+    Rule((LintRule.NOT_A_DATE,), find_near_dates, "A field that holds dates, or may hold them, is compared with text."),
+    Rule((LintRule.DAY_IS_MIDNIGHT,), find_days, "A day alone means midnight in UTC."),
+    Rule((LintRule.EMPTY_EXISTS,), find_empty_values, "A test that a field exists counts empty values as existing."),
     Rule((LintRule.SEPARATE_ELEMENTS,), find_separate_elements, "Different elements of a list may meet conditions."),
 )
 """The rules, in the order of their warnings. From UNKNOWN_FIELD on they need a sample of the org's records."""
