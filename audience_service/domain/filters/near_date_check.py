@@ -23,6 +23,8 @@ from audience_service.domain.filters.relative_dates import ResolvedDate
 ReadFields = Callable[[str], Mapping[str, FieldProfile]]
 """Reads the profiles of a datatype's fields by path; empty without a sample."""
 
+_DATE_FIELDS = ("createdate", "modifydate")
+"""System fields that hold dates in every record."""
 ORDERS = ("$gt", "$gte", "$lt", "$lte")
 
 
@@ -36,7 +38,7 @@ def check_near_dates(node: Node, datatype: str, read_fields: ReadFields) -> None
     indexes: dict[str, FieldIndex] = {}
     for name, path, found in _near_dates(node, datatype):
         index = indexes.setdefault(name, FieldIndex(read_fields(name)))
-        if is_refused(found.operand, index.profile(path)):
+        if path in _DATE_FIELDS or _is_refused(found.operand, index.profile(path)):
             raise InvalidFilter.at(
                 found.field_path,
                 f"is text that is not an ISO 8601 date; write {suggest(found.operand)};"
@@ -52,8 +54,8 @@ def near_date(node: Node) -> str:
     return suggest(node.operand) if is_text else ""
 
 
-def is_refused(text: str, profile: FieldProfile | None) -> bool:
-    """Whether text that is almost a date is refused as a bound of a field; None is an unknown field."""
+def _is_refused(text: str, profile: FieldProfile | None) -> bool:
+    """Whether text that is almost a date is refused as a bound of a payload field; None is an unknown field."""
     if profile is not None and (profile.types.get("date", 0) > 0 or profile.date_texts > 0):
         return True
     has_text = profile is not None and profile.types.get("string", 0) > 0

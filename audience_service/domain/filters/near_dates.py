@@ -13,11 +13,11 @@ meant as a date depends on the field, which `check_near_dates` knows from a samp
 
 import json
 import re
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from audience_service.domain.filters.dates import read_instant
+from audience_service.domain.filters.dates import iso_text, read_instant
 from audience_service.domain.filters.relative_dates import NOW
 
 _UNITS = {
@@ -33,13 +33,17 @@ _SHIFT = re.compile(
     rf"(?:\$*now(?:\(\))?)?\s*(?P<sign>[-+])\s*(?P<amount>\d{{1,6}})\s*(?P<unit>{_UNIT})(?:\s+ago)?"
     rf"|(?P<amount_ago>\d{{1,6}})\s*(?P<unit_ago>{_UNIT})\s+(?P<ago>ago|from now)"
     rf"|(?P<last>last|past|previous|next)\s+(?P<amount_last>\d{{1,6}})\s*(?P<unit_last>{_UNIT})"
+    rf"|(?:an?|one)\s+(?P<unit_one>{_UNIT})\s+(?P<one>ago|from now)"
+    rf"|now\(\)\s*(?P<sign_sql>[-+])\s*interval\s+'?(?P<amount_sql>\d{{1,6}})\s*(?P<unit_sql>{_UNIT})'?"
     r"|(?P<minus>-?)P(?P<amount_iso>\d{1,6})(?P<unit_iso>[DWMY])",
     re.ASCII | re.IGNORECASE,
 )
 _DAY_WORDS = {"today": 0, "yesterday": -1, "tomorrow": 1}
 _PERIOD = re.compile(r"(this|last|next|start of(?: this| the)?)\s+(day|week|month|quarter|year)", re.IGNORECASE)
 _NOW = re.compile(r"\$*now(?:\(\))?|current[_ ]?(?:date|time|timestamp)(?:\(\))?", re.IGNORECASE)
-_TIME = r"(?:[T\s]+(?P<time>\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?|\d{2})\s*(?P<zone>Z|[+-]\d{1,2}(?::?\d{2})?)?)?"
+_TIME = (
+    r"(?:[T\s]+(?P<time>\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?|\d{2})\s*(?P<zone>Z|UTC|GMT|[+-]\d{1,2}(?::?\d{2})?)?)?"
+)
 _YEAR_FIRST = re.compile(
     rf"(?P<year>\d{{4}})(?P<dash>[-/.])(?P<month>\d{{1,2}})(?P=dash)(?P<day>\d{{1,2}}){_TIME}", re.ASCII | re.IGNORECASE
 )
@@ -49,9 +53,18 @@ _YEAR_LAST = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _MONTH_ALONE = re.compile(r"(\d{4})[-/](\d{1,2})", re.ASCII)
+_WEEK = re.compile(r"(\d{4})-?W(\d{2})(?:-?(\d))?", re.ASCII | re.IGNORECASE)
+_ORDINAL = re.compile(r"((?:19|20)\d\d)-([0-3]\d\d)", re.ASCII)
+_YEAR = re.compile(r"(?:19|20)\d\d", re.ASCII)
+_EPOCH = re.compile(r"1\d{9}(?:\d{3})?", re.ASCII)
+_COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)?(Z?)", re.ASCII)
+_DAY_WITH_ZONE = re.compile(r"(\d{4}-\d\d-\d\d)(Z|[+-]\d\d:?\d\d)", re.ASCII)
+_CALL = re.compile(r"(?:new\s+)?(?:ISODate|Date|Timestamp)\((.*)\)", re.IGNORECASE)
 _DIGITS = re.compile(r"((?:19|20)\d\d)(\d\d)(\d\d)", re.ASCII)
 _NAMED = re.compile(rf"\b({'|'.join(_MONTHS)})[a-z]*\b", re.IGNORECASE)
 _FIELD = re.compile(r"\$[A-Za-z_][\w.]*")
+_AMBIGUOUS = (_DIGITS, _MONTH_ALONE, _ORDINAL, _YEAR, _EPOCH)
+"""Forms that numbers, months and versions have, too."""
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff]")
 _MAX_LENGTH = 60
 
@@ -64,7 +77,10 @@ def suggest(text: str) -> str:
     plain = " ".join(_INVISIBLE.sub("", text).split())
     if read_instant(plain):
         return json.dumps(plain)
-    return _relative(plain) or _calendar(plain) or _reference(plain)
+    if call := _CALL.fullmatch(plain):
+        inner = call[1].strip("\"' ")
+        return json.dumps(inner) if read_instant(inner) else suggest(inner or "now")
+    return _relative(plain) or _calendar(plain) or _numbered(plain) or _reference(plain)
 
 
 def is_unmistakable(text: str) -> bool:
@@ -72,7 +88,7 @@ def is_unmistakable(text: str) -> bool:
     plain = " ".join(_INVISIBLE.sub("", text).split())
     year_first = _YEAR_FIRST.fullmatch(plain)
     has_dots = year_first is not None and year_first["dash"] == "." and not year_first["time"]
-    return not (has_dots or _DIGITS.fullmatch(plain) or _MONTH_ALONE.fullmatch(plain))
+    return not has_dots and not any(form.fullmatch(plain) for form in _AMBIGUOUS)
 
 
 def _relative(text: str) -> str:
@@ -86,9 +102,10 @@ def _relative(text: str) -> str:
     if not (shift := _SHIFT.fullmatch(text)):
         return ""
     groups = shift.groupdict()
-    amount = next(groups[name] for name in ("amount", "amount_ago", "amount_last", "amount_iso") if groups[name])
-    unit = next(groups[name] for name in ("unit", "unit_ago", "unit_last", "unit_iso") if groups[name])
-    is_future = groups["sign"] == "+" or groups["ago"] == "from now" or (groups["last"] or "").lower() == "next"
+    amount = next((groups[name] for name in groups if name.startswith("amount") and groups[name]), "1")
+    unit = next(groups[name] for name in groups if name.startswith("unit") and groups[name])
+    is_future = "+" in (groups["sign"], groups["sign_sql"]) or (groups["last"] or "").lower() == "next"
+    is_future = is_future or "from now" in (groups["ago"], groups["one"])
     if groups["amount_iso"]:
         is_future = not groups["minus"]
     name = "$dateAdd" if is_future else "$dateSubtract"
@@ -102,7 +119,30 @@ def _start_of(unit: str, shift: int) -> str:
     return _json("$dateTrunc", date=moved, unit=unit)
 
 
+def _numbered(text: str) -> str:
+    """The date of a week, a day of the year, a year, or an epoch number."""
+    try:
+        if found := _WEEK.fullmatch(text):
+            return json.dumps(date.fromisocalendar(int(found[1]), int(found[2]), int(found[3] or 1)).isoformat())
+        if found := _ORDINAL.fullmatch(text):
+            day = date(int(found[1]), 1, 1) + timedelta(days=int(found[2]) - 1)
+            return json.dumps(day.isoformat()) if day.year == int(found[1]) else ""
+    except ValueError:
+        return ""
+    if _YEAR.fullmatch(text):
+        return _day(text, "1", "1")
+    if _EPOCH.fullmatch(text):
+        return json.dumps(iso_text(datetime.fromtimestamp(int(text[:10]), UTC)))
+    return ""
+
+
 def _calendar(text: str) -> str:
+    text = text.replace("年", "-").replace("月", "-").replace("日", "")
+    if (found := _DAY_WITH_ZONE.fullmatch(text)) and read_instant(f"{found[1]}T00:00{found[2]}"):
+        return json.dumps(f"{found[1]}T00:00{found[2]}")
+    if found := _COMPACT.fullmatch(text):
+        year, month, day, hour, minute, second, zone = found.groups()
+        return _day(year, month, day, f"T{hour}:{minute}:{second or '00'}{zone}")
     if found := _YEAR_FIRST.fullmatch(text):
         return _day(found["year"], found["month"], found["day"], _time(found)) or _missing_day(text)
     if found := _YEAR_LAST.fullmatch(text):
@@ -121,8 +161,8 @@ def _calendar(text: str) -> str:
         numbers = re.findall(r"(?<![\d:])\d{1,4}(?![\d:])", text)
         years = [number for number in numbers if len(number) == 4]
         days = [number for number in numbers if len(number) < 3]
-        if years and days and not re.search(r"[^\w\s,.:+()-]", text):
-            return _day(years[0], str(_MONTHS.index(named[1].lower()) + 1), days[0])
+        if years and not re.search(r"[^\w\s,.:+()-]", text):
+            return _day(years[0], str(_MONTHS.index(named[1].lower()) + 1), (days or ["1"])[0])
     return ""
 
 
@@ -132,7 +172,7 @@ def _time(found: re.Match[str]) -> str:
         return ""
     hour, *rest = time.replace(",", ".").split(":")
     text = ":".join([hour.zfill(2), *(rest or ["00"])])
-    if not zone or zone in "zZ":
+    if not zone or zone.upper() in ("Z", "UTC", "GMT"):
         return f"T{text}Z"
     offset = re.fullmatch(r"([+-])(\d{1,2}):?(\d\d)?", zone)
     return f"T{text}{offset[1]}{offset[2].zfill(2)}:{offset[3] or '00'}" if offset else f"T{text}Z"

@@ -7,7 +7,8 @@ _GEOMETRY = "for a distance compare coordinates in $expr; docs/reference/filters
 _RANDOM = "for a stable random share compare the last letters of pk with $regex; docs/reference/filters.md shows how"
 
 _HINTS = {
-    **dict.fromkeys(("like", "ilike", "contains", "icontains", "includes", "search", "text"), "$containsText"),
+    **dict.fromkeys(("like", "ilike", "search", "text"), "$containsText"),
+    **dict.fromkeys(("contains", "icontains", "includes", "has"), "$containsText, or for a list the value alone"),
     **dict.fromkeys(("startswith", "beginswith", "istartswith", "prefix"), "$startsWithText"),
     **dict.fromkeys(("endswith", "iendswith", "suffix"), "$endsWithText"),
     **dict.fromkeys(("iequals", "ieq", "equalsignorecase"), "$equalsText"),
@@ -16,10 +17,17 @@ _HINTS = {
     **dict.fromkeys(("between", "range"), '{"$gte": ..., "$lt": ...}'),
     "notbetween": '{"$not": {"$gte": ..., "$lt": ...}}',
     **dict.fromkeys(("isnull", "null"), "null as the value"),
-    **dict.fromkeys(("isnotnull", "notnull", "isset", "hasvalue"), '{"$nin": [null, "", []]}'),
-    **dict.fromkeys(("isempty", "empty", "isblank", "blank", "notset"), '{"$in": [null, "", []]}'),
+    **dict.fromkeys(("istrue", "isfalse", "isboolean"), "true or false as the value"),
+    **dict.fromkeys(
+        ("isnotnull", "notnull", "isset", "hasvalue", "hasanyvalue", "isknown", "known", "present"),
+        '{"$nin": [null, "", []]}',
+    ),
+    **dict.fromkeys(
+        ("isempty", "empty", "isblank", "blank", "notset", "isunknown", "unknown", "isnotset"),
+        '{"$in": [null, "", []]}',
+    ),
     **dict.fromkeys(("isnotempty", "notempty", "notblank"), '{"$nin": [null, "", []]}'),
-    **dict.fromkeys(("notin", "noneof", "notanyof"), "$nin"),
+    **dict.fromkeys(("notin", "notanyof"), "$nin"),
     **dict.fromkeys(("anyof", "isanyof", "containsany", "hasany", "overlaps", "some", "any"), "$in"),
     **dict.fromkeys(("containsall", "hasall", "allof", "every"), "$all"),
     **dict.fromkeys(("equals", "equal", "is"), "$eq"),
@@ -35,8 +43,15 @@ _HINTS = {
     **dict.fromkeys(("rand", "samplerate", "sample", "random"), _RANDOM),
     **dict.fromkeys(("where", "function", "accumulator", "jsonschema"), "conditions of this page, or $expr"),
     **dict.fromkeys(("lookup", "join", "exists_in"), "$related"),
-    **dict.fromkeys(("insegment", "inlist", "memberof", "segment"), "$inAudience"),
-    **dict.fromkeys(("withinlast", "last", "lastdays", "ago", "relative"), '{"$gte": {"$dateSubtract": ...}}'),
+    **dict.fromkeys(("insegment", "inlist", "memberof", "segment", "inaudiences"), "$inAudience"),
+    **dict.fromkeys(
+        ("withinlast", "inthelast", "inlast", "last", "lastdays", "ago", "relative", "lessthanago", "newerthan"),
+        '{"$gte": {"$dateSubtract": ...}}',
+    ),
+    **dict.fromkeys(("olderthan", "morethanago", "notinthelast"), '{"$lt": {"$dateSubtract": ...}}'),
+    **dict.fromkeys(("onorafter", "since", "from"), "$gte"),
+    **dict.fromkeys(("onorbefore", "until", "upto"), "$lte"),
+    **dict.fromkeys(("none", "noneof", "neither"), "$nor"),
 }
 
 
@@ -46,4 +61,5 @@ def advice(name: str, allowed: tuple[str, ...]) -> str:
     if hint := _HINTS.get(plain):
         return hint if hint.startswith("for ") else f"write {hint}"
     similar = difflib.get_close_matches(name[:50], allowed, n=1, cutoff=0.7)
-    return f"did you mean {similar[0]}?" if similar else f"the operators here are {', '.join(allowed)}"
+    key = "for a key with a dollar write a path, like data.$browser"
+    return f"did you mean {similar[0]}?" if similar else f"{key}; the operators here are {', '.join(allowed)}"

@@ -112,7 +112,10 @@ def _boolean(operand: Any, field_path: str, reader: ValueReader) -> bool:
 
 def _size(operand: Any, field_path: str, reader: ValueReader) -> int:
     if not is_integer(operand) or not 0 <= operand < 2**31:
-        raise InvalidFilter.at(field_path, "takes an integer number of elements, 0 or more")
+        raise InvalidFilter.at(
+            field_path,
+            'takes an integer number of elements, 0 or more; for 2 or more write {"tags.1": {"$exists": true}}',
+        )
     return int(operand)
 
 

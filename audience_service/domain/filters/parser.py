@@ -82,6 +82,8 @@ class _Parser:
                 children.append(self._constant(key, value, here))
             elif key in RECORD_OPERATORS:
                 children.append(self._on_record(key, value, here, depth, scope))
+            elif key == "$not":
+                raise InvalidFilter.at(here, 'applies to a field; to negate conditions write {"$nor": [{...}]}')
             elif key.startswith("$"):
                 raise InvalidFilter.at(
                     here,

@@ -92,12 +92,15 @@ class SegmentValidator:
 
         A static segment keeps its filter, which records the source of its list; no version changes it.
         """
-        dynamic = current.type is SegmentType.DYNAMIC
+        is_dynamic = current.type is SegmentType.DYNAMIC
+        if is_dynamic:
+            with prefix_error_path("segment.filter"):
+                self._audiences.compile(ctx, old.filter, current.id)
         return dataclasses.replace(
             current,
             name=old.name,
             description=old.description,
-            filter=self._check_filter(ctx, old.filter, parent_id=current.id) if dynamic else current.filter,
+            filter=old.filter if is_dynamic else current.filter,
         )
 
     def _validate_static(

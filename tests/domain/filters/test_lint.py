@@ -36,6 +36,7 @@ SAMPLED: list[dict[str, Any]] = [
     {"openedAt": {"$gte": "soon"}},
     {"orders.total": 5, "orders.status": "paid"},
     {"blank": {"$exists": True}},
+    {"$expr": {"$gt": ["$orders.total", 100]}},
 ]
 """Filters about which the rules that need a sample warn, given FIELDS."""
 

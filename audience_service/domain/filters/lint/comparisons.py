@@ -12,7 +12,7 @@ from audience_service.domain.filters.lint.literals import literal
 from audience_service.domain.filters.lint.warning import FilterWarning, LintRule
 
 _ORDERS = ("$gt", "$gte", "$lt", "$lte")
-_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)*", re.ASCII)
+_NUMBER = re.compile(r"[$€£]?[-+]?\d+(?:[.,]\d+)*\s?[%€]?", re.ASCII)
 _LESS, _GREATER = ("$lt", "$lte"), ("$gt", "$gte")
 
 
@@ -25,7 +25,8 @@ def find_text_order(linted: LintedFilter) -> Iterator[FilterWarning]:
             if not _is_number_text_bound(inner):
                 continue
             profile = index.profile(conjunction.path(inner.path)) if index else None
-            if profile is None or profile.types.get("string", 0) > 0:
+            is_number = profile is None or (profile.types.get("string", 0) > 0 and profile.date_texts == 0)
+            if is_number:
                 text = 'compares text by its characters: "9" is greater than "10"; for numbers write it without quotes'
                 yield FilterWarning(inner.field_path, LintRule.TEXT_ORDER, text)
 
@@ -55,6 +56,33 @@ def find_missing_less(linted: LintedFilter) -> Iterator[FilterWarning]:
                         f'add {{"$isNumber": "${name}"}} to the expression, or {{"{name}": {{"$ne": null}}}} next to it'
                     )
                     yield FilterWarning(node.field_path, LintRule.MISSING_IS_LESS, text)
+
+
+def find_list_comparisons(linted: LintedFilter) -> Iterator[FilterWarning]:
+    """The comparisons in expressions of a list as a whole with a single value."""
+    for _, node, index in linted.own_conditions():
+        if isinstance(node, Expression):
+            for path in dict.fromkeys(path for path in _compared_paths(node.document) if index.has_lists(path)):
+                name = display_path(path)
+                text = (
+                    f"compares {name}, a list in sampled records, as a whole: no list equals a single value, and every "
+                    f'list is greater; write a condition on the field, or compare {{"$max": "${name}"}} or one element'
+                )
+                yield FilterWarning(node.field_path, LintRule.TYPE_NEVER_OCCURS, text)
+
+
+def _compared_paths(value: Any) -> Iterator[str]:
+    """The bare paths that an expression compares with a single constant value."""
+    if isinstance(value, Mapping):
+        for name, argument in value.items():
+            if name in ("$eq", "$ne", *_LESS, *_GREATER) and isinstance(argument, list) and len(argument) == 2:
+                for side, other in (argument, argument[::-1]):
+                    if _is_path(side) and _is_constant(other) and not isinstance(other, list | Mapping):
+                        yield side[1:]
+            yield from _compared_paths(argument)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _compared_paths(item)
 
 
 def _required(node: Node) -> Iterator[str]:

@@ -6,7 +6,7 @@ leaves out the day itself.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from audience_service.domain.filters.ast import Condition, Expression
@@ -15,6 +15,7 @@ from audience_service.domain.filters.field_profile import FieldProfile
 from audience_service.domain.filters.fields import display_path
 from audience_service.domain.filters.lint.conjunctions import unwrap_negation
 from audience_service.domain.filters.lint.field_index import FieldIndex
+from audience_service.domain.filters.lint.fields import percent
 from audience_service.domain.filters.lint.linted_filter import LintedFilter
 from audience_service.domain.filters.lint.warning import FilterWarning, LintRule
 from audience_service.domain.filters.near_date_check import ORDERS, near_date
@@ -25,6 +26,7 @@ _EQUALITIES = ("$eq", "$ne", "$in", "$nin", "$all")
 _COMPARISONS = ("$eq", "$ne", "$cmp", *ORDERS)
 _DAY_OPERATORS = (*_EQUALITIES, "$lte", "$gt")
 _DAYS = ("day", "week", "month", "quarter", "year")
+_DATE_RESULTS = ("$dateAdd", "$dateSubtract", "$dateTrunc", "$toDate", "$dateFromString")
 _DAY_LENGTH = len("2026-03-25")
 
 
@@ -90,15 +92,39 @@ def _in_expression(node: Expression, value: Any, index: FieldIndex) -> Iterator[
                 texts = [text for text in texts if read_instant(text) or suggest(text)]
                 if paths and texts and (profile := index.profile(paths[0])) and profile.types.get("date", 0) > 0:
                     field = display_path(paths[0])
+                    advice = suggest(texts[0]) or json.dumps({"$toDate": texts[0]})
                     text = (
                         f"compares {field}, which holds dates, with text; an expression does not convert it; "
-                        'write {"$toDate": "2026-03-25"}'
+                        f"write {advice}"
                     )
                     yield FilterWarning(node.field_path, LintRule.NOT_A_DATE, text)
+                yield from _text_dates(node, argument, index)
             yield from _in_expression(node, argument, index)
     elif isinstance(value, list):
         for item in value:
             yield from _in_expression(node, item, index)
+
+
+def _text_dates(node: Expression, sides: Sequence[Any], index: FieldIndex) -> Iterator[FilterWarning]:
+    """The comparison of a field that holds dates as text with a date: a date is greater than every text."""
+    for side, other in (sides, sides[::-1]):
+        profile = index.profile(side[1:]) if isinstance(side, str) and side.startswith("$") else None
+        if profile and profile.date_texts > 0 and _gives_date(other):
+            field = display_path(side[1:])
+            text = (
+                f"compares a date with {field}, which is text in {percent(profile.date_texts)} of the sampled records; "
+                f'write {{"$toDate": "${field}"}}'
+            )
+            yield FilterWarning(node.field_path, LintRule.NOT_A_DATE, text)
+
+
+def _gives_date(value: Any) -> bool:
+    """Whether an expression gives a date, whatever the record."""
+    if isinstance(value, Mapping):
+        [(name, argument)] = value.items()
+        shifts_now = name in ("$subtract", "$add") and isinstance(argument, list) and isinstance(argument[0], datetime)
+        return name in _DATE_RESULTS or shifts_now
+    return isinstance(value, datetime)
 
 
 def _operands(node: Condition) -> Sequence[Any]:

@@ -1,12 +1,14 @@
 """The fields that an org's records are known to have, and the known field most similar to an unknown one."""
 
 import difflib
-import json
 from collections.abc import Mapping
 
 from audience_service.domain.filters.field_profile import FieldProfile
-from audience_service.domain.filters.fields import SYSTEM_FIELDS, display_path
+from audience_service.domain.filters.fields import SYSTEM_FIELDS, display_path, join_steps
 
+_MAX_DOTTED_STEPS = 8
+_ALIASES = {"id": "pk", "_id": "pk", **{name: f"${name}" for name in ("and", "or", "nor")}}
+"""Names that other tools have, and the ones that are meant here."""
 _MAX_SUGGESTIONS = 20
 """How many suggestions an index computes. Each compares a name with all known ones, which takes time."""
 
@@ -19,6 +21,7 @@ class FieldIndex:
         self._by_name = {_name(path): display_path(path) for path in self._profiles}
         parents = (path.split(".")[:length] for path in self._profiles for length in range(1, path.count(".") + 1))
         self._parents = {".".join(steps) for steps in parents}
+        self._has_dotted = any("[" in path for path in self._profiles)
         self._suggestion_count = 0
 
     def profile(self, path: str) -> FieldProfile | None:
@@ -39,21 +42,38 @@ class FieldIndex:
                 return bool({"object", "array"} & set(profile.types))
         return False
 
+    def has_single_values(self, path: str) -> bool:
+        """Whether sampled records have the field, and none has a list there or around it."""
+        return self.profile(path) is not None and not self.has_lists(path)
+
+    def has_lists(self, path: str) -> bool:
+        """Whether a sampled record has a list in the field, or around it."""
+        steps = _without_positions(path).split(".")
+        parents = (self._profiles.get(".".join(steps[:length])) for length in range(1, len(steps) + 1))
+        return any(found and "array" in found.types for found in parents)
+
     def in_payload(self, name: str) -> bool:
         """Whether the payload has a field with the name of a system field."""
         path = f"data.{name}"
         return path in self._profiles or path in self._parents
 
     def dotted(self, path: str) -> str:
-        """The payload's field whose name contains dots and reads like the path; empty if there is none."""
-        name = path.removeprefix("data.")
-        return display_path(found) if "." in name and (found := f"data[{json.dumps(name)}]") in self._profiles else ""
+        """The field that reads like the path, but has a name with dots in it; empty if there is none."""
+        head, *steps = path.split(".")
+        spans = ((start, end) for start in range(len(steps)) for end in range(start + 2, len(steps) + 1))
+        for start, end in spans if self._has_dotted and len(steps) <= _MAX_DOTTED_STEPS else ():
+            found = join_steps((head, *steps[:start], ".".join(steps[start:end]), *steps[end:]))
+            if found in self._profiles:
+                return display_path(found)
+        return ""
 
     def similar(self, path: str) -> str:
         """The known field with the most similar name, as callers write it; empty if none is similar."""
         self._suggestion_count += 1
         if self._suggestion_count > _MAX_SUGGESTIONS:
             return ""
+        if alias := _ALIASES.get(_name(path)):
+            return alias
         similar = difflib.get_close_matches(_name(_without_positions(path)), self._by_name, n=1)
         return self._by_name[similar[0]] if similar else ""
 

@@ -15,7 +15,7 @@ from audience_service.domain.filters.lint.conjunctions import Conjunction
 from audience_service.domain.filters.lint.field_index import FieldIndex
 from audience_service.domain.filters.lint.linted_filter import LintedFilter
 from audience_service.domain.filters.lint.warning import FilterWarning, LintRule
-from audience_service.domain.filters.operators import TEXT_OPERATORS, Pattern
+from audience_service.domain.filters.operators import OPERATORS, TEXT_OPERATORS, Pattern
 
 _NUMBER, _TEXT, _DATE, _DATE_TEXT, _BOOL = "a number", "text", "a date", "text that spells a date", "true or false"
 _NUMBER_TEXT = "text that spells a number"
@@ -88,9 +88,16 @@ def find_unexpected_types(linted: LintedFilter) -> Iterator[FilterWarning]:
             continue
         name = display_path(conjunction.path(path))
         if not expected & observed:
-            yield FilterWarning(field_path, LintRule.TYPE_NEVER_OCCURS, _type_text(name, expected, observed))
+            advice = _operator_advice(node.operand) if isinstance(node, Condition) else ""
+            yield FilterWarning(field_path, LintRule.TYPE_NEVER_OCCURS, _type_text(name, expected, observed) + advice)
         elif isinstance(node, Condition) and (missed := _missed_kinds(node, profile)):
             yield FilterWarning(field_path, LintRule.MIXED_TYPES, _mixed_text(name, missed))
+
+
+def _operator_advice(operand: Any) -> str:
+    """The advice about an object whose key is an operator without its dollar."""
+    names = (f"${key}" for key in operand) if isinstance(operand, Mapping) else ()
+    return next((f"; did you mean {name}?" for name in names if name in OPERATORS), "")
 
 
 def find_empty_values(linted: LintedFilter) -> Iterator[FilterWarning]:
@@ -101,6 +108,8 @@ def find_empty_values(linted: LintedFilter) -> Iterator[FilterWarning]:
             profile = index.profile(conjunction.path(found.path)) if index else None
             if found.name != "$exists" or profile is None or profile.empty_values == 0:
                 continue
+            if any(other.path == found.path and other.values is not None for other in literals):
+                continue  # the other condition decides on empty values
             matches, idiom = ("matches", "$nin") if found.is_positive else ("does not match", "$in")
             text = (
                 f"{matches} null and empty values, which are in {percent(profile.empty_values)} of the sampled "
@@ -142,10 +151,16 @@ def _missed_kinds(node: Condition, profile: FieldProfile) -> list[tuple[str, flo
         elif isinstance(operand, int | float | Decimal128) and not isinstance(operand, bool):
             has_text = any(isinstance(other, str) for other in operands)
             shares[_NUMBER_TEXT] = 0.0 if has_text else profile.number_texts
+        elif isinstance(operand, bool):
+            has_other = any(not isinstance(other, bool) for other in operands)
+            shares |= {} if has_other else {_TEXT: profile.types.get("string", 0.0), _NUMBER: number_share}
+        elif operand in ("true", "false"):
+            shares[_BOOL] = 0.0 if True in operands or False in operands else profile.types.get("bool", 0.0)
         elif isinstance(operand, str) and _SPELLS_NUMBER.fullmatch(operand):
             shares[_NUMBER] = 0.0 if has_number else number_share
     if name in ("$regex", *TEXT_OPERATORS):
         shares[_NUMBER] = number_share
+        shares[_DATE] = profile.types.get("date", 0.0)
     if name in ("$mod", "$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear"):
         shares[_NUMBER_TEXT] = profile.number_texts
     return [(kind, share) for kind, share in shares.items() if share > 0]

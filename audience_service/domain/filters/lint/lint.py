@@ -10,7 +10,7 @@ from datetime import datetime
 
 from audience_service.domain.filters.ast import Node
 from audience_service.domain.filters.field_profile import FieldProfile
-from audience_service.domain.filters.lint.comparisons import find_missing_less, find_text_order
+from audience_service.domain.filters.lint.comparisons import find_list_comparisons, find_missing_less, find_text_order
 from audience_service.domain.filters.lint.date_operands import find_days, find_near_dates
 from audience_service.domain.filters.lint.elements import find_separate_elements
 from audience_service.domain.filters.lint.field_index import FieldIndex
@@ -69,6 +69,7 @@ RULES = (
         find_unexpected_types,
         "No sampled record has a value of the operand's type, or only some have.",
     ),
+    Rule((LintRule.TYPE_NEVER_OCCURS,), find_list_comparisons, "An expression compares a list with a single value."),
     Rule((LintRule.NOT_A_DATE,), find_near_dates, "A field that holds dates, or may hold them, is compared with text."),
     Rule((LintRule.DAY_IS_MIDNIGHT,), find_days, "A day alone means midnight in UTC."),
     Rule((LintRule.EMPTY_EXISTS,), find_empty_values, "A test that a field exists counts empty values as existing."),

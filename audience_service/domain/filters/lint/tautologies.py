@@ -118,6 +118,15 @@ def find_disjoint_bounds(linted: LintedFilter) -> Iterator[FilterWarning]:
         is_envelope_field = conjunction.subject is Subject.RECORD and literals[0].path in _SINGLE_VALUED
         if (is_envelope_field or conjunction.subject is Subject.VALUE) and (found := find_contradiction(literals)):
             yield _always_false(found.condition.field_path, "the other bounds on this value leave no value for it")
+            continue
+        index = linted.indexes.get(conjunction.datatype)
+        if (
+            index
+            and index.has_single_values(conjunction.path(literals[0].path))
+            and (found := find_contradiction(literals))
+        ):
+            why = "the other bounds leave no value for it, and no sampled record has a list there"
+            yield _always_false(found.condition.field_path, why)
 
 
 def find_required_absent_fields(linted: LintedFilter) -> Iterator[FilterWarning]:
