@@ -19,6 +19,7 @@ from audience_service.domain.filters import CompiledFilter, Filter, FilterCompil
 from audience_service.domain.filters.ast import InAudience, Node, Related, joins, walk
 from audience_service.domain.filters.compiler import to_match
 from audience_service.domain.filters.describe.sentence import describe
+from audience_service.domain.filters.failing_expressions import failing_records
 from audience_service.domain.filters.field_usage import used_fields
 from audience_service.domain.filters.fields import display_path
 from audience_service.domain.filters.lint.conjunctions import all_nodes
@@ -112,6 +113,9 @@ class FilterExplainer:
         samples[datatype] = sampled
         profiles = {name: found.profiles for name, found in samples.items() if found.sample.records}
         found = self._compiler.lint(node, datatype, profiles)
+        for failing in failing_records(node, datatype):
+            if warning := failing.warning(self._catalog.count_failing(ctx.org, failing, ctx.deadline)):
+                found.append(warning)
         return [replace(warning, field_path=f"filter.{warning.field_path}") for warning in found]
 
     def _names(self, ctx: RequestContext, audience_ids: Sequence[str]) -> Mapping[str, str]:

@@ -6,7 +6,7 @@ Node
 ├── Condition         one operator on one field
 ├── ElementMatch      an element of an array that is an object matching a node ($elemMatch)
 ├── ElementIs         an element of an array that meets conditions itself ($elemMatch on scalars)
-├── Expression        an expression over the record's fields ($expr)
+├── Expression        an expression over the record's fields ($expr, $tryExpr)
 ├── InAudience        membership of an audience ($inAudience), until it has been resolved
 └── Join              a condition that needs another collection
     ├── OnList        the record is on the list of an audience
@@ -92,11 +92,15 @@ class ElementIs:
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """The aggregation expression is true. `fields` are the paths in the record that it reads."""
+    """The aggregation expression is true. `fields` are the paths in the record that it reads.
+
+    `is_lenient`: it is false on a record on which it fails ($tryExpr). Otherwise it fails the call.
+    """
 
     document: Document
     fields: tuple[str, ...]
     field_path: str = field(default="", compare=False)
+    is_lenient: bool = False
 
 
 @dataclass(frozen=True, slots=True)

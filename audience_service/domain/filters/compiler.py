@@ -36,6 +36,7 @@ from audience_service.domain.filters.audience_inlining import (
     with_active_guard,
 )
 from audience_service.domain.filters.elem_match import element_documents
+from audience_service.domain.filters.expression_guards import guarded
 from audience_service.domain.filters.field_profile import FieldProfile
 from audience_service.domain.filters.filter import Document, Filter, FilterLimits
 from audience_service.domain.filters.lint.lint import lint_filter
@@ -261,8 +262,8 @@ def to_match(node: Node, join_condition: JoinCondition = _no_join) -> Document:
                 return _any_of([{path: {"$elemMatch": document}} for document in element_documents(conditions, inner)])
             case Condition(path, operator, operand):
                 return _any_of([{path: alternative} for alternative in operator.emit(operand)])
-            case Expression(document):
-                return {"$expr": document}
+            case Expression(document, is_lenient=is_lenient):
+                return {"$expr": guarded(document) if is_lenient else document}
             case OnList() | Related() | Suppressed():
                 return join_condition(node)
             case InAudience():

@@ -43,7 +43,8 @@ CONSTANTS = ("$alwaysTrue", "$alwaysFalse")
 """Conditions that every record meets, or none. Their operand is 1."""
 PATTERN_VALUE = "$regularExpression"
 """A regular expression as a value, in Extended JSON. Drivers write their own pattern type so."""
-RECORD_OPERATORS = ("$expr", "$inAudience", "$related")
+EXPRESSION_OPERATORS = ("$expr", "$tryExpr")
+RECORD_OPERATORS = (*EXPRESSION_OPERATORS, "$inAudience", "$related")
 """Operators on complete records, written in place of a field. parser.py handles them, $not, $elemMatch and $options."""
 
 Read = Callable[[Any, str, ValueReader], Any]

@@ -1,7 +1,7 @@
 """Parses a caller's conditions to typed nodes, or refuses them with the path of the error."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -21,12 +21,14 @@ from audience_service.domain.filters.ast import (
 )
 from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.elem_match import element_documents
+from audience_service.domain.filters.expression_guards import UnguardedArgument, guarded
 from audience_service.domain.filters.expressions import ExpressionParser
 from audience_service.domain.filters.fields import element_path, record_path
 from audience_service.domain.filters.filter import FilterLimits
 from audience_service.domain.filters.operator_hints import advice
 from audience_service.domain.filters.operators import (
     CONSTANTS,
+    EXPRESSION_OPERATORS,
     LOGICAL,
     OPERATORS,
     PATTERN_VALUE,
@@ -102,14 +104,24 @@ class _Parser:
 
     def _on_record(self, name: str, value: Any, field_path: str, depth: int, scope: _Scope) -> Node:
         """An operator on the complete record."""
-        if scope.operator == "$elemMatch" or (scope.operator and name != "$expr"):
+        if scope.operator == "$elemMatch" or (scope.operator and name not in EXPRESSION_OPERATORS):
             raise InvalidFilter.at(field_path, f"applies to complete records; move it out of {scope.operator}")
         self._count(field_path)
-        if name == "$expr":
-            return ExpressionParser(self._reader, self._count).parse(value, field_path)
+        if name in EXPRESSION_OPERATORS:
+            return self._expression(name, value, field_path)
         if name == "$related":
             return self._related(value, field_path, depth)
         return self._in_audience(value, field_path)
+
+    def _expression(self, name: str, value: Any, field_path: str) -> Node:
+        expression = ExpressionParser(self._reader, self._count).parse(value, field_path)
+        if name == "$expr":
+            return expression
+        try:
+            guarded(expression.document)
+        except UnguardedArgument as error:
+            raise InvalidFilter.at(field_path, str(error)) from None
+        return replace(expression, is_lenient=True)
 
     def _in_audience(self, value: Any, field_path: str) -> Node:
         ids = {at_index(field_path, index): item for index, item in enumerate(value)} if isinstance(value, list) else {}

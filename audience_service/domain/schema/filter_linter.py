@@ -6,13 +6,14 @@ sample takes longer than the work, `warnings` waits for it up to MAX_WAIT_SECOND
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
 
 from audience_service.domain.core.context import Deadline, RequestContext
 from audience_service.domain.core.errors import AudienceError, InvalidFilter
 from audience_service.domain.filters import Filter, FilterCompiler, FilterWarning
 from audience_service.domain.filters.ast import Node, Related
+from audience_service.domain.filters.failing_expressions import FailingRecords, failing_records
 from audience_service.domain.filters.lint.conjunctions import all_nodes
 from audience_service.domain.schema.field_cache import FieldCache, Fields
 from audience_service.domain.schema.service import FieldCatalog
@@ -24,23 +25,35 @@ _ANSWER_SECONDS = 0.1
 _READ_SECONDS = 10.0
 """The longest time that reading a sample may take. It serves later calls as well, so no caller's deadline limits it."""
 
+_COUNT_SECONDS = 2.0
+"""The longest time that counting the records on which an expression fails may take."""
+_COUNT_THREADS = 2
+
 
 class PendingWarnings:
     """The warnings about one filter, while the samples that they need are read."""
 
     def __init__(
-        self, node: Node, audience_filter: Filter, compiler: FilterCompiler, fields: Mapping[str, "Future[Fields]"]
+        self,
+        node: Node,
+        audience_filter: Filter,
+        compiler: FilterCompiler,
+        fields: Mapping[str, "Future[Fields]"],
+        failures: "Sequence[tuple[FailingRecords, Future[int | None]]]" = (),
     ) -> None:
+        """`failures` are the numbers of records on which expressions fail."""
         self._node = node
         self._filter = audience_filter
         self._compiler = compiler
         self._fields = fields
+        self._failures = failures
         self._found: Sequence[FilterWarning] | None = None
 
     @property
     def is_ready(self) -> bool:
-        """Whether all samples have been read."""
-        return all(future.done() for future in self._fields.values())
+        """Whether all samples have been read, and all failures counted."""
+        are_counted = all(count.done() for _, count in self._failures)
+        return are_counted and all(future.done() for future in self._fields.values())
 
     def get(self, deadline: Deadline) -> Sequence[FilterWarning]:
         """The warnings, with paths that begin at `filter`, waiting for samples up to MAX_WAIT_SECONDS."""
@@ -48,6 +61,8 @@ class PendingWarnings:
             until = _wait_until(deadline)
             profiles = {name: _result(future, until) for name, future in self._fields.items()}
             found = self._compiler.lint(self._node, self._filter.datatype, profiles)
+            counted = (failing.warning(_count(future, until)) for failing, future in self._failures)
+            found += [warning for warning in counted if warning]
             self._found = [replace(warning, field_path=f"filter.{warning.field_path}") for warning in found]
         return self._found
 
@@ -59,27 +74,50 @@ class FilterLinter:
         self._catalog = catalog
         self._compiler = compiler
         self._cache = FieldCache(self._read)
+        self._executor = ThreadPoolExecutor(_COUNT_THREADS, thread_name_prefix="failure-count")
 
     def begin(self, ctx: RequestContext, audience_filter: Filter) -> PendingWarnings | None:
-        """Begin to read the samples for the warnings about a filter. None if the filter is not valid."""
-        if audience_filter.where is None:
+        """Begin to read what the warnings about a filter need. None if the filter is not valid."""
+        node = self._parse(audience_filter)
+        if node is None:
             return None
-        try:
-            node = self._compiler.parse(audience_filter)
-        except InvalidFilter:
-            return None
-        related = (inner.datatype for inner in all_nodes(node) if isinstance(inner, Related))
-        datatypes = dict.fromkeys([audience_filter.datatype, *related])
-        fields = {datatype: self._cache.get(ctx.org, datatype) for datatype in datatypes}
-        return PendingWarnings(node, audience_filter, self._compiler, fields)
+        fields = self._begin_fields(ctx, node, audience_filter)
+        failures = [
+            (failing, self._executor.submit(self._count_failing, ctx.org, failing))
+            for failing in failing_records(node, audience_filter.datatype)
+        ]
+        return PendingWarnings(node, audience_filter, self._compiler, fields, failures)
+
+    def read_ahead(self, ctx: RequestContext, audience_filter: Filter) -> None:
+        """Begin to read the samples that a later `begin` needs."""
+        node = self._parse(audience_filter)
+        if node is not None:
+            self._begin_fields(ctx, node, audience_filter)
 
     def fields(self, ctx: RequestContext, datatype: str) -> Fields:
         """The fields of a datatype, waiting for the sample up to MAX_WAIT_SECONDS; none without a sample."""
         return _result(self._cache.get(ctx.org, datatype), _wait_until(ctx.deadline))
 
     def close(self) -> None:
-        """Stop reading samples."""
+        """Stop reading samples and counting."""
         self._cache.close()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _parse(self, audience_filter: Filter) -> Node | None:
+        if audience_filter.where is None:
+            return None
+        try:
+            return self._compiler.parse(audience_filter)
+        except InvalidFilter:
+            return None
+
+    def _begin_fields(self, ctx: RequestContext, node: Node, audience_filter: Filter) -> dict[str, "Future[Fields]"]:
+        related = (inner.datatype for inner in all_nodes(node) if isinstance(inner, Related))
+        datatypes = dict.fromkeys([audience_filter.datatype, *related])
+        return {datatype: self._cache.get(ctx.org, datatype) for datatype in datatypes}
+
+    def _count_failing(self, org: str, failing: FailingRecords) -> int | None:
+        return self._catalog.count_failing(org, failing, Deadline.after(_COUNT_SECONDS))
 
     def _read(self, org: str, datatype: str) -> tuple[Fields, bool]:
         sampled = self._catalog.sample_fields(org, datatype, Deadline.after(_READ_SECONDS))
@@ -93,6 +131,14 @@ def _wait_until(deadline: Deadline) -> float:
     """The end of a wait for samples, on the monotonic clock."""
     until = time.monotonic() + MAX_WAIT_SECONDS
     return until if deadline.expires_at is None else min(until, deadline.expires_at - _ANSWER_SECONDS)
+
+
+def _count(future: "Future[int | None]", until: float) -> int | None:
+    """A count; None if it is not known in time."""
+    try:
+        return future.result(timeout=max(until - time.monotonic(), 0.0))
+    except (AudienceError, TimeoutError, CancelledError):
+        return None
 
 
 def _result(future: "Future[Fields]", until: float) -> Fields:

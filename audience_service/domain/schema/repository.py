@@ -17,6 +17,9 @@ class SampleRepository(Protocol):
     def schema(self, org: str, datatype: str, deadline: Deadline) -> Mapping[str, Any]:
         """The collection's `$jsonSchema`, which applies to the records of all orgs; empty if it has none."""
 
+    def count(self, org: str, datatype: str, match: Document, deadline: Deadline) -> int:
+        """How many of all the org's records meet a match. Raises OutOfTime."""
+
     def count_matching(
         self, org: str, datatype: str, keys: Sequence[str], matches: Sequence[Document], deadline: Deadline
     ) -> Sequence[int]:

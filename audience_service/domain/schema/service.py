@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from audience_service.domain.core.context import Deadline, RequestContext
+from audience_service.domain.core.errors import OutOfTime, UnsupportedByStore
 from audience_service.domain.filters import FilterCompiler
+from audience_service.domain.filters.failing_expressions import FailingRecords
 from audience_service.domain.filters.field_profile import FieldProfile
 from audience_service.domain.filters.fields import display_path
 from audience_service.domain.filters.operators import OPERATORS, TEXT_OPERATORS
@@ -83,6 +85,15 @@ class FieldCatalog:
             sampled.sample.is_complete,
             len(found) - len(kept) + sampled.too_deep_count,
         )
+
+    def count_failing(self, org: str, failing: FailingRecords, deadline: Deadline) -> int | None:
+        """The number of records on which an expression fails; None if they cannot be counted before the deadline."""
+        try:
+            return self._samples.count(org, failing.datatype, failing.match, deadline)
+        except OutOfTime:
+            return None
+        except UnsupportedByStore:
+            return 0  # the store refuses the filter itself
 
     def sample_fields(self, org: str, datatype: str, deadline: Deadline) -> SampledFields:
         """A new sample with its profiles."""

@@ -148,7 +148,7 @@ class Segments:
     def _read_fields(self, ctx: RequestContext, draft: SegmentDraft) -> None:
         """Begin to read the samples that the warnings need, while the segment is written."""
         if draft.filter:
-            self._linter.begin(ctx, draft.filter)
+            self._linter.read_ahead(ctx, draft.filter)
 
     def _find_existing(self, ctx: RequestContext, key: IdempotencyKey | None) -> Segment | None:
         found = find_existing(ctx, key, self._segments.find_by_key)

@@ -64,7 +64,8 @@ class Failure:
         """The error with the expression and the record."""
         expression = f"the expression {self.expression}" if self.expression else "an expression in it"
         record = f"the record {self.record_id}" if self.record_id else "a record"
-        text = f"{expression} fails on {record}; guard it by $ifNull, $type, $convert or $validTimezone"
+        guards = "$ifNull, $type, $convert or $validTimezone"
+        text = f"{expression} fails on {record}; guard it by {guards}, or write $tryExpr, which is false there"
         return ExpressionFailed.at(error.violations[0].field, text, record_id=self.record_id)
 
 

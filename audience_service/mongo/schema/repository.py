@@ -58,6 +58,12 @@ class MongoSamples:
         schemas = (part.get("$jsonSchema") for part in (validator, *validator.get("$and", ())))
         return next((schema for schema in schemas if schema), {})
 
+    def count(self, org: str, datatype: str, match: Document, deadline: Deadline) -> int:
+        """Count with a $match and $count."""
+        with with_deadline(self._database, deadline):
+            found = list(self._database[datatype].aggregate([{"$match": org_match(org, match)}, {"$count": "n"}]))
+        return int(found[0]["n"]) if found else 0
+
     def count_matching(
         self, org: str, datatype: str, keys: Sequence[str], matches: Sequence[Document], deadline: Deadline
     ) -> Sequence[int]:

@@ -104,9 +104,10 @@ class _Writer:
             case ElementIs(path, conditions):
                 met = self._join(conditions, "and", str)
                 return self._element(path, format_path, f"that {met.text}" if met else None)
-            case Expression(document):
+            case Expression(document, is_lenient=is_lenient):
                 text = truncate(describe_expression(document), _MAX_EXPRESSION)
-                return self._leaf("", text, is_open=is_compound(document))
+                text = f"{text}, false if it fails" if is_lenient else text
+                return self._leaf("", text, is_open=is_lenient or is_compound(document))
             case InAudience(audience_id):
                 return self._leaf("", f"is in the audience {self._audience(audience_id)}")
             case OnList(member_list):

@@ -153,7 +153,7 @@ class FilterWarning(_message.Message):
     the name of a field of the payload. NOT_A_DATE: a date is compared with other text. DAY_IS_MIDNIGHT: a day alone
     means its midnight. TEXT_ORDER: text that spells numbers is compared by its characters. SEPARATE_ELEMENTS:
     different elements of a list may meet the conditions. MISSING_IS_LESS: a missing field meets an expression.
-    EMPTY_EXISTS: a field with an empty value exists.
+    EMPTY_EXISTS: a field with an empty value exists. EXPRESSION_FAILS: a $tryExpr fails on records.
     """
     description: _builtins.str
     """description is the problem in English, for people. It suggests a correction if one is known."""
