@@ -15,6 +15,7 @@ from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.core.context import Caller, Deadline, RequestContext
 from audience_service.domain.core.errors import InvalidFilter, UnsupportedByStore
 from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.core.pages import PageRequest
 from audience_service.domain.explain.condition_tree import ConditionTreeBuilder
 from audience_service.domain.explain.membership_explanation import EvaluatedCondition, MembershipExplainer
 from audience_service.domain.filters import Filter, FilterCompiler
@@ -137,7 +138,7 @@ def test_checks_and_streams_agree(org: Org, where: dict[str, Any], combine: Any,
                 name for name in checked.names if membership.contact_id in checked.streamed[name]
             ]
         for contact_id in rng.sample(org.ids, 3):
-            listed = org.checks.list_audiences(org.ctx, contact_id, 500, "")
+            listed = org.checks.list_audiences(org.ctx, contact_id, PageRequest(500))
             assert not listed.unusable_ids
             assert {found.audience.id for found in listed.audiences} == {
                 name for name in checked.names if contact_id in checked.streamed[name]

@@ -60,7 +60,7 @@ def test_segments_with_the_same_id_are_isolated(orgs: tuple[Store, str, str]) ->
     for org in (ours, theirs):
         assert store.segments.get(org, LIST.list_id, NO_DEADLINE).name == f"of {org}"
         page = store.segments.page(org, SegmentQuery(), 10, None, NO_DEADLINE)
-        assert ([item.name for item in page.segments], page.total) == ([f"of {org}"], 1)
+        assert ([item.name for item in page.items], page.total) == ([f"of {org}"], 1)
         assert store.segments.find(org, LIST.list_id, NO_DEADLINE).name == f"of {org}"
     current = store.segments.get(ours, LIST.list_id, NO_DEADLINE)
     touched = store.segments.touch(ours, current, NO_DEADLINE)

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 from itsdangerous import BadData, URLSafeSerializer
 
 from audience_service.domain.core.errors import InvalidPageToken
+from audience_service.domain.core.pages import Item, ListedPage, Page, PageKey, PageRequest
 
 
 class TokenCodec:
@@ -36,6 +38,16 @@ class TokenCodec:
         if bound_to != _digest(binding):
             raise InvalidPageToken.at(field_path, "belongs to another request; start again without it")
         return list(position)
+
+    def page(
+        self, request: PageRequest, binding: tuple[Any, ...], read: Callable[[PageKey | None], Page[Item]]
+    ) -> ListedPage[Item]:
+        """The requested page of the list that `binding` describes.
+
+        `read` reads the page after a key, or the first page for None. Raises InvalidPageToken.
+        """
+        page = read(self.decode(request.token, binding, "page_token") if request.token else None)
+        return ListedPage(page.items, self.encode(binding, list(page.last_key)) if page.last_key else "", page.total)
 
 
 def digest(value: Any) -> str:

@@ -176,18 +176,6 @@ class CustomAudienceQuery:
     type: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CustomAudiencePage:
-    """A page, newest first.
-
-    `last` is the key that the next page starts after, None on the last page. `total` counts the audiences of all pages.
-    """
-
-    audiences: tuple[CustomAudience, ...]
-    last: tuple[str, str] | None
-    total: int
-
-
 def check_custom_type(written: str, field_path: str) -> CustomType:
     """The type. Raises InvalidArgument at `field_path`."""
     try:

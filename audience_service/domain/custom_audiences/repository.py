@@ -15,9 +15,9 @@ from audience_service.domain.core.context import Deadline, RequestContext
 from audience_service.domain.core.idempotency import IdempotencyKey
 from audience_service.domain.core.jobs import JobRunner, Report
 from audience_service.domain.core.lease import Lease
+from audience_service.domain.core.pages import Page, PageKey
 from audience_service.domain.custom_audiences.model import (
     CustomAudience,
-    CustomAudiencePage,
     CustomAudienceQuery,
     CustomType,
 )
@@ -53,8 +53,8 @@ class CustomAudienceRepository(Protocol):
         """The audience without `contact_count`. Raises AudienceNotFound."""
 
     def page(
-        self, org: str, query: CustomAudienceQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
-    ) -> CustomAudiencePage:
+        self, org: str, query: CustomAudienceQuery, size: int, after: PageKey | None, deadline: Deadline
+    ) -> Page[CustomAudience]:
         """Up to `size` audiences after the key `after`, newest first, without `contact_count`, `publication`."""
 
     def is_name_taken(self, org: str, name: str, deadline: Deadline, except_id: str = "") -> bool:

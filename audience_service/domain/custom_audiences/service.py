@@ -1,7 +1,7 @@
 """The use cases on custom audiences: create, get, list, update and refresh."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from audience_service.domain.audiences.conflicts import retry_on_conflict
 from audience_service.domain.audiences.repository import ListRepository
@@ -16,6 +16,7 @@ from audience_service.domain.core.errors import (
 from audience_service.domain.core.idempotency import IdempotencyKey, find_existing, idempotency_key, new_id
 from audience_service.domain.core.jobs import Job, Report
 from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.core.pages import ListedPage, PageRequest
 from audience_service.domain.custom_audiences.errors import NotRefreshable
 from audience_service.domain.custom_audiences.model import (
     CUSTOM_PREFIX,
@@ -36,15 +37,6 @@ from audience_service.domain.custom_audiences.repository import (
     Refreshers,
     SpecValidators,
 )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ListedCustomAudiences:
-    """A page of custom audiences as callers see it; the token is empty on the last page."""
-
-    audiences: tuple[CustomAudience, ...]
-    next_page_token: str
-    total: int
 
 
 class CustomAudiences:
@@ -90,19 +82,17 @@ class CustomAudiences:
         """The custom audience. Raises AudienceNotFound."""
         return self._with_counts(ctx, (self._get(ctx, audience_id),))[0]
 
-    def list(
-        self, ctx: RequestContext, query: CustomAudienceQuery, page_size: int, page_token: str
-    ) -> ListedCustomAudiences:
+    def list(self, ctx: RequestContext, query: CustomAudienceQuery, request: PageRequest) -> ListedPage[CustomAudience]:
         """A page of the org's custom audiences. Raises InvalidArgument, InvalidPageToken."""
         if query.type:
             check_custom_type(query.type, "type")
         binding = ("custom audiences", ctx.org, *dataclasses.astuple(query))
-        after = self._tokens.decode(page_token, binding, "page_token") if page_token else None
-        page = self._custom_audiences.page(
-            ctx.org, query, page_size, (after[0], after[1]) if after else None, ctx.deadline
+        page = self._tokens.page(
+            request,
+            binding,
+            lambda after: self._custom_audiences.page(ctx.org, query, request.size, after, ctx.deadline),
         )
-        token = self._tokens.encode(binding, list(page.last)) if page.last else ""
-        return ListedCustomAudiences(self._with_counts(ctx, page.audiences), token, page.total)
+        return dataclasses.replace(page, items=self._with_counts(ctx, page.items))
 
     def update(
         self,
@@ -192,7 +182,7 @@ class CustomAudiences:
             lambda error, until: self._custom_audiences.end_work(ctx.org, audience, error, until),
         )
 
-    def _with_counts(self, ctx: RequestContext, audiences: tuple[CustomAudience, ...]) -> tuple[CustomAudience, ...]:
+    def _with_counts(self, ctx: RequestContext, audiences: Sequence[CustomAudience]) -> tuple[CustomAudience, ...]:
         """The audiences with `contact_count` set. One query counts all their lists."""
         ids_by_list = {audience.contacts.list_id: audience.id for audience in audiences if audience.has_list}
         sizes = self._lists.sizes(ctx.org, list(ids_by_list), ctx.deadline) if ids_by_list else {}

@@ -1,10 +1,10 @@
 """An org's audiences in pages: segments by name, then custom audiences, the newest first."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from audience_service.domain.audiences.model import Audience
 from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.pages import Page, PageKey
 from audience_service.domain.custom_audiences.loader import to_audience
 from audience_service.domain.custom_audiences.model import CustomAudienceQuery
 from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
@@ -31,10 +31,8 @@ class AudiencePages:
         self._segments = segments
         self._custom_audiences = custom_audiences
 
-    def page(
-        self, ctx: RequestContext, size: int, after: Sequence[str] | None
-    ) -> tuple[Sequence[TypedAudience], Sequence[str] | None]:
-        """Up to `size` audiences after a key, and the key of the last one; None on the last page.
+    def page(self, ctx: RequestContext, size: int, after: PageKey | None) -> Page[TypedAudience]:
+        """Up to `size` audiences after a key, without the total.
 
         A key has one of two forms:
         1. Two strings: the key of a page of segments.
@@ -42,17 +40,15 @@ class AudiencePages:
         """
         found: list[TypedAudience] = []
         if after is None or len(after) == _SEGMENT_KEY:
-            key = (after[0], after[1]) if after else None
-            segments = self._segments.page(ctx.org, _BY_NAME, size, key, ctx.deadline)
-            found += [TypedAudience(segment_to_audience(segment), segment.type) for segment in segments.segments]
-            if segments.last:
-                return found, segments.last
+            segments = self._segments.page(ctx.org, _BY_NAME, size, after, ctx.deadline)
+            found += [TypedAudience(segment_to_audience(segment), segment.type) for segment in segments.items]
+            if segments.last_key:
+                return Page(found, segments.last_key)
             after = [_CUSTOM]
-        key = (after[1], after[2]) if len(after) > 1 else None
         custom_audiences = self._custom_audiences.page(
-            ctx.org, CustomAudienceQuery(), max(size - len(found), 1), key, ctx.deadline
+            ctx.org, CustomAudienceQuery(), max(size - len(found), 1), after[1:] or None, ctx.deadline
         )
         if len(found) == size:
-            return found, [_CUSTOM] if custom_audiences.total else None
-        found += [TypedAudience(to_audience(custom), custom.type) for custom in custom_audiences.audiences]
-        return found, [_CUSTOM, *custom_audiences.last] if custom_audiences.last else None
+            return Page(found, [_CUSTOM] if custom_audiences.total else None)
+        found += [TypedAudience(to_audience(custom), custom.type) for custom in custom_audiences.items]
+        return Page(found, [_CUSTOM, *custom_audiences.last_key] if custom_audiences.last_key else None)

@@ -15,6 +15,7 @@ from audience_service.domain.core.errors import (
     Violation,
 )
 from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.core.pages import PageRequest
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.set_operations import to_filter
 from audience_service.domain.membership.audience_pages import AudiencePages, TypedAudience
@@ -106,7 +107,7 @@ class MembershipChecker:
             read_at,
         )
 
-    def list_audiences(self, ctx: RequestContext, contact_id: str, page_size: int, page_token: str) -> ContactAudiences:
+    def list_audiences(self, ctx: RequestContext, contact_id: str, request: PageRequest) -> ContactAudiences:
         """The audiences that contain a contact, on one page of the org's audiences of all datatypes.
 
         Queries:
@@ -118,11 +119,13 @@ class MembershipChecker:
 
         Raises InvalidArgument, ContactNotFound, InvalidPageToken, OutOfTime.
         """
-        binding = ("contact audiences", ctx.org, contact_id)
-        after = self._tokens.decode(page_token, binding, "page_token") if page_token else None
         datatype = self._datatype_of(ctx, contact_id)
-        page, last = self._pages.page(ctx, page_size, after)
-        typed = {found.audience.id: found for found in page if found.audience.filter.datatype == datatype}
+        page = self._tokens.page(
+            request,
+            ("contact audiences", ctx.org, contact_id),
+            lambda after: self._pages.page(ctx, request.size, after),
+        )
+        typed = {found.audience.id: found for found in page.items if found.audience.filter.datatype == datatype}
         read_at = now()
         audiences = self._audiences.with_preloaded(ctx, [found.audience for found in typed.values()]).at(read_at)
         usable: dict[str, CompiledFilter] = {}
@@ -137,7 +140,7 @@ class MembershipChecker:
         return ContactAudiences(
             [found for name, found in typed.items() if contact_id in evaluated.get(name, ())],
             [name for name in typed if name not in evaluated],
-            self._tokens.encode(binding, list(last)) if last else "",
+            page.next_page_token,
             read_at,
         )
 

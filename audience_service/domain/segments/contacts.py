@@ -1,25 +1,15 @@
 """The use cases on the list of a static segment: add, remove and list contacts."""
 
-import dataclasses
-
 from audience_service.domain.audiences.repository import ListRepository
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import InvalidArgument, NotStatic
 from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.core.pages import ListedPage, Page, PageKey, PageRequest
 from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.segments.loader import to_list_audience
 from audience_service.domain.segments.model import Segment, SegmentType, check_contact_ids
 from audience_service.domain.segments.writer import SegmentWriter
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ListedContacts:
-    """A page of a list as callers see it; the token is empty on the last page."""
-
-    ids: tuple[str, ...]
-    next_page_token: str
-    total: int
 
 
 class SegmentContacts:
@@ -51,16 +41,16 @@ class SegmentContacts:
         removed = self._lists.remove(ctx.org, contacts, ids, ctx.deadline)
         return removed, self._after_edit(ctx, segment_id, removed)
 
-    def list(self, ctx: RequestContext, segment_id: str, page_size: int, page_token: str) -> ListedContacts:
-        """A page of the list, in sk order. Raises AudienceNotFound, NotStatic, InvalidPageToken."""
-        binding = ("contacts", ctx.org, segment_id)
-        after = self._tokens.decode(page_token, binding, "page_token")[0] if page_token else ""
-        contacts = self._member_list(ctx, segment_id)
-        total = self._lists.sizes(ctx.org, [segment_id], ctx.deadline)[segment_id]
-        rows = self._lists.page(ctx.org, contacts, page_size + 1, after, ctx.deadline)
-        page, more = rows[:page_size], len(rows) > page_size
-        token = self._tokens.encode(binding, [page[-1][1]]) if more else ""
-        return ListedContacts(tuple(pk for pk, _ in page), token, total)
+    def list(self, ctx: RequestContext, segment_id: str, request: PageRequest) -> ListedPage[str]:
+        """A page of the list: ids in sk order. Raises AudienceNotFound, NotStatic, InvalidPageToken."""
+
+        def read(after: PageKey | None) -> Page[str]:
+            contacts = self._member_list(ctx, segment_id)
+            total = self._lists.sizes(ctx.org, [segment_id], ctx.deadline)[segment_id]
+            rows = self._lists.page(ctx.org, contacts, request.size + 1, after[0] if after else "", ctx.deadline)
+            return Page.cut(rows, request.size, lambda row: row[1], total).map(lambda row: row[0])
+
+        return self._tokens.page(request, ("contacts", ctx.org, segment_id), read)
 
     def _after_edit(self, ctx: RequestContext, segment_id: str, count: int) -> Segment:
         """The segment after an edit. Its version rises only if the edit changed the list."""

@@ -83,19 +83,6 @@ class SegmentQuery:
     descending: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentPage:
-    """A page of segments, in the order of the query.
-
-    `last` is the key (order value, sk) that the next page starts after, None on the last page. `total` counts the
-    segments of all pages.
-    """
-
-    segments: tuple[Segment, ...]
-    last: tuple[str, str] | None
-    total: int
-
-
 def check_name(name: str) -> str:
     """The name without surrounding spaces. Raises InvalidArgument at `segment.name`."""
     trimmed = name.strip()

@@ -5,7 +5,8 @@ from typing import Protocol
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.idempotency import IdempotencyKey
-from audience_service.domain.segments.model import Segment, SegmentPage, SegmentQuery
+from audience_service.domain.core.pages import Page, PageKey
+from audience_service.domain.segments.model import Segment, SegmentQuery
 from audience_service.domain.segments.version import VersionPage
 
 
@@ -31,8 +32,8 @@ class SegmentRepository(Protocol):
         """Whether a segment other than `except_id` has the name. Deleted segments do not count."""
 
     def page(
-        self, org: str, query: SegmentQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
-    ) -> SegmentPage:
+        self, org: str, query: SegmentQuery, size: int, after: PageKey | None, deadline: Deadline
+    ) -> Page[Segment]:
         """Up to `size` segments after the key `after`, in the query's order and then by sk, without `contact_count`."""
 
     def save(self, org: str, segment: Segment, deadline: Deadline, *, deleted: bool = False) -> Segment:

@@ -17,6 +17,7 @@ from audience_service.domain.core.errors import (
 )
 from audience_service.domain.core.idempotency import IdempotencyKey, find_existing, idempotency_key, new_id
 from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.core.pages import ListedPage, PageRequest
 from audience_service.domain.filters import FilterWarning, identity
 from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.schema.filter_linter import FilterLinter
@@ -34,15 +35,6 @@ from audience_service.domain.segments.reference_checker import ReferenceChecker
 from audience_service.domain.segments.repository import SegmentRepository
 from audience_service.domain.segments.validation import SegmentValidator, ValidatedSegment
 from audience_service.domain.segments.writer import SegmentWriter
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ListedSegments:
-    """A page of segments as callers see it; the token is empty on the last page."""
-
-    segments: tuple[Segment, ...]
-    next_page_token: str
-    total: int
 
 
 class Segments:
@@ -107,13 +99,15 @@ class Segments:
         pending = self._linter.begin(ctx, to_response_form(to_audience(segment).filter))
         return pending.get(ctx.deadline) if pending else ()
 
-    def list(self, ctx: RequestContext, query: SegmentQuery, page_size: int, page_token: str) -> ListedSegments:
+    def list(self, ctx: RequestContext, query: SegmentQuery, request: PageRequest) -> ListedPage[Segment]:
         """A page of the org's segments. Raises InvalidPageToken."""
         binding = ("segments", ctx.org, *dataclasses.astuple(query))
-        after = self._tokens.decode(page_token, binding, "page_token") if page_token else None
-        page = self._segments.page(ctx.org, query, page_size, (after[0], after[1]) if after else None, ctx.deadline)
-        token = self._tokens.encode(binding, list(page.last)) if page.last else ""
-        return ListedSegments(self._with_counts(ctx, page.segments), token, page.total)
+        page = self._tokens.page(
+            request,
+            binding,
+            lambda after: self._segments.page(ctx.org, query, request.size, after, ctx.deadline),
+        )
+        return dataclasses.replace(page, items=self._with_counts(ctx, page.items))
 
     def update(
         self,
@@ -211,7 +205,7 @@ class Segments:
             with contextlib.suppress(AudienceError):
                 self._lists.clear(ctx.org, MemberList(segment.id, segment.filter.datatype))
 
-    def _with_counts(self, ctx: RequestContext, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+    def _with_counts(self, ctx: RequestContext, segments: Sequence[Segment]) -> Sequence[Segment]:
         return with_counts(self._lists, ctx, segments)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import NotDeleted
 from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.core.pages import ListedPage, Page, PageKey, PageRequest
 from audience_service.domain.segments.model import Segment
 from audience_service.domain.segments.reference_checker import ReferenceChecker
 from audience_service.domain.segments.repository import VersionRepository
@@ -14,15 +15,6 @@ from audience_service.domain.segments.version import SegmentVersion, changed_fie
 from audience_service.domain.segments.writer import SegmentWriter
 
 _DELETED = "deleted"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ListedVersions:
-    """A page of versions as callers see it; the token is empty on the last page."""
-
-    versions: tuple[SegmentVersion, ...]
-    next_page_token: str
-    total: int
 
 
 class SegmentVersions:
@@ -42,18 +34,19 @@ class SegmentVersions:
         self._reference_checker = reference_checker
         self._tokens = tokens
 
-    def list(self, ctx: RequestContext, segment_id: str, page_size: int, page_token: str) -> ListedVersions:
+    def list(self, ctx: RequestContext, segment_id: str, request: PageRequest) -> ListedPage[SegmentVersion]:
         """A page of a segment's versions, newest first. Raises AudienceNotFound, InvalidPageToken."""
-        binding = ("versions", ctx.org, segment_id)
-        below = int(self._tokens.decode(page_token, binding, "page_token")[0]) if page_token else None
-        page = self._versions.page(ctx.org, segment_id, below, page_size, ctx.deadline)
-        predecessors = (*page.versions[1:], page.preceding)
-        versions = tuple(
-            SegmentVersion(segment, changed_fields(before, segment))
-            for segment, before in zip(page.versions, predecessors, strict=False)
-        )
-        token = self._tokens.encode(binding, [page.versions[-1].version]) if page.preceding else ""
-        return ListedVersions(versions, token, page.total)
+
+        def read(after: PageKey | None) -> Page[SegmentVersion]:
+            page = self._versions.page(ctx.org, segment_id, after[0] if after else None, request.size, ctx.deadline)
+            predecessors = (*page.versions[1:], page.preceding)
+            versions = tuple(
+                SegmentVersion(segment, changed_fields(before, segment))
+                for segment, before in zip(page.versions, predecessors, strict=False)
+            )
+            return Page(versions, [page.versions[-1].version] if page.preceding else None, page.total)
+
+        return self._tokens.page(request, ("versions", ctx.org, segment_id), read)
 
     def undelete(self, ctx: RequestContext, segment_id: str, version: int | None) -> Segment:
         """The deleted segment, restored; UndeleteSegment in the protos states rules and errors."""

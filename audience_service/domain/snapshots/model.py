@@ -86,18 +86,6 @@ class SnapshotQuery:
     state: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotPage:
-    """A page of snapshots, newest first.
-
-    `last` is the key that the next page starts after, None on the last page. `total` counts the snapshots of all pages.
-    """
-
-    snapshots: tuple[Snapshot, ...]
-    last: tuple[str, str] | None
-    total: int
-
-
 def check_snapshot_name(name: str) -> str:
     """The name, which may be empty. Raises InvalidArgument."""
     if len(name) > MAX_NAME_LENGTH or "\0" in name:

@@ -8,9 +8,10 @@ from typing import Protocol
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.idempotency import IdempotencyKey
 from audience_service.domain.core.lease import Lease
+from audience_service.domain.core.pages import Page, PageKey
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.population import Population
-from audience_service.domain.snapshots.model import Snapshot, SnapshotPage, SnapshotQuery
+from audience_service.domain.snapshots.model import Snapshot, SnapshotQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,8 @@ class SnapshotRepository(Protocol):
         """The snapshot. Raises SnapshotNotFound."""
 
     def page(
-        self, org: str, query: SnapshotQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
-    ) -> SnapshotPage:
+        self, org: str, query: SnapshotQuery, size: int, after: PageKey | None, deadline: Deadline
+    ) -> Page[Snapshot]:
         """Up to `size` snapshots after the key `after`, newest first."""
 
     def renew(self, org: str, snapshot: Snapshot, lease: Lease, deadline: Deadline) -> bool:

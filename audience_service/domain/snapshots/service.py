@@ -19,6 +19,7 @@ from audience_service.domain.core.idempotency import (
     new_id,
 )
 from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.core.pages import ListedPage, PageRequest
 from audience_service.domain.snapshots.model import (
     SNAPSHOT_PREFIX,
     Snapshot,
@@ -39,15 +40,6 @@ class SnapshotDraft:
     selection: AudienceSelector
     name: str = ""
     time_to_live: timedelta | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ListedSnapshots:
-    """A page of snapshots as callers see it; the token is empty on the last page."""
-
-    snapshots: tuple[Snapshot, ...]
-    next_page_token: str
-    total: int
 
 
 class Snapshots:
@@ -82,13 +74,13 @@ class Snapshots:
         """The snapshot. Raises SnapshotNotFound."""
         return self._reader.get(ctx, snapshot_id)
 
-    def list(self, ctx: RequestContext, query: SnapshotQuery, page_size: int, page_token: str) -> ListedSnapshots:
+    def list(self, ctx: RequestContext, query: SnapshotQuery, request: PageRequest) -> ListedPage[Snapshot]:
         """A page of the org's snapshots. Raises InvalidPageToken."""
-        binding = ("snapshots", ctx.org, *dataclasses.astuple(query))
-        after = self._tokens.decode(page_token, binding, "page_token") if page_token else None
-        page = self._snapshots.page(ctx.org, query, page_size, (after[0], after[1]) if after else None, ctx.deadline)
-        token = self._tokens.encode(binding, list(page.last)) if page.last else ""
-        return ListedSnapshots(page.snapshots, token, page.total)
+        return self._tokens.page(
+            request,
+            ("snapshots", ctx.org, *dataclasses.astuple(query)),
+            lambda after: self._snapshots.page(ctx.org, query, request.size, after, ctx.deadline),
+        )
 
     def delete(self, ctx: RequestContext, snapshot_id: str) -> Snapshot:
         """Delete a snapshot in any state and return it as it was. Raises SnapshotNotFound."""

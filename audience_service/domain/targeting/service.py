@@ -15,6 +15,7 @@ from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.core.normalisation import normalise
 from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.core.pages import ListedPage, Page, PageKey, PageRequest
 from audience_service.domain.targeting.bitmap import Bitmap, bitmap, members
 from audience_service.domain.targeting.model import Node
 from audience_service.domain.targeting.platform_ids import PlatformIds
@@ -37,16 +38,8 @@ class NodeQuery:
     top_level: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ListedNodes:
-    """A page of nodes, each with its ids by platform. The token is empty on the last page.
-
-    `total` is the number of nodes on all pages.
-    """
-
-    nodes: tuple[tuple[Node, Mapping[str, str]], ...]
-    next_page_token: str
-    total: int
+NodeWithIds = tuple[Node, Mapping[str, str]]
+"""A node, and its ids by platform."""
 
 
 class Targeting:
@@ -58,19 +51,19 @@ class Targeting:
         self._tokens = tokens
         self._nodes_with_ids: dict[tuple[str, str], tuple[Mapping[str, str], Bitmap]] = {}
 
-    def list(self, ctx: RequestContext, name: str, query: NodeQuery, page_size: int, page_token: str) -> ListedNodes:
+    def list(self, ctx: RequestContext, name: str, query: NodeQuery, request: PageRequest) -> ListedPage[NodeWithIds]:
         """A page of the taxonomy with this name. Raises InvalidArgument, InvalidPageToken."""
         taxonomy, ids = self._taxonomies[name], self._ids.current()
         query = dataclasses.replace(query, platform=resolve_platform(query.platform), country=query.country.upper())
         binding = ("targeting", name, taxonomy.version, ctx.org, *dataclasses.astuple(query))
-        after = self._tokens.decode(page_token, binding, "page_token")[0] if page_token else -1
-        classes = _match_classes(taxonomy, query, self._with_ids(name, query.platform, ids))
-        ranks = [*islice(_ranks(classes, len(taxonomy), after), page_size + 1)]
-        shown = ranks[:page_size]
-        token = self._tokens.encode(binding, [shown[-1]]) if len(ranks) > page_size else ""
-        numbers = (rank % len(taxonomy) for rank in shown)
-        total = sum(found.bit_count() for found in classes)
-        return ListedNodes(tuple(_node_with_ids(taxonomy, number, ids) for number in numbers), token, total)
+
+        def read(after: PageKey | None) -> Page[NodeWithIds]:
+            classes = _match_classes(taxonomy, query, self._with_ids(name, query.platform, ids))
+            ranks = [*islice(_ranks(classes, len(taxonomy), after[0] if after else -1), request.size + 1)]
+            page = Page.cut(ranks, request.size, lambda rank: rank, sum(found.bit_count() for found in classes))
+            return page.map(lambda rank: _node_with_ids(taxonomy, rank % len(taxonomy), ids))
+
+        return self._tokens.page(request, binding, read)
 
     def _with_ids(self, name: str, platform: str, ids: Mapping[str, Mapping[str, str]]) -> Bitmap:
         """The nodes with ids of a platform, computed once for each import."""

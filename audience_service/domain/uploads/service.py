@@ -10,6 +10,7 @@ from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import AudienceError, InvalidArgument
 from audience_service.domain.core.idempotency import new_list_version_id
 from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.core.pages import ListedPage, Page, PageKey, PageRequest
 from audience_service.domain.custom_audiences.errors import InvalidFile, NotUploadable, UploadReused
 from audience_service.domain.custom_audiences.model import CustomAudience, CustomType
 from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
@@ -38,15 +39,6 @@ class UnmatchedBatch:
     rows: Sequence[UnmatchedRow]
     cursor: str
     total: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RejectedPage:
-    """A page of rejected rows, and their number on all pages."""
-
-    rejections: Sequence[Rejection]
-    next_page_token: str
-    total: int
 
 
 class Uploads:
@@ -127,8 +119,8 @@ class Uploads:
         yield UnmatchedBatch("", (), (), self._tokens.encode(binding, [position, after, sent]), sent)
 
     def rejected(
-        self, ctx: RequestContext, audience_id: str, upload_id: str, reason: str, page_size: int, page_token: str
-    ) -> RejectedPage:
+        self, ctx: RequestContext, audience_id: str, upload_id: str, reason: str, request: PageRequest
+    ) -> ListedPage[Rejection]:
         """A page of an upload's rejected rows by line; with a `reason`, of those rejected for it.
 
         Raises AudienceNotFound, UploadNotFound, InvalidArgument, InvalidPageToken.
@@ -136,13 +128,15 @@ class Uploads:
         if reason and reason not in REASONS:
             raise InvalidArgument.at("reason", f"{reason[:50]!r} is not a reason; set one of {', '.join(REASONS)}")
         upload = self.get(ctx, audience_id, upload_id)
-        binding = ("rejected rows", ctx.org, upload.list_version_id, reason)
-        after = self._tokens.decode(page_token, binding, "page_token")[0] if page_token else 0
-        found = self._storage.rejected.page(ctx.org, upload, reason, after, page_size + 1, ctx.deadline)
-        shown = found[:page_size]
-        token = self._tokens.encode(binding, [shown[-1].line]) if len(found) > page_size else ""
         counts = upload.row_counts.rejected
-        return RejectedPage(shown, token, counts.get(reason, 0) if reason else sum(counts.values()))
+        total = counts.get(reason, 0) if reason else sum(counts.values())
+
+        def read(after: PageKey | None) -> Page[Rejection]:
+            line = after[0] if after else 0
+            found = self._storage.rejected.page(ctx.org, upload, reason, line, request.size + 1, ctx.deadline)
+            return Page.cut(found, request.size, lambda rejection: rejection.line, total)
+
+        return self._tokens.page(request, ("rejected rows", ctx.org, upload.list_version_id, reason), read)
 
     def _uploadable(self, ctx: RequestContext, audience_id: str) -> CustomAudience:
         audience = self._custom_audiences.get(ctx.org, audience_id, ctx.deadline)

@@ -2,12 +2,12 @@
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pymongo.collection import Collection
 
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.pages import Page, PageKey
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.documents import Record
 from audience_service.mongo.core.errors import with_deadline
@@ -17,25 +17,16 @@ from audience_service.mongo.core.scope import org_match
 _NEWEST_FIRST = [("createdate", -1), ("sk", -1)]
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A page. `last_key` (date, sk) continues after it, and is None on the last page. `total` counts all pages."""
-
-    records: Sequence[Record]
-    last_key: tuple[str, str] | None
-    total: int
-
-
 def newest_page(
     collection: Collection[Record],
     org: str,
     conditions: Sequence[Document],
     size: int,
-    after: tuple[str, str] | None,
+    after: PageKey | None,
     deadline: Deadline,
     projection: Document | None = None,
-) -> Page:
-    """Return a page of the org's records that meet the conditions.
+) -> Page[Record]:
+    """Return a page of the org's records that meet the conditions. Its key is (createdate, sk).
 
     It reads one record more than `size`, which shows whether another page follows.
 

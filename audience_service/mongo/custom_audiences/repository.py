@@ -15,9 +15,9 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import AudienceNotFound, NameTaken, RequestIdReused, StaleVersion
 from audience_service.domain.core.idempotency import CreationState, IdempotencyKey
 from audience_service.domain.core.lease import Lease
+from audience_service.domain.core.pages import Page, PageKey
 from audience_service.domain.custom_audiences.model import (
     CustomAudience,
-    CustomAudiencePage,
     CustomAudienceQuery,
     Work,
     WorkKind,
@@ -91,8 +91,8 @@ class MongoCustomAudiences:
         return read_custom_audience(record)
 
     def page(
-        self, org: str, query: CustomAudienceQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
-    ) -> CustomAudiencePage:
+        self, org: str, query: CustomAudienceQuery, size: int, after: PageKey | None, deadline: Deadline
+    ) -> Page[CustomAudience]:
         """Return a page, newest first."""
         conditions: list[Document] = [_NOT_DELETED]
         if query.type:
@@ -100,9 +100,7 @@ class MongoCustomAudiences:
         if query.name:
             conditions.append({"name": {"$regex": re.escape(query.name), "$options": "i"}})
         page = newest_page(self._collection, org, conditions, size, after, deadline, _WITHOUT_PUBLICATION)
-        return CustomAudiencePage(
-            tuple(read_custom_audience(record) for record in page.records), page.last_key, page.total
-        )
+        return page.map(read_custom_audience)
 
     def is_name_taken(self, org: str, name: str, deadline: Deadline, except_id: str = "") -> bool:
         """Find by the key of the name."""

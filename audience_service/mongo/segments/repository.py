@@ -19,8 +19,9 @@ from audience_service.domain.core.errors import (
     StaleVersion,
 )
 from audience_service.domain.core.idempotency import IdempotencyKey
+from audience_service.domain.core.pages import Page, PageKey
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.segments.model import ID_PREFIX, Order, Segment, SegmentPage, SegmentQuery, SegmentType
+from audience_service.domain.segments.model import ID_PREFIX, Order, Segment, SegmentQuery, SegmentType
 from audience_service.mongo.core.collections import SEGMENTS, VERSIONS
 from audience_service.mongo.core.documents import Record, name_key, request_key
 from audience_service.mongo.core.errors import with_deadline
@@ -107,8 +108,8 @@ class MongoSegments:
         return self._find(org, {"$and": [named, _NOT_DELETED, {"pk": {"$ne": except_id}}]}, deadline) is not None
 
     def page(
-        self, org: str, query: SegmentQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
-    ) -> SegmentPage:
+        self, org: str, query: SegmentQuery, size: int, after: PageKey | None, deadline: Deadline
+    ) -> Page[Segment]:
         """Return a page in the query's order. One further segment shows whether another page follows."""
         direction = -1 if query.descending else 1
         match = org_match(org, *_conditions(query))
@@ -121,7 +122,7 @@ class MongoSegments:
             with self._collection.aggregate(stages) as records:
                 page, next_record = limit_page_bytes(records, size)
         last_key = _order_key(page[-1]) if next_record else None
-        return SegmentPage(tuple(read_segment(record) for record in page), last_key, total)
+        return Page(page, last_key, total).map(read_segment)
 
     def save(self, org: str, segment: Segment, deadline: Deadline, *, deleted: bool = False) -> Segment:
         """Compare-and-set on the version.
@@ -236,7 +237,7 @@ def _order_key(record: Mapping[str, Any]) -> tuple[str, str]:
     return (value.isoformat() if isinstance(value, datetime) else str(value), record["sk"])
 
 
-def _after_condition(query: SegmentQuery, after: tuple[str, str]) -> Document:
+def _after_condition(query: SegmentQuery, after: PageKey) -> Document:
     """Return the condition on records after a key of `_order_key`."""
     comparison = "$lt" if query.descending else "$gt"
     value = after[0] if query.order is Order.NAME else datetime.fromisoformat(after[0])

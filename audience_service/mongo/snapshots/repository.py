@@ -13,8 +13,9 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import InvalidArgument, RequestIdReused, SnapshotNotFound
 from audience_service.domain.core.idempotency import CreationState, IdempotencyKey
 from audience_service.domain.core.lease import Lease
+from audience_service.domain.core.pages import Page, PageKey
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.snapshots.model import Snapshot, SnapshotPage, SnapshotQuery
+from audience_service.domain.snapshots.model import Snapshot, SnapshotQuery
 from audience_service.mongo.core.collections import SNAPSHOTS
 from audience_service.mongo.core.documents import Record, request_key
 from audience_service.mongo.core.errors import with_deadline
@@ -75,16 +76,15 @@ class MongoSnapshots:
         return read_manifest(self._record(org, snapshot_id, deadline))
 
     def page(
-        self, org: str, query: SnapshotQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
-    ) -> SnapshotPage:
+        self, org: str, query: SnapshotQuery, size: int, after: PageKey | None, deadline: Deadline
+    ) -> Page[Snapshot]:
         """Return a page, newest first."""
         conditions: list[Document] = [_available()]
         if query.audience_id:
             conditions.append({"data.sources.audience": query.audience_id})
         if query.state:
             conditions.append({"state": query.state})
-        page = newest_page(self._collection, org, conditions, size, after, deadline)
-        return SnapshotPage(tuple(read_manifest(record) for record in page.records), page.last_key, page.total)
+        return newest_page(self._collection, org, conditions, size, after, deadline).map(read_manifest)
 
     def renew(self, org: str, snapshot: Snapshot, lease: Lease, deadline: Deadline) -> bool:
         """Compare-and-set on the attempt and its owner."""

@@ -1,9 +1,10 @@
 """Converters of snapshots and their differences."""
 
 from audience_service.domain.core.errors import InvalidArgument
+from audience_service.domain.core.pages import ListedPage
 from audience_service.domain.snapshots.diff import DiffBatch
 from audience_service.domain.snapshots.model import Snapshot, SnapshotQuery, SnapshotSource
-from audience_service.domain.snapshots.service import ListedSnapshots, SnapshotDraft
+from audience_service.domain.snapshots.service import SnapshotDraft
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.rpc.converters.audiences import CREATION_STATES, decode_selection
 from audience_service.rpc.converters.filters import encode_filter
@@ -45,10 +46,10 @@ def encode_snapshot(value: Snapshot) -> pb.Snapshot:
     )
 
 
-def encode_snapshots(value: ListedSnapshots) -> pb.ListSnapshotsResponse:
+def encode_snapshots(value: ListedPage[Snapshot]) -> pb.ListSnapshotsResponse:
     """The message of one page of snapshots."""
     return pb.ListSnapshotsResponse(
-        snapshots=[encode_snapshot(snapshot) for snapshot in value.snapshots],
+        snapshots=[encode_snapshot(snapshot) for snapshot in value.items],
         next_page_token=value.next_page_token,
         total_size=value.total,
     )

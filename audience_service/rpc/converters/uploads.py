@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping
 
 from audience_service.domain.core.errors import InvalidArgument
+from audience_service.domain.core.pages import ListedPage
 from audience_service.domain.uploads.model import Column, Rejection, Upload, UploadHeader, UploadMode, UploadState
 from audience_service.domain.uploads.rows import REASONS
-from audience_service.domain.uploads.service import RejectedPage, UnmatchedBatch
+from audience_service.domain.uploads.service import UnmatchedBatch
 from audience_service.domain.uploads.stream_messages import Chunk, Trailer, UploadMessage
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 from audience_service.rpc.converters.structs import encode_timestamp
@@ -85,10 +86,10 @@ def encode_upload(value: Upload) -> pb.Upload:
     )
 
 
-def encode_rejected_rows(value: RejectedPage) -> pb.ListRejectedRowsResponse:
+def encode_rejected_rows(value: ListedPage[Rejection]) -> pb.ListRejectedRowsResponse:
     """The message of a page of rejected rows."""
     return pb.ListRejectedRowsResponse(
-        rejections=map(_encode_rejection, value.rejections),
+        rejections=map(_encode_rejection, value.items),
         next_page_token=value.next_page_token,
         total_size=value.total,
     )

@@ -21,7 +21,7 @@ from audience_service.rpc.converters.custom_audiences import (
     encode_custom_audience_types,
 )
 from audience_service.rpc.converters.lookalikes import encode_lookalike_model
-from audience_service.rpc.converters.paging import decode_size
+from audience_service.rpc.converters.paging import decode_page
 from audience_service.rpc.converters.uploads import (
     decode_upload_messages,
     encode_rejected_rows,
@@ -61,10 +61,10 @@ class CustomAudienceServicer(CustomAudienceServiceServicer):
         self, request: pb.ListCustomAudiencesRequest, context: grpc.ServicerContext
     ) -> pb.ListCustomAudiencesResponse:
         """One page of custom audiences."""
-        size = decode_size(request.page_size, "page_size", default=50, maximum=1_000)
-        page = self._audiences.list(current_context(), decode_custom_audience_query(request), size, request.page_token)
+        requested = decode_page(request.page_size, request.page_token, default=50, maximum=1_000)
+        page = self._audiences.list(current_context(), decode_custom_audience_query(request), requested)
         return pb.ListCustomAudiencesResponse(
-            custom_audiences=[encode_custom_audience(audience) for audience in page.audiences],
+            custom_audiences=[encode_custom_audience(audience) for audience in page.items],
             next_page_token=page.next_page_token,
             total_size=page.total,
         )
@@ -124,9 +124,9 @@ class CustomAudienceServicer(CustomAudienceServiceServicer):
         self, request: pb.ListRejectedRowsRequest, context: grpc.ServicerContext
     ) -> pb.ListRejectedRowsResponse:
         """One page of the rejected rows of an upload."""
-        size = decode_size(request.page_size, "page_size", default=1_000, maximum=10_000)
+        requested = decode_page(request.page_size, request.page_token, default=1_000, maximum=10_000)
         page = self._uploads.rejected(
-            current_context(), request.audience_id, request.upload_id, request.reason, size, request.page_token
+            current_context(), request.audience_id, request.upload_id, request.reason, requested
         )
         return encode_rejected_rows(page)
 

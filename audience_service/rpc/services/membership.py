@@ -25,7 +25,7 @@ from audience_service.rpc.converters.membership import (
     encode_membership_explanation,
     encode_memberships,
 )
-from audience_service.rpc.converters.paging import decode_size
+from audience_service.rpc.converters.paging import decode_page, decode_size
 from audience_service.rpc.converters.snapshots import (
     decode_snapshot_draft,
     decode_snapshot_query,
@@ -96,10 +96,8 @@ class MembershipServicer(MembershipServiceServicer):
         self, request: pb.ListAudiencesOfContactRequest, context: grpc.ServicerContext
     ) -> pb.ListAudiencesOfContactResponse:
         """One page of the segments that contain a contact."""
-        size = decode_size(request.page_size, "page_size", default=200, maximum=500)
-        return encode_contact_audiences(
-            self._checks.list_audiences(current_context(), request.contact_id, size, request.page_token)
-        )
+        requested = decode_page(request.page_size, request.page_token, default=200, maximum=500)
+        return encode_contact_audiences(self._checks.list_audiences(current_context(), request.contact_id, requested))
 
     def ExplainMembership(
         self, request: pb.ExplainMembershipRequest, context: grpc.ServicerContext
@@ -122,9 +120,9 @@ class MembershipServicer(MembershipServiceServicer):
         self, request: pb.ListSnapshotsRequest, context: grpc.ServicerContext
     ) -> pb.ListSnapshotsResponse:
         """One page of snapshots."""
-        size = decode_size(request.page_size, "page_size", default=20, maximum=100)
+        requested = decode_page(request.page_size, request.page_token, default=20, maximum=100)
         query = decode_snapshot_query(request)
-        return encode_snapshots(self._snapshots.list(current_context(), query, size, request.page_token))
+        return encode_snapshots(self._snapshots.list(current_context(), query, requested))
 
     def DeleteSnapshot(self, request: pb.DeleteSnapshotRequest, context: grpc.ServicerContext) -> pb.Snapshot:
         """Delete a snapshot."""

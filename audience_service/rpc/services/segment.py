@@ -10,7 +10,7 @@ from audience_service.pb.audience.v1 import segment_service_pb2 as pb
 from audience_service.pb.audience.v1.resources_pb2 import Segment
 from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceServicer
 from audience_service.rpc.context import current_context
-from audience_service.rpc.converters.paging import decode_size
+from audience_service.rpc.converters.paging import decode_page
 from audience_service.rpc.converters.segments import (
     decode_segment_draft,
     decode_segment_query,
@@ -52,10 +52,10 @@ class SegmentServicer(SegmentServiceServicer):
 
     def ListSegments(self, request: pb.ListSegmentsRequest, context: grpc.ServicerContext) -> pb.ListSegmentsResponse:
         """One page of segments."""
-        size = decode_size(request.page_size, "page_size", default=50, maximum=1_000)
-        page = self._segments.list(current_context(), decode_segment_query(request), size, request.page_token)
+        requested = decode_page(request.page_size, request.page_token, default=50, maximum=1_000)
+        page = self._segments.list(current_context(), decode_segment_query(request), requested)
         return pb.ListSegmentsResponse(
-            segments=[encode_segment(segment) for segment in page.segments],
+            segments=[encode_segment(segment) for segment in page.items],
             next_page_token=page.next_page_token,
             total_size=page.total,
         )
@@ -97,20 +97,20 @@ class SegmentServicer(SegmentServiceServicer):
         self, request: pb.ListSegmentContactsRequest, context: grpc.ServicerContext
     ) -> pb.ListSegmentContactsResponse:
         """One page of a static segment's contacts."""
-        size = decode_size(request.page_size, "page_size", default=1_000, maximum=50_000)
-        page = self._lists.list(current_context(), request.id, size, request.page_token)
+        requested = decode_page(request.page_size, request.page_token, default=1_000, maximum=50_000)
+        page = self._lists.list(current_context(), request.id, requested)
         return pb.ListSegmentContactsResponse(
-            contact_ids=page.ids, next_page_token=page.next_page_token, total_size=page.total
+            contact_ids=page.items, next_page_token=page.next_page_token, total_size=page.total
         )
 
     def ListSegmentVersions(
         self, request: pb.ListSegmentVersionsRequest, context: grpc.ServicerContext
     ) -> pb.ListSegmentVersionsResponse:
         """One page of a segment's versions."""
-        size = decode_size(request.page_size, "page_size", default=20, maximum=100)
-        page = self._versions.list(current_context(), request.id, size, request.page_token)
+        requested = decode_page(request.page_size, request.page_token, default=20, maximum=100)
+        page = self._versions.list(current_context(), request.id, requested)
         return pb.ListSegmentVersionsResponse(
-            versions=[encode_segment_version(version) for version in page.versions],
+            versions=[encode_segment_version(version) for version in page.items],
             next_page_token=page.next_page_token,
             total_size=page.total,
         )

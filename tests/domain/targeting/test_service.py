@@ -13,10 +13,11 @@ from audience_service.domain.core.context import Caller, Deadline, RequestContex
 from audience_service.domain.core.errors import InvalidArgument, InvalidPageToken
 from audience_service.domain.core.normalisation import normalise
 from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.core.pages import ListedPage, PageRequest
 from audience_service.domain.targeting.bitmap import members
 from audience_service.domain.targeting.model import KINDS
 from audience_service.domain.targeting.platform_ids import ImportedIds, PlatformIds
-from audience_service.domain.targeting.service import ListedNodes, NodeQuery, Targeting
+from audience_service.domain.targeting.service import NodeQuery, NodeWithIds, Targeting
 from audience_service.domain.targeting.taxonomy import Taxonomy, packaged_taxonomies
 
 QUERIES = json.loads((Path(__file__).parents[2] / "data/targeting_queries.json").read_text())
@@ -50,14 +51,14 @@ def targeting(ids: PlatformIds | None = None) -> Targeting:
     return Targeting(packaged_taxonomies(), ids or PlatformIds(Repository()), TokenCodec(b"k" * 32))
 
 
-def listed(name: str = "places", size: int = 20, token: str = "", **query: Any) -> ListedNodes:
+def listed(name: str = "places", size: int = 20, token: str = "", **query: Any) -> ListedPage[NodeWithIds]:
     """A page."""
-    return targeting().list(CTX, name, NodeQuery(**query), size, token)
+    return targeting().list(CTX, name, NodeQuery(**query), PageRequest(size, token))
 
 
-def ids(page: ListedNodes) -> list[str]:
+def ids(page: ListedPage[NodeWithIds]) -> list[str]:
     """The ids of a page's nodes."""
-    return [node.id for node, _ in page.nodes]
+    return [node.id for node, _ in page.items]
 
 
 @pytest.mark.parametrize("case", QUERIES, ids=[case["query"] for case in QUERIES])
@@ -68,7 +69,7 @@ def test_the_expected_node_ranks_first(case: dict[str, Any]) -> None:
 
 
 def test_a_city_and_state_of_the_same_name_differ_by_ancestors() -> None:
-    state, city = (node for node, _ in listed(query="New York", size=2).nodes)
+    state, city = (node for node, _ in listed(query="New York", size=2).items)
     assert (state.kind, [above.name for above in state.ancestors]) == ("subdivision", ["United States"])
     assert (city.kind, [above.name for above in city.ancestors]) == ("city", ["United States", "New York"])
     assert (state.population, city.population, city.coordinates) == (None, 8804190, (40.71427, -74.00597))
@@ -89,7 +90,7 @@ def test_matches_rank_by_exactness_then_population() -> None:
     ]
     expected = [node_id for node_id in expected if not node_id.startswith("language-")]
     assert ids(listed(query="york", size=200)) == expected
-    cities = [node.population for node, _ in listed(kind="city", size=200).nodes]
+    cities = [node.population for node, _ in listed(kind="city", size=200).items]
     assert cities == sorted(cities, key=lambda count: -(count or 0))
 
 
@@ -123,7 +124,7 @@ def test_a_page_token_serves_its_own_request_alone(change: dict[str, Any]) -> No
 
 def test_without_a_query_a_parent_has_its_children_and_with_one_all_below_it() -> None:
     germany: dict[str, Any] = {"parent_id": "country-DE"}
-    assert {node.kind for node, _ in listed(**germany, size=200, kind="subdivision").nodes} == {"subdivision"}
+    assert {node.kind for node, _ in listed(**germany, size=200, kind="subdivision").items} == {"subdivision"}
     assert len(ids(listed(**germany, kind="subdivision", size=200))) == 16
     assert "city-2867714" not in ids(listed(**germany, size=200))
     assert ids(listed(**germany, query="munich"))[0] == "city-2867714"
@@ -133,13 +134,13 @@ def test_without_a_query_a_parent_has_its_children_and_with_one_all_below_it() -
 
 
 def test_kinds_and_countries_keep_their_own() -> None:
-    assert {node.country for node, _ in listed(query="paris", country="us").nodes} == {"US"}
-    assert {node.kind for node, _ in listed(query="new york", kind="city").nodes} == {"city"}
-    assert [node.name for node, _ in listed("interests", kind="interest", query="sports", size=1).nodes] == ["Sports"]
+    assert {node.country for node, _ in listed(query="paris", country="us").items} == {"US"}
+    assert {node.kind for node, _ in listed(query="new york", kind="city").items} == {"city"}
+    assert [node.name for node, _ in listed("interests", kind="interest", query="sports", size=1).items] == ["Sports"]
 
 
 def test_top_level_lists_the_root_nodes() -> None:
-    tops = [node.name for node, _ in listed("interests", top_level=True).nodes]
+    tops = [node.name for node, _ in listed("interests", top_level=True).items]
     assert tops == ["Demographic", "Interest", "Purchase Intent"]
     assert listed(top_level=True, kind="country").total == 249
 
@@ -151,8 +152,8 @@ def test_languages_are_listed_only_on_request() -> None:
 
 
 def test_a_platform_keeps_its_own_options() -> None:
-    assert {node.platform for node, _ in listed("options", platform="google", size=200).nodes} == {"google"}
-    assert {node.platform for node, _ in listed("options", platform="facebook", size=200).nodes} == {"meta"}
+    assert {node.platform for node, _ in listed("options", platform="google", size=200).items} == {"google"}
+    assert {node.platform for node, _ in listed("options", platform="facebook", size=200).items} == {"meta"}
     assert ids(listed("options", query="18", platform="google")) == ["option-google-age_range_type-AGE_RANGE_18_24"]
 
 
@@ -200,7 +201,7 @@ def imported(platform: str, version: str, known: dict[str, str]) -> ImportedIds:
 
 
 def test_no_node_has_an_id_of_a_platform_before_an_import() -> None:
-    assert all(known == {} for _, known in listed(query="munich").nodes)
+    assert all(known == {} for _, known in listed(query="munich").items)
     assert listed(platform="google").total == 0
 
 
@@ -213,11 +214,15 @@ def test_imported_ids_are_shown_and_keep_their_nodes() -> None:
         "tiktok": imported("tiktok", "1", {"city-2867714": "2867714"}),
     }
     platform_ids.refresh(Deadline(None))
-    page = service.list(CTX, "places", NodeQuery(query="munch"), 20, "")
-    assert page.nodes[0][1] == {"google": "1004234", "tiktok": "2867714"}
-    assert page.nodes[1][1] == {}
-    assert ids(service.list(CTX, "places", NodeQuery(platform="google"), 20, "")) == ["country-DE", "city-2867714"]
-    assert ids(service.list(CTX, "places", NodeQuery(platform="tiktok", query="m"), 20, "")) == ["city-2867714"]
+    first = PageRequest(20)
+    page = service.list(CTX, "places", NodeQuery(query="munch"), first)
+    assert page.items[0][1] == {"google": "1004234", "tiktok": "2867714"}
+    assert page.items[1][1] == {}
+    assert ids(service.list(CTX, "places", NodeQuery(platform="google"), first)) == [
+        "country-DE",
+        "city-2867714",
+    ]
+    assert ids(service.list(CTX, "places", NodeQuery(platform="tiktok", query="m"), first)) == ["city-2867714"]
 
 
 def test_an_import_is_reloaded_on_version_change_and_dropped_on_removal() -> None:

@@ -11,6 +11,7 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.core.context import Caller, Deadline, RequestContext
 from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.core.pages import PageRequest
 from audience_service.domain.explain.membership_explanation import MembershipExplainer
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.membership.audience_pages import AudiencePages
@@ -118,7 +119,7 @@ def test_missing_ids_are_searched_in_each_other_datatype(recorded: Recorded) -> 
 
 def test_one_command_evaluates_a_page_of_a_contacts_audiences(recorded: Recorded) -> None:
     commands, use_cases, ids, _ = recorded
-    sent = commands.of(lambda: use_cases.checks.list_audiences(use_cases.ctx, ids[0], 200, ""))
+    sent = commands.of(lambda: use_cases.checks.list_audiences(use_cases.ctx, ids[0], PageRequest(200)))
     page = [("aggregate", "segment"), ("aggregate", "segment"), ("aggregate", "custom"), ("find", "custom")]
     assert sent == [("find", "contact"), *page, EVALUATED]
 
