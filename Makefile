@@ -1,5 +1,6 @@
 PYTHON ?= python3
 VENV := .venv
+export PYTHONDONTWRITEBYTECODE :=  # else each process of the tests compiles all of its modules again
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 

@@ -2,15 +2,17 @@
 
 import hashlib
 import importlib.util
+import io
 import itertools
 import os
 import random
+import sys
 import uuid
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TextIO, cast
 
 import grpc
 import hypothesis
@@ -33,8 +35,23 @@ hypothesis.settings.load_profile(PROFILE)  # before any property test is defined
 # Where an assert in one of these fails, it says what it compared, as one in a test module does.
 pytest.register_assert_rewrite("tests.support.overlaps", "tests.support.versions", "tests.support.watch_world")
 
+
+class _Stdout(io.TextIOBase):
+    """Writes to what `sys.stdout` is at the time, which pytest replaces for each test.
+
+    It holds that stream while it writes. `print` of Python 3.11 without `file` does not, and a thread that logged while
+    pytest replaced the stream ended the process with a segmentation fault.
+    """
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
 configure_logs("text")  # as the service does: the traceback of a defect takes a second to draw otherwise
-structlog.configure(logger_factory=structlog.PrintLoggerFactory())  # to where a test looks, not where stderr is by now
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Stdout())))
 
 KEY = "a key of the tests, longer than thirty-two bytes"
 URI = os.environ.get("AUDIENCE_TEST_MONGODB_URI", "")
@@ -243,7 +260,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         kept = [item for item in kept if "durable" not in getattr(item, "fixturenames", ())]
     if not HAS_ENVOY:
         kept = [item for item in kept if "http" not in item.path.parts]
-    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    keep = set(kept)
+    config.hook.pytest_deselected(items=[item for item in items if item not in keep])
     items[:] = kept
 
 

@@ -31,7 +31,7 @@ def test_references_are_found_at_any_depth(where: Any, found: set[str]) -> None:
 
 def test_a_very_deep_filter_is_walked() -> None:
     where: Any = VIP
-    for _ in range(100_000):
+    for _ in range(10_000):  # ten times the depth at which Python's stack ends
         where = {"$and": [where]}
     assert audience_references(where) == {"segment-vip"}
     while isinstance(where, dict) and "$and" in where:  # taken apart step by step: freeing all of it would recurse

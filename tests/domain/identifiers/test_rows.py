@@ -98,6 +98,7 @@ def test_half_of_a_surrogate_pair_is_no_text() -> None:
     assert identified.invalid == ["first_name"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("region", sorted(phonenumbers.SUPPORTED_REGIONS))
 def test_e164_detection_agrees_with_the_library(region: str) -> None:
     for kind in phonenumbers.PhoneNumberType.values():

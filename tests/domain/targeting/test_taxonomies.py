@@ -1,5 +1,6 @@
 """The packaged taxonomies have all rows of the packages and no others."""
 
+import functools
 import gzip
 from collections import defaultdict
 from importlib.resources import files
@@ -11,15 +12,22 @@ from audience_service.domain.core.normalisation import normalise
 from audience_service.domain.targeting.model import KINDS, LOCALES, Node
 from audience_service.domain.targeting.taxonomy import Taxonomy, packaged_taxonomies
 
-PLACES = packaged_taxonomies()["places"]
-NODES = {
-    name: [taxonomy.node(number) for number in range(len(taxonomy))] for name, taxonomy in packaged_taxonomies().items()
-}
+
+@functools.cache  # not a constant, which each process of a test run would build
+def nodes_of(name: str) -> list[Node]:
+    """All nodes of a taxonomy."""
+    taxonomy = packaged_taxonomies()[name]
+    return [taxonomy.node(number) for number in range(len(taxonomy))]
 
 
 def of_kind(kind: str) -> list[Node]:
     """The places of a kind."""
-    return [node for node in NODES["places"] if node.kind == kind]
+    return [node for node in nodes_of("places") if node.kind == kind]
+
+
+def places() -> Taxonomy:
+    """The taxonomy of places."""
+    return packaged_taxonomies()["places"]
 
 
 def test_countries_match_iso_3166_1() -> None:
@@ -82,9 +90,9 @@ def test_cities_lie_in_their_country_by_a_parent_of_the_same() -> None:
     ],
 )
 def test_cities_lie_in_the_subdivision_that_they_are_in(city: str, subdivision: str) -> None:
-    number = PLACES.number(city)
+    number = places().number(city)
     assert number is not None
-    assert PLACES.node(number).ancestors[-1].id == f"subdivision-{subdivision}"
+    assert places().node(number).ancestors[-1].id == f"subdivision-{subdivision}"
 
 
 @pytest.mark.parametrize(
@@ -102,9 +110,9 @@ def test_cities_lie_in_the_subdivision_that_they_are_in(city: str, subdivision: 
     ],
 )
 def test_cities_with_renumbered_codes_have_the_subdivision_of_today(city: str, subdivision: str) -> None:
-    number = PLACES.number(city)
+    number = places().number(city)
     assert number is not None
-    assert PLACES.node(number).ancestors[-1].id == f"subdivision-{subdivision}"
+    assert places().node(number).ancestors[-1].id == f"subdivision-{subdivision}"
 
 
 def test_98_of_100_cities_have_a_subdivision() -> None:
@@ -117,12 +125,14 @@ def test_a_code_that_iso_has_given_to_another_subdivision_has_no_name_of_the_old
     fars = next(node for node in of_kind("subdivision") if node.id == "subdivision-IR-07")
     assert fars.name == "Fārs"
     assert "Teheran" not in fars.localized.values()
-    names = PLACES.names.find_exact("tehran")
-    assert {PLACES.ids[number] for number in names if PLACES.kind_of[number] == "subdivision"} == {"subdivision-IR-23"}
+    names = places().names.find_exact("tehran")
+    assert {places().ids[number] for number in names if places().kind_of[number] == "subdivision"} == {
+        "subdivision-IR-23"
+    }
 
 
 def test_interests_are_the_tree_of_the_iab() -> None:
-    nodes = NODES["interests"]
+    nodes = nodes_of("interests")
     assert len(nodes) == 1558
     assert [node.name for node in nodes if not node.ancestors] == ["Demographic", "Interest", "Purchase Intent"]
     care = next(node for node in nodes if node.id == "interest-1379")  # whose Parent ID is its own
@@ -136,7 +146,7 @@ def test_interests_are_the_tree_of_the_iab() -> None:
 
 
 def test_options_are_constants_of_the_sdks_below_their_facets() -> None:
-    nodes = NODES["options"]
+    nodes = nodes_of("options")
     assert {node.platform for node in nodes} == {"meta", "google", "tiktok"}
     ages = [node.value for node in nodes if node.ancestors and node.ancestors[0].id == "option-google-age_range_type"]
     assert ages == [
@@ -152,16 +162,17 @@ def test_options_are_constants_of_the_sdks_below_their_facets() -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_nodes_have_a_known_kind_a_name_and_a_source(name: str) -> None:
-    assert {node.kind for node in NODES[name]} == set(KINDS[name])
-    assert all(node.name and node.source for node in NODES[name])
-    assert len({node.id for node in NODES[name]}) == len(NODES[name])
-    assert {code for node in NODES[name] for code in node.localized} <= set(LOCALES)
+    assert {node.kind for node in nodes_of(name)} == set(KINDS[name])
+    assert all(node.name and node.source for node in nodes_of(name))
+    assert len({node.id for node in nodes_of(name)}) == len(nodes_of(name))
+    assert {code for node in nodes_of(name) for code in node.localized} <= set(LOCALES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_every_node_is_found_by_its_name_and_its_localised_names(name: str) -> None:
     taxonomy = packaged_taxonomies()[name]
-    for number, node in enumerate(NODES[name]):
+    for number, node in enumerate(nodes_of(name)):
         for text in (node.name, *node.localized.values()):
             assert number in taxonomy.names.find_exact(normalise(text)), (node.id, text)
 
@@ -182,7 +193,7 @@ def test_the_indexes_contain_sorted_normalised_names_and_later_words(name: str) 
 
 def test_packaged_taxonomies_are_read_once() -> None:
     assert packaged_taxonomies() is packaged_taxonomies()
-    assert isinstance(PLACES, Taxonomy)
+    assert isinstance(places(), Taxonomy)
 
 
 def _lines(name: str, part: str) -> dict[bytes, set[int]]:

@@ -1,6 +1,7 @@
 """Exports of the ad platforms, in their true shape: what they link to, and why the rest does not."""
 
 import csv
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,13 +17,18 @@ from audience_service.domain.targeting.taxonomy_matcher import MatchResult, Taxo
 
 DATA = Path(__file__).parents[2] / "data"
 CASES = json.loads((DATA / "exports.json").read_text())
-LINKER = TaxonomyMatcher(packaged_taxonomies())
+
+
+@functools.cache  # not a constant, which each process of a test run would build
+def matcher() -> TaxonomyMatcher:
+    """The matcher of the packaged taxonomies."""
+    return TaxonomyMatcher(packaged_taxonomies())
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["file"] for case in CASES])
 def test_an_export_matches_equal_entries_and_reports_the_rest(case: dict[str, Any]) -> None:
     text = (DATA / "exports" / case["file"]).read_text()
-    links = LINKER.match(read_export(case["platform"], text, case["file"]))
+    links = matcher().match(read_export(case["platform"], text, case["file"]))
     assert links.ids == case["ids"]
     assert {each.entry.name: [each.reason, each.detail] for each in links.unmatched} == case["unlinked"]
 
@@ -66,7 +72,7 @@ def region(name: str, country: str, *above: str) -> PlatformEntry:
     ],
 )
 def test_an_entry_is_linked_to_the_one_node_that_it_can_be(entry: PlatformEntry, node: str) -> None:
-    assert LINKER.match([entry]).ids == {node: "1"}
+    assert matcher().match([entry]).ids == {node: "1"}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +102,7 @@ def test_an_entry_is_linked_to_the_one_node_that_it_can_be(entry: PlatformEntry,
     ],
 )
 def test_an_ambiguous_entry_is_unmatched(entry: PlatformEntry, reason: str, detail: str) -> None:
-    links = LINKER.match([entry])
+    links = matcher().match([entry])
     [unlinked] = links.unmatched
     assert (links.ids, unlinked.entry, unlinked.reason) == ({}, entry, reason)
     assert unlinked.detail == detail if detail == "" else detail in unlinked.detail
@@ -111,34 +117,34 @@ def test_an_export_of_the_taxonomy_matches_each_place_to_itself_or_none() -> Non
             above = tuple(up.name for up in node.ancestors[1:])
             name = node.localized.get("en", node.name)
             entries.append(PlatformEntry(str(number), name, (node.kind,), node.country, ancestors=above))
-    linked = LINKER.match(entries).ids
+    linked = matcher().match(entries).ids
     assert {node_id for node_id, key in linked.items() if places.ids[int(key)] != node_id} == set()
     assert len(linked) > 0.98 * len(entries)
 
 
 def test_of_two_entries_for_a_city_the_one_with_its_very_name_is_linked() -> None:
     munich, other = city("Munich", "DE"), city("München", "DE", key="2")
-    links = LINKER.match([other, munich])
+    links = matcher().match([other, munich])
     assert (links.ids, [each.entry for each in links.unmatched]) == ({MUNICH: "1"}, [other])
-    twice = LINKER.match([munich, city("Munich", "DE", key="3")])
+    twice = matcher().match([munich, city("Munich", "DE", key="3")])
     assert (twice.ids, len(twice.unmatched)) == ({}, 2)
 
 
 def test_a_city_is_the_city_s_before_it_is_the_municipality_s_of_its_name() -> None:
     municipality = PlatformEntry("2", "Munich", ("subdivision", "city"), "DE")
-    links = LINKER.match([municipality, city("München", "DE")])
+    links = matcher().match([municipality, city("München", "DE")])
     assert (links.ids, [each.entry for each in links.unmatched]) == ({MUNICH: "1"}, [municipality])
 
 
 def test_entries_of_one_id_are_one_entry() -> None:
     munich = city("Munich", "DE")
-    assert LINKER.match([munich, munich, city("Munich", "DE", "Bavaria")]) == MatchResult({MUNICH: "1"}, ())
+    assert matcher().match([munich, munich, city("Munich", "DE", "Bavaria")]) == MatchResult({MUNICH: "1"}, ())
 
 
 def test_a_geonames_id_disambiguates_cities() -> None:
     springfield = city("Springfield", "US", key="4525353", geoname_id="4525353")
-    assert LINKER.match([springfield]).ids == {SPRINGFIELD_OHIO: "4525353"}
-    assert LINKER.match([city("Munich", "DE", key="4525353", geoname_id="4525353")]).ids == {MUNICH: "4525353"}
+    assert matcher().match([springfield]).ids == {SPRINGFIELD_OHIO: "4525353"}
+    assert matcher().match([city("Munich", "DE", key="4525353", geoname_id="4525353")]).ids == {MUNICH: "4525353"}
 
 
 def test_the_largest_city_is_matched_if_only_its_main_name_matches() -> None:
@@ -210,27 +216,27 @@ def test_regions_that_are_each_other_s_parents_end() -> None:
 def test_a_city_whose_region_is_not_in_the_file_lies_in_it_all_the_same() -> None:
     row = {"location_id": "1", "parent_id": "2", "name": "Richmond", "region_code": "GB", "level": "CITY"}
     [richmond] = read_export("tiktok", json.dumps({"data": {"region_info": [row]}}), "f")
-    assert (richmond.ancestors, LINKER.match([richmond]).ids) == (("2",), {})
+    assert (richmond.ancestors, matcher().match([richmond]).ids) == (("2",), {})
 
 
 def test_a_behaviour_is_no_interest_whatever_it_is_called() -> None:
     rows = [{"id": "1", "name": "Sailing", "type": "behaviors"}, {"id": "2", "name": "Sailing", "type": "interests"}]
-    assert LINKER.match(read_export("meta", json.dumps({"data": rows}), "f")).ids == {"interest-660": "2"}
+    assert matcher().match(read_export("meta", json.dumps({"data": rows}), "f")).ids == {"interest-660": "2"}
 
 
 def test_a_region_does_not_lie_below_itself() -> None:
     row = {"key": "548", "name": "Bayern", "type": "region", "country_code": "DE", "region": "Bayern", "region_id": 548}
-    assert LINKER.match(read_export("meta", json.dumps({"data": [row]}), "f")).ids == {"subdivision-DE-BY": "548"}
+    assert matcher().match(read_export("meta", json.dumps({"data": [row]}), "f")).ids == {"subdivision-DE-BY": "548"}
 
 
 def test_a_country_that_says_no_other_code_has_its_own() -> None:
     [entry] = read_export("meta", '{"data": [{"key": "XX", "name": "Germany", "type": "country"}]}', "f")
-    assert (entry.country, LINKER.match([entry]).ids) == ("XX", {})
+    assert (entry.country, matcher().match([entry]).ids) == ("XX", {})
 
 
 def test_a_place_below_a_region_is_not_a_region() -> None:
     facet = "urn:li:adTargetingFacet:locations"
     names = ("Valencia, Valencian Community, Spain", "New York, New York, United States", "Bavaria, Germany")
     rows = [{"urn": str(number), "facetUrn": facet, "name": name} for number, name in enumerate(names)]
-    links = LINKER.match(read_export("linkedin", json.dumps({"elements": rows}), "f"))
+    links = matcher().match(read_export("linkedin", json.dumps({"elements": rows}), "f"))
     assert links.ids == {"city-2509954": "0", "city-5128581": "1", "subdivision-DE-BY": "2"}
