@@ -67,7 +67,6 @@ class BackgroundTasks:
                 if healthy:
                     self._log_missing_indexes()
                 self._server.set_healthy(healthy=healthy)
-            self._server.cancel_idle_streams()
             self._stop_event.wait(_HEALTH_INTERVAL_SECONDS)
 
     def _refresh_platform_ids(self) -> None:

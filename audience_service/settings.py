@@ -62,25 +62,59 @@ class Settings(BaseSettings):
     workers: int = Field(
         1, ge=1, le=64, description="processes that share the port, about one per core; a crashed one is replaced"
     )
-    threads: int = Field(
+    max_concurrent_reads: int = Field(
         32,
-        ge=2,
-        le=1024,
-        description="calls that a process answers concurrently, including streams; it accepts eight times as many, "
-        "and more are RESOURCE_EXHAUSTED",
+        ge=1,
+        description="calls that read or write a few records by key, and that a process works on concurrently; eight "
+        "times as many wait, and more are TOO_MANY_CALLS",
     )
-    max_streams: int = Field(
+    max_concurrent_queries: int = Field(
         16,
         ge=1,
-        description="concurrent streams of a process, including uploads, fewer than its threads; more are "
-        "TOO_MANY_STREAMS",
+        description="calls that query an org's records (EstimateReach, CheckMembership, writes of segments) and that a "
+        "process works on concurrently; eight times as many wait, and more are TOO_MANY_CALLS",
+    )
+    max_concurrent_analyses: int = Field(
+        8,
+        ge=1,
+        description="calls of GetInsights, GetOverlap, GetOverlapRegions, ExplainFilter and ListFields that a process "
+        "works on concurrently; eight times as many wait, and more are TOO_MANY_CALLS",
+    )
+    max_streams: int = Field(
+        32,
+        ge=1,
+        description="concurrent streams of a process, including uploads, without watches; more are TOO_MANY_STREAMS",
+    )
+    max_watch_streams: int = Field(
+        256, ge=1, description="concurrent watch streams of a process; more are TOO_MANY_STREAMS"
+    )
+    org_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of each of these limits, and of the waiting calls, that one org may use; 1: all of it",
+    )
+    caller_share: float = Field(
+        0.75, gt=0, le=1, description="the same share for one caller, which is the subject of a token, in all its orgs"
+    )
+    request_timeout_seconds: float = Field(
+        10.0, gt=0, description="time in which a client must send its request; then the call is CLIENT_TIMEOUT"
+    )
+    max_connection_age_seconds: float = Field(
+        3600.0,
+        gt=0,
+        description="age at which clients are asked to open a new connection, which may reach another process; running "
+        "calls are completed",
     )
     unary_timeout_seconds: float = Field(30.0, gt=0, description="deadline of unary calls without one")
     stream_timeout_seconds: float = Field(
         3600.0, gt=0, description="deadline of streams without one; a cursor resumes them"
     )
     stream_send_timeout_seconds: float = Field(
-        60.0, gt=0, description="time in which a client must receive a message; then its stream is cancelled"
+        60.0,
+        gt=0,
+        description="time in which a client must receive a message, or send the next one of an upload; then its stream "
+        "is cancelled, or CLIENT_TIMEOUT",
     )
     insights_min_bucket_size: int = Field(
         5,
@@ -162,10 +196,6 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
-        if self.max_streams >= self.threads:
-            raise ValueError(
-                "AUDIENCE_MAX_STREAMS is not below AUDIENCE_THREADS; lower it, since each stream occupies a thread"
-            )
         if self.workers > 1 and self.mongodb_uri is None:
             raise ValueError(
                 "AUDIENCE_WORKERS above 1 needs AUDIENCE_MONGODB_URI, since workers cannot share the embedded store"

@@ -66,7 +66,7 @@ HAS_ENVOY = importlib.util.find_spec("envoy") is not None
 def test_settings(**changes: Any) -> Settings:
     """Settings that do not depend on the machine's environment."""
     defaults = {"listen": "127.0.0.1:0", "jwt_key": SecretStr(KEY), "mongodb_uri": None, "log_format": "json"}
-    defaults |= {"watch_poll_interval_seconds": 0.02, "watch_heartbeat_seconds": 0.2}
+    defaults |= {"watch_poll_interval_seconds": 0.02, "watch_heartbeat_seconds": 0.2, "max_watch_streams": 16}
     return Settings(**{**defaults, **changes})
 
 
@@ -104,6 +104,11 @@ class Service:
         """A client of an org, with both scopes by default."""
         bearer = mint(self.settings, org=org, subject=token.pop("subject", "tester"), **token)
         return Client(self.channel, (("authorization", f"Bearer {bearer}"), ("orgid", org)))
+
+    @property
+    def open_stream_count(self) -> int:
+        """The number of open streams, including uploads and watches."""
+        return sum(limiter.open_count for limiter in self.app.server.admission.slots.values())
 
     def insert(self, org: str, contacts: list[dict[str, Any]], datatype: str = "contact") -> list[str]:
         """Store records, given their `data` and any envelope fields; answers with their ids."""

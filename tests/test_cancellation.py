@@ -43,14 +43,13 @@ def test_a_client_that_vanishes_frees_its_cursor_and_its_slot(
     monkeypatch.setattr("audience_service.mongo.core.client.MongoClient", monitored_client)
     monkeypatch.setattr("audience_service.mongo.membership.repository.CURSOR_BATCH_SIZE", 10)
     with run_mongo_service(URI, real_service.store.database.name) as service:
-        stream_limiter = service.app.server.stream_limiter
         stream = service.client("vanish").call(
             "StreamMembers", {"filter": ALL_CONTACTS, "batchSize": 10, "fields": ["pad"]}
         )
         next(stream)
-        assert stream_limiter.open_count == 1
+        assert service.open_stream_count == 1
         stream.cancel()
-        eventually(lambda: stream_limiter.open_count == 0)
+        eventually(lambda: service.open_stream_count == 0)
         eventually(lambda: len(monitor.killed) == 1)
 
 
@@ -77,11 +76,10 @@ def test_a_progressive_count_stops_when_its_client_disconnects(
     for name in ("INITIAL_SLICE", "MAX_SLICE_GROWTH"):
         monkeypatch.setattr(f"audience_service.domain.reach.progressive_count.{name}", 1)
     with run_mongo_service(URI, real_service.store.database.name) as service:
-        stream_limiter = service.app.server.stream_limiter
         stream = service.client("slices").call("StreamReach", {"filter": ALL_CONTACTS})
         assert not next(stream).exact
         stream.cancel()
-        eventually(lambda: stream_limiter.open_count == 0, seconds=1)
+        eventually(lambda: service.open_stream_count == 0, seconds=1)
         sent_count = monitor.count
         assert service.client("slices").count(filter=ALL_CONTACTS) == 4_000
         assert monitor.count == sent_count + 2, "the count and the member just asked for"

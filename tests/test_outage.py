@@ -81,7 +81,7 @@ def test_a_database_outage_midway_is_unavailable_and_the_cursor_resumes(
                 cursor = message.cursor
         refusal = Refusal(caught.value)
         assert (refusal.code.name, refusal.info.reason) == ("UNAVAILABLE", "STORE_UNAVAILABLE")
-        assert service.app.server.stream_limiter.open_count == 0
+        assert service.open_stream_count == 0
     rest = list(real_service.client("outage").call("StreamMembers", {**request, "cursor": cursor}))
     received += [m.id for message in rest for m in message.members]
     assert received == ids
@@ -93,7 +93,7 @@ def test_silent_connections_free_their_threads_at_the_deadline(real_service: Ser
     proxy = Proxy(at.hostname or "127.0.0.1", at.port or 27017)
     uri = f"mongodb://127.0.0.1:{proxy.port}/?serverSelectionTimeoutMS=500&heartbeatFrequencyMS=500"
     store = mongo_store(uri, real_service.store.database.name)
-    with run_store_service(store, threads=4, max_streams=3) as service:
+    with run_store_service(store, max_concurrent_queries=4, org_share=1.0) as service:
         client = service.client("swallowed")
         assert client.count(filter=ALL_CONTACTS) == 0
         proxy.drop_packets()

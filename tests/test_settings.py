@@ -13,7 +13,7 @@ from audience_service.settings import Settings, SettingsError
     [
         ("AUDIENCE_WORKERS", "0", "AUDIENCE_WORKERS"),
         ("AUDIENCE_WORKERS", "2", "needs AUDIENCE_MONGODB_URI"),
-        ("AUDIENCE_THREADS", "16", "AUDIENCE_MAX_STREAMS is not below"),
+        ("AUDIENCE_ORG_SHARE", "1.5", "AUDIENCE_ORG_SHARE"),
         ("AUDIENCE_DATATYPES", "contact,$cmd", "AUDIENCE_DATATYPES"),
         ("AUDIENCE_DATATYPES", ",", "AUDIENCE_DATATYPES"),
         ("AUDIENCE_JWT_ALGORITHM", "none", "AUDIENCE_JWT_ALGORITHM"),

@@ -35,6 +35,9 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     watch_errors.TooManyWatches: grpc.StatusCode.RESOURCE_EXHAUSTED,
     watch_errors.ServerStopping: grpc.StatusCode.UNAVAILABLE,
     errors.TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooManyCalls: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.RequestTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.ClientTimeout: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.TooManySnapshots: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.OutOfTime: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -69,16 +72,27 @@ def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     An error that is not an AudienceError is a defect: it is logged and becomes INTERNAL.
     """
     if isinstance(error, errors.AudienceError):
-        status = _build_status(code_of(error), str(error), _build_details(error))
+        status = _status_of(error)
     else:
         incident = uuid.uuid4().hex[:8]
         _log.error("internal error", incident=incident, exc_info=error)
         info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN, metadata={"incident": incident})
         status = _build_status(grpc.StatusCode.INTERNAL, f"internal error; the log has incident {incident}", [info])
-    full_status = rpc_status.to_status(status)
-    context.set_trailing_metadata(full_status.trailing_metadata)
-    context.abort(full_status.code, full_status.details)
+    context.set_trailing_metadata(status.trailing_metadata)
+    context.abort(status.code, status.details)
     raise AssertionError("abort raises")
+
+
+def set_status(context: grpc.ServicerContext, error: errors.AudienceError) -> None:
+    """Set the status that the RPC will end with."""
+    status = _status_of(error)
+    context.set_trailing_metadata(status.trailing_metadata)
+    context.set_code(status.code)
+    context.set_details(status.details)
+
+
+def _status_of(error: errors.AudienceError) -> grpc.Status:
+    return _build_status(code_of(error), str(error), _build_details(error))
 
 
 def _build_details(error: errors.AudienceError) -> list[Message]:
@@ -99,11 +113,11 @@ def _build_details(error: errors.AudienceError) -> list[Message]:
     return details
 
 
-def _build_status(code: grpc.StatusCode, message: str, details: list[Message]) -> status_pb2.Status:
+def _build_status(code: grpc.StatusCode, message: str, details: list[Message]) -> grpc.Status:
     status = status_pb2.Status(code=code.value[0], message=_truncate(message, _MAX_MESSAGE_LENGTH))
     for detail in details:
         status.details.add().Pack(detail)
-    return status
+    return rpc_status.to_status(status)
 
 
 def _truncate(text: str, length: int) -> str:

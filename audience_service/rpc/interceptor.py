@@ -1,109 +1,94 @@
-"""Wraps every servicer: verifies the caller, decodes the request, and maps errors to statuses.
+"""Wraps every servicer: admits the call, receives and decodes its request, and maps errors to statuses.
 
-1. The verification runs in the handler, in the thread pool. grpcio looks up handlers in its only serving thread, which
-   the check of a signature would block.
-2. Requests arrive as bytes and are decoded here. grpcio itself answers INTERNAL to bytes that it cannot parse.
+A call passes these steps, all in one thread of its own:
+
+    token -> permit to receive -> request -> decode -> permit or slot of the workload -> servicer -> response -> status
+
+1. The token is verified before the request is received. A call without a valid token occupies nothing.
+2. The wrapped handlers stream bytes in both directions, so that they run before the request has arrived. grpcio would
+   wait for the request of a unary handler without a limit, and would answer INTERNAL to bytes that it cannot parse.
+3. The wrapped handlers are grpcio's non-blocking ones: they get a function that sends. The watchdog also sends a status
+   by it (`calls.py`), which grpcio's other handlers do not allow.
+4. The verification runs in the call's thread. grpcio looks up handlers in its only serving thread, which the check of a
+   signature would block.
 """
 
 from __future__ import annotations  # grpc's handler types are generic to the type checker only
 
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import grpc
 import structlog
-from google.api import field_behavior_pb2
-from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
-from google.protobuf.message_factory import GetMessageClass
 
-from audience_service.domain.core.context import Deadline, RequestContext, Scope
-from audience_service.domain.core.errors import AudienceError, InvalidArgument, MalformedRequest, OutOfTime
-from audience_service.pb.audience.v1 import options_pb2
+from audience_service.domain.core.context import Caller, Deadline, RequestContext
+from audience_service.domain.core.errors import AudienceError, MalformedRequest, OutOfTime
+from audience_service.rpc.admission import Admission
 from audience_service.rpc.auth import Authenticator
+from audience_service.rpc.calls import CallEnded, OpenCall, OpenCalls
 from audience_service.rpc.context import set_context
 from audience_service.rpc.errors import abort, code_of
-from audience_service.rpc.stream_limits import StreamLimiter, StreamSlot
+from audience_service.rpc.method import Method
 
 _MAX_DEADLINE_SECONDS = 365 * 86_400.0
 """grpcio reports a deadline centuries ahead for a call without a deadline."""
+_OPEN_REQUEST_TIMEOUT_SECONDS = 2.0
+"""The time in which a health check must send its request."""
 
 _log = structlog.get_logger()
 
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """One RPC, as declared in the protos."""
-
-    path: str
-    scope: Scope
-    request: type[Message]
-    required_ids: tuple[tuple[str, ...], ...]
-    """The field paths of the ids that a request must set."""
-
-    @classmethod
-    def of(cls, descriptor: MethodDescriptor) -> Method:
-        """The method of a descriptor.
-
-        Raises ValueError if its required scope is missing or unknown, or if both sides stream.
-        """
-        options = descriptor.GetOptions().Extensions
-        path = f"/{descriptor.containing_service.full_name}/{descriptor.name}"
-        if descriptor.client_streaming and descriptor.server_streaming:
-            raise ValueError(f"{path} streams both ways, which no RPC of this service does; let one side stream")
-        return cls(
-            path=path,
-            scope=Scope(options[options_pb2.required_scope]),
-            request=GetMessageClass(descriptor.input_type),
-            required_ids=tuple(_required_ids(descriptor.input_type)),
-        )
-
-    def decode(self, raw: bytes) -> Message:
-        """The request in the bytes. Raises MalformedRequest, or InvalidArgument if a required id is missing."""
-        try:
-            request = self.request.FromString(raw)
-        except DecodeError:
-            name = self.request.DESCRIPTOR.full_name
-            raise MalformedRequest(f"the bytes are not a {name}", metadata={"message": name}) from None
-        for path in self.required_ids:
-            if not reduce(getattr, path, request):
-                raise InvalidArgument.at(".".join(path), "is missing; set it to an id")
-        return request
+Send = Callable[[bytes | None], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """The deadlines, in seconds, of calls without one of their own."""
+    """Timeouts in seconds.
 
-    unary_seconds: float
-    stream_seconds: float
+    `unary` and `stream` are the deadlines of calls without one of their own. In `request` the client must send a unary
+    request. In `idle` it must send the next message of a stream, or receive one.
+    """
+
+    unary: float
+    stream: float
+    request: float
+    idle: float
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedCall:
+    """A call that has ended. `caller` is None if the token was not verified; `reason` is "" without an error."""
+
+    path: str
+    caller: Caller | None
+    code: str
+    reason: str
+    duration_seconds: float
 
 
 class CallInterceptor(grpc.ServerInterceptor):
     """Wraps the handlers of the given services.
 
-    Other services (health, reflection) need no token. A stream of reflection occupies a thread until its client ends
-    it, so a limiter of their own caps these streams. Other calls of these services pass unchanged.
+    Other services (health, reflection) need no token and no permit.
     """
 
     def __init__(
         self,
         authenticator: Authenticator,
         services: Iterable[ServiceDescriptor],
-        stream_limiter: StreamLimiter,
-        open_stream_limiter: StreamLimiter,
+        admission: Admission,
+        open_calls: OpenCalls,
         timeouts: Timeouts,
     ) -> None:
         methods = (Method.of(method) for service in services for method in service.methods)
         self._methods = {method.path: method for method in methods}
         self._authenticator = authenticator
-        self._stream_limiter = stream_limiter
-        self._open_stream_limiter = open_stream_limiter
+        self._admission = admission
+        self._open_calls = open_calls
         self._timeouts = timeouts
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
@@ -114,135 +99,175 @@ class CallInterceptor(grpc.ServerInterceptor):
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Wrap each handler once."""
         path = handler_call_details.method
-        if path in self._wrapped:
-            return self._wrapped[path]
-        handler = continuation(handler_call_details)
-        if handler is None:
-            return None
-        if path in self._methods:
-            self._wrapped[path] = self.wrap(self._methods[path], handler)
-        else:
-            self._wrapped[path] = self._limit_open_stream(path, handler)
+        if path not in self._wrapped:
+            handler = continuation(handler_call_details)
+            if handler is None:
+                return None
+            if path in self._methods:
+                self._wrapped[path] = self._wrap(self._methods[path], handler)
+            elif handler.stream_stream:
+                self._wrapped[path] = self._wrap_reflection(path, handler)
+            else:
+                self._wrapped[path] = self._wrap_health(path, handler)
         return self._wrapped[path]
 
-    def wrap(self, method: Method, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
-        """The handler, wrapped in authentication, decoding and the mapping of errors."""
-        if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(
-                self._server_stream(method, handler.unary_stream), response_serializer=handler.response_serializer
-            )
-        if handler.stream_unary:
-            return grpc.stream_unary_rpc_method_handler(
-                self._client_stream(method, handler.stream_unary), response_serializer=handler.response_serializer
-            )
-        assert handler.unary_unary  # noqa: S101 - the only kind that is left: Method refuses streams both ways
-        return grpc.unary_unary_rpc_method_handler(
-            self._unary_unary(method, handler.unary_unary), response_serializer=handler.response_serializer
-        )
-
-    def _unary_unary(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
-
-        def handle(raw: bytes, context: grpc.ServicerContext) -> Any:
-            with _error_boundary(method.path, context) as cancel_event:
-                self._authenticate(method, context, self._timeouts.unary_seconds, cancel_event)
-                return behavior(method.decode(raw), context)
-
-        return handle
-
-    def _server_stream(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
-        def handle(raw: bytes, context: grpc.ServicerContext) -> Iterator[Any]:
-            with _error_boundary(method.path, context) as cancel_event:
-                self._authenticate(method, context, self._timeouts.stream_seconds, cancel_event)
-                request = method.decode(raw)
-                with self._stream_limiter.acquire(context) as slot, closing(behavior(request, context)) as responses:
-                    for response in responses:
-                        with slot.waiting_for_client():
-                            yield response
-
-        return handle
-
-    def _client_stream(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
-        def handle(raws: Iterator[bytes], context: grpc.ServicerContext) -> Any:
-            with _error_boundary(method.path, context) as cancel_event:
-                self._authenticate(method, context, self._timeouts.stream_seconds, cancel_event)
-                with self._stream_limiter.acquire(context) as slot:
-                    return behavior(_decode_stream(method, raws, slot), context)
-
-        return handle
-
-    def _limit_open_stream(
-        self, path: str, handler: grpc.RpcMethodHandler[Any, Any]
-    ) -> grpc.RpcMethodHandler[Any, Any]:
-        behavior = handler.stream_stream
-        if not behavior:
-            return handler
-
-        def handle(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-            # The stream counts as waiting for its client for its entire life, so the idle timeout ends it.
-            with (
-                _error_boundary(path, context),
-                self._open_stream_limiter.acquire(context) as slot,
-                slot.waiting_for_client(),
-            ):
-                yield from behavior(requests, context)
-
-        return grpc.stream_stream_rpc_method_handler(handle, handler.request_deserializer, handler.response_serializer)
-
-    def _authenticate(
-        self, method: Method, context: grpc.ServicerContext, timeout: float, cancel_event: threading.Event
-    ) -> None:
-        caller = self._authenticator.authenticate(context.invocation_metadata(), method.scope)
-        remaining = context.time_remaining()
-        if remaining is None or remaining > _MAX_DEADLINE_SECONDS:
-            remaining = timeout
-        set_context(RequestContext(caller, Deadline.after(remaining, cancel_event)))
-        structlog.contextvars.bind_contextvars(org=caller.org, subject=caller.subject)
-
-
-def _required_ids(message: Descriptor, parents: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The field paths of the ids that a message and its required sub-messages declare as REQUIRED."""
-    for field in message.fields:
-        behaviors = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
-        if field_behavior_pb2.FieldBehavior.REQUIRED not in behaviors:
-            continue
-        if field.message_type:
-            yield from _required_ids(field.message_type, (*parents, field.name))
-        elif field.name == "id" or field.name.endswith("_id"):
-            yield (*parents, field.name)
-
-
-def _decode_stream(method: Method, raws: Iterator[bytes], slot: StreamSlot) -> Iterator[Message]:
-    """The decoded messages of a stream. Raises as `Method.decode`, and OutOfTime if the client cancels."""
-    while True:
-        try:
-            with slot.waiting_for_client():
-                raw = next(raws, None)
-        except grpc.RpcError:  # it has no code or details; the client cancelled, or the deadline has passed
-            raise OutOfTime("the caller has cancelled the call, or its deadline has passed") from None
-        if raw is None:
+    def responses(
+        self, method: Method, behavior: Callable[..., Any], messages: Iterator[bytes], call: OpenCall
+    ) -> Generator[Message, None, None]:
+        """The responses of a call: one, or those of a stream. Raises the errors of the call."""
+        ctx = self._authenticate(method, call)
+        if method.is_client_streaming:
+            with self._slot(method, ctx):
+                response = behavior(self._decode_stream(method, messages, call), call.context)
+            yield response
             return
-        yield method.decode(raw)
+        with self._admission.requests.acquire(ctx):
+            raw = call.receive(messages, self._timeouts.request)
+        request = method.decode(raw)
+        del raw
+        if method.is_server_streaming:
+            with self._slot(method, ctx), closing(behavior(request, call.context)) as responses:
+                yield from responses
+        else:
+            with self._admission.permits[method.workload].acquire(ctx):
+                response = behavior(request, call.context)
+            yield response
+
+    @contextmanager
+    def boundary(self, path: str, call: OpenCall, *, is_logged: bool = True) -> Iterator[None]:
+        """Run a call: end it with OK or with the status of an error, and report it."""
+        structlog.contextvars.clear_contextvars()
+        started_at = time.monotonic()
+        code, reason = "CANCELLED", ""
+        failure: Exception | None = None
+        self._open_calls.add(call)
+        try:
+            yield
+            if call.claim_end():
+                code = "OK"
+        except CallEnded:
+            pass
+        except Exception as error:
+            if call.claim_end():
+                failure = error
+                if not call.cancel_event.is_set():
+                    code, reason = _outcome(error)
+        finally:
+            self._open_calls.discard(call)
+            if call.failure:
+                code, reason = _outcome(call.failure)
+            if is_logged:
+                self._report(FinishedCall(path, call.caller, code, reason, time.monotonic() - started_at))
+        if failure:
+            try:
+                abort(call.context, failure)
+            finally:
+                del failure  # with its traceback, it would keep the request until the next garbage collection
+        if code == "OK":
+            call.complete()
+
+    def _report(self, finished: FinishedCall) -> None:
+        """The only place that knows every finished call. A failure here must not fail the call."""
+        with suppress(Exception):
+            duration_ms = round(finished.duration_seconds * 1000, 1)
+            reason = {"reason": finished.reason} if finished.reason else {}
+            _log.info("rpc", method=finished.path, code=finished.code, **reason, duration_ms=duration_ms)
+
+    def _wrap(self, method: Method, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+        behavior = handler.unary_unary or handler.unary_stream or handler.stream_unary
+        serialize = handler.response_serializer
+        assert behavior  # noqa: S101 - Method refuses streams both ways
+        assert serialize  # noqa: S101 - the generated code sets it
+
+        def handle(messages: Iterator[bytes], context: grpc.ServicerContext, send: Send) -> None:
+            call = OpenCall(context, send)
+            with (
+                self.boundary(method.path, call),
+                closing(self.responses(method, behavior, messages, call)) as responses,
+            ):
+                for response in responses:
+                    call.send(serialize(response), self._timeouts.idle)
+
+        return _non_blocking(handle)
+
+    def _wrap_health(self, path: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+        """Receive the request in time, then answer. Watch is non-blocking itself: it keeps the call, and no thread."""
+        behavior: Callable[..., Any] | None = handler.unary_unary or handler.unary_stream
+        deserialize, serialize = handler.request_deserializer, handler.response_serializer
+        assert behavior  # noqa: S101 - these are the kinds of the health service
+        assert deserialize  # noqa: S101 - the generated code sets it
+        assert serialize  # noqa: S101
+
+        def handle(messages: Iterator[bytes], context: grpc.ServicerContext, send: Send) -> None:
+            call = OpenCall(context, send)
+            with self.boundary(path, call, is_logged=False):
+                with self._admission.open_requests.acquire(connection=context.peer()):
+                    raw = call.receive(messages, _OPEN_REQUEST_TIMEOUT_SECONDS)
+                try:
+                    request = deserialize(raw or b"")
+                except DecodeError:
+                    raise MalformedRequest(f"the bytes are not a request of {path}") from None
+                if handler.unary_unary:
+                    call.send(serialize(behavior(request, context)), self._timeouts.idle)
+                elif call.claim_end():
+                    behavior(request, context, lambda response: send(None if response is None else serialize(response)))
+
+        return _non_blocking(handle)
+
+    def _wrap_reflection(self, path: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+        """Limit the streams, each of which occupies a thread until its client ends it."""
+        behavior = handler.stream_stream
+        deserialize, serialize = handler.request_deserializer, handler.response_serializer
+        assert behavior  # noqa: S101 - the caller has checked it
+        assert deserialize  # noqa: S101 - the generated code sets it
+        assert serialize  # noqa: S101
+
+        def handle(messages: Iterator[bytes], context: grpc.ServicerContext, send: Send) -> None:
+            call = OpenCall(context, send)
+
+            def requests() -> Iterator[Any]:
+                while (raw := call.receive(messages, self._timeouts.idle)) is not None:
+                    yield deserialize(raw)
+
+            with self.boundary(path, call), self._admission.reflection_streams.acquire():
+                for response in behavior(requests(), context):
+                    call.send(serialize(response), self._timeouts.idle)
+
+        return _non_blocking(handle)
+
+    def _authenticate(self, method: Method, call: OpenCall) -> RequestContext:
+        caller = self._authenticator.authenticate(call.context.invocation_metadata(), method.scope)
+        call.caller = caller
+        structlog.contextvars.bind_contextvars(org=caller.org, subject=caller.subject)
+        remaining = call.context.time_remaining()
+        if remaining is None or remaining > _MAX_DEADLINE_SECONDS:
+            is_stream = method.is_client_streaming or method.is_server_streaming
+            remaining = self._timeouts.stream if is_stream else self._timeouts.unary
+        ctx = RequestContext(caller, Deadline.after(remaining, call.cancel_event))
+        set_context(ctx)
+        return ctx
+
+    def _slot(self, method: Method, ctx: RequestContext) -> Any:
+        return self._admission.slots[method.workload].acquire(org=ctx.caller.org, caller=ctx.caller.subject)
+
+    def _decode_stream(self, method: Method, messages: Iterator[bytes], call: OpenCall) -> Iterator[Message]:
+        """The decoded messages of a stream. Raises as `Method.decode`, and OutOfTime if the call has ended."""
+        while True:
+            try:
+                raw = call.receive(messages, self._timeouts.idle)
+            except CallEnded:  # the use case saves its progress at an error that it knows
+                raise OutOfTime("the caller has cancelled the call, or its deadline has passed") from None
+            if raw is None:
+                return
+            yield method.decode(raw)
 
 
-@contextmanager
-def _error_boundary(path: str, context: grpc.ServicerContext) -> Iterator[threading.Event]:
-    """Map exceptions to the RPC's status, and log one line for each call.
+def _non_blocking(handle: Callable[..., None]) -> grpc.RpcMethodHandler[Any, Any]:
+    """A handler that receives and sends bytes, by a function that it gets."""
+    vars(handle)["experimental_non_blocking"] = True  # grpcio's health service uses it too
+    return grpc.stream_stream_rpc_method_handler(handle)
 
-    Yields an event that is set when the client disconnects before the response. The log line then has CANCELLED.
-    """
-    structlog.contextvars.clear_contextvars()
-    started_at = time.monotonic()
-    code = "CANCELLED"
-    cancel_event = threading.Event()
-    if not context.add_callback(lambda: cancel_event.set() if code == "CANCELLED" else None):
-        cancel_event.set()  # the client disconnected before the call began
-    try:
-        yield cancel_event
-        code = "OK"
-    except Exception as error:
-        code = code_of(error).name if isinstance(error, AudienceError) else "INTERNAL"
-        abort(context, error)
-    finally:
-        with suppress(Exception):  # a failure to log must not fail the call
-            duration_ms = round((time.monotonic() - started_at) * 1000, 1)
-            _log.info("rpc", method=path, code=code, duration_ms=duration_ms)
+
+def _outcome(error: Exception) -> tuple[str, str]:
+    """The code and the reason that the client gets for an error."""
+    return (code_of(error).name, error.reason) if isinstance(error, AudienceError) else ("INTERNAL", "INTERNAL")

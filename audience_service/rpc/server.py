@@ -1,7 +1,6 @@
 """The gRPC server: the servicers with the interceptor, health checks and reflection."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import grpc
@@ -9,6 +8,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from audience_service.domain.watch.errors import ServerStopping
 from audience_service.pb.audience.v1 import (
     audience_service_pb2,
     custom_audience_service_pb2,
@@ -46,9 +46,11 @@ from audience_service.pb.audience.v1.targeting_service_pb2_grpc import (
     TargetingServiceServicer,
     add_TargetingServiceServicer_to_server,
 )
+from audience_service.rpc.admission import MAX_REQUEST_BYTES, Admission, CallLimits
 from audience_service.rpc.auth import Authenticator
+from audience_service.rpc.calls import OpenCalls
 from audience_service.rpc.interceptor import CallInterceptor, Timeouts
-from audience_service.rpc.stream_limits import StreamLimiter
+from audience_service.rpc.threads import ElasticExecutor
 
 SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     service
@@ -65,12 +67,25 @@ SERVICES: tuple[ServiceDescriptor, ...] = tuple(
 )
 """The descriptors of all services of this package."""
 
-_QUEUED_CALLS_PER_THREAD = 8
-_MAX_OPEN_STREAMS = 4
-"""The most concurrent streams of services that need no token (reflection)."""
+_MAX_OPEN_CALLS = 4_096
+"""The most open calls. This is the last line: permits and slots refuse earlier, with an ErrorInfo."""
 
-_KEEPALIVE = (("grpc.keepalive_time_ms", 60_000), ("grpc.keepalive_timeout_ms", 20_000))
-"""Keepalive pings detect unreachable clients, and end their streams."""
+_MAX_METADATA_BYTES = 32 * 1024
+"""The most metadata of a call. grpc refuses more, and by default refuses at random what is above 8 KiB."""
+
+_OPTIONS = (
+    ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
+    # Beyond this limit grpc refuses messages itself, without an ErrorInfo.
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES + 1024 * 1024),
+    # Pings detect unreachable clients, and end their calls.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # Clients may ping an idle connection this often; grpc closes the connections of those that ping more often.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+_STATUS_SECONDS = 1.0
+"""The time, at the end of the grace period, to send the status of the calls that outlast it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +103,12 @@ class Servicers:
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """The options of a server process.
-
-    It refuses calls beyond its threads and a short queue with RESOURCE_EXHAUSTED.
-    """
+    """The options of a server process."""
 
     listen: str
-    threads: int
-    max_streams: int
-    stream_send_timeout_seconds: float
+    limits: CallLimits
     timeouts: Timeouts
+    max_connection_age_seconds: float
     reflection: bool
     share_port: bool
 
@@ -107,18 +118,20 @@ class RpcServer:
 
     def __init__(self, servicers: Servicers, authenticator: Authenticator, options: ServerOptions) -> None:
         """Bind the port. Raises RuntimeError if the port is not available."""
-        self.stream_limiter = StreamLimiter(options.max_streams, options.stream_send_timeout_seconds)
-        self._open_stream_limiter = StreamLimiter(_MAX_OPEN_STREAMS, options.stream_send_timeout_seconds)
+        self.admission = Admission(options.limits)
+        self.open_calls = OpenCalls()
         self._health = health.HealthServicer()
         self._server = grpc.server(
-            ThreadPoolExecutor(options.threads, thread_name_prefix="rpc"),
+            ElasticExecutor("rpc"),  # type: ignore[arg-type]  # grpcio calls `submit` alone
             interceptors=[
-                CallInterceptor(
-                    authenticator, SERVICES, self.stream_limiter, self._open_stream_limiter, options.timeouts
-                ),
+                CallInterceptor(authenticator, SERVICES, self.admission, self.open_calls, options.timeouts),
             ],
-            options=[("grpc.so_reuseport", int(options.share_port)), *_KEEPALIVE],
-            maximum_concurrent_rpcs=options.threads * _QUEUED_CALLS_PER_THREAD,
+            options=[
+                ("grpc.so_reuseport", int(options.share_port)),
+                ("grpc.max_connection_age_ms", int(options.max_connection_age_seconds * 1000)),
+                *_OPTIONS,
+            ],
+            maximum_concurrent_rpcs=_MAX_OPEN_CALLS,
         )
         add_SegmentServiceServicer_to_server(servicers.segment, self._server)
         add_FilterServiceServicer_to_server(servicers.filter, self._server)
@@ -136,6 +149,7 @@ class RpcServer:
     def start(self) -> None:
         """Begin to serve. Health is NOT_SERVING until `set_healthy` changes it."""
         self.set_healthy(healthy=False)
+        self.open_calls.start()
         self._server.start()
 
     def set_healthy(self, *, healthy: bool) -> None:
@@ -144,15 +158,19 @@ class RpcServer:
         for name in ("", *(service.full_name for service in SERVICES)):
             self._health.set(name, status)
 
-    def cancel_idle_streams(self) -> None:
-        """Cancel the streams whose clients exceeded the idle timeout. Call this periodically."""
-        self.stream_limiter.cancel_idle()
-        self._open_stream_limiter.cancel_idle()
-
     def drain(self, grace_seconds: float) -> threading.Event:
-        """Refuse new calls, wait for running calls up to the grace period, then cancel them.
+        """Refuse new calls, wait for running calls up to the grace period, then end them.
 
-        Returns at once, with an event that is set once the server has stopped.
+        Calls that outlast the grace period end with ServerStopping shortly before its end. Returns at once, with an
+        event that is set once the server has stopped.
         """
         self._health.enter_graceful_shutdown()
-        return self._server.stop(grace_seconds)
+        stopped = self._server.stop(grace_seconds)
+        threading.Thread(target=self._end_calls, args=(stopped, grace_seconds), name="drain", daemon=True).start()
+        return stopped
+
+    def _end_calls(self, stopped: threading.Event, grace_seconds: float) -> None:
+        if not stopped.wait(max(grace_seconds - _STATUS_SECONDS, grace_seconds / 2)):
+            self.open_calls.end_all(ServerStopping("the server stops; call again, or resume the stream"))
+        stopped.wait(grace_seconds)
+        self.open_calls.stop()

@@ -26,7 +26,7 @@ def unwatched(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def end_watches(service: Service) -> None:
     """End every watch of a server once no stream is open."""
-    eventually(lambda: service.app.server.stream_limiter.open_count == 0)
+    eventually(lambda: service.open_stream_count == 0)
     service.store.database["audience_watch"].delete_many({})
 
 

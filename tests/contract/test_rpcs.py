@@ -12,7 +12,7 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from audience_service.rpc.interceptor import Method
+from audience_service.rpc.method import Method
 from audience_service.rpc.server import SERVICES
 from tests.conftest import Service
 from tests.support.client import Client, Refusal

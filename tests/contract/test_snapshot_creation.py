@@ -111,7 +111,7 @@ def test_create_holds_no_thread_while_snapshots_are_created(
 ) -> None:
     """More calls than the server has threads return immediately; their snapshots wait in the queue at progress 0."""
     insert([{}])
-    with second_service(service, threads=4, max_streams=2, max_concurrent_snapshots=1) as other:
+    with second_service(service, max_concurrent_snapshots=1) as other:
         client = other.client(org)
         made = [client.call("CreateSnapshot", {"filter": ALL_CONTACTS}) for _ in range(8)]
         eventually(lambda: client.call("GetSnapshot", {"id": made[0].id}).progress == 10)

@@ -5,14 +5,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, cast
+from typing import Any
 
-import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import OutOfTime
+from audience_service.rpc.workloads import Workload
 from audience_service.sample_data import sample_contacts
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
@@ -221,10 +221,10 @@ def test_a_call_that_is_cancelled_has_no_time_left(
 
 
 def test_a_stream_is_refused_while_all_slots_are_taken(service: Service, refused: Callable[..., Refusal]) -> None:
-    slots, context = service.app.server.stream_limiter, cast("grpc.ServicerContext", None)
-    eventually(lambda: slots.open_count == 0)  # streams of earlier tests may still be ending
+    slots = service.app.server.admission.slots[Workload.STREAM]
+    eventually(lambda: service.open_stream_count == 0)  # streams of earlier tests may still be ending
     with ExitStack() as stack:
-        for _ in range(service.settings.max_streams):
-            stack.enter_context(slots.acquire(context))
+        for number in range(service.settings.max_streams):
+            stack.enter_context(slots.acquire(org=str(number), caller=str(number)))
         refusal = refused(lambda: service.client("full").call("StreamReach", {"filter": contacts(MATCH_ALL)}))
     assert refusal.info.reason == "TOO_MANY_STREAMS"

@@ -236,14 +236,13 @@ def test_a_disconnected_stream_releases_its_slot_and_can_resume(
     client: Client, uploader: Uploader, service: Service
 ) -> None:
     made, data, slow = client.custom(name="list"), emails(*"abc"), StepwiseStream()
-    slots = service.app.server.stream_limiter
-    eventually(lambda: slots.open_count == 0)  # streams of earlier tests may still be ending
+    eventually(lambda: service.open_stream_count == 0)  # streams of earlier tests may still be ending
     slow.put(header(made.id), chunk(0, data[:9]))
     call = uploader.start(iter(slow))
-    eventually(lambda: slots.open_count == 1)
+    eventually(lambda: service.open_stream_count == 1)
     call.cancel()
     slow.put(None)
-    eventually(lambda: slots.open_count == 0)
+    eventually(lambda: service.open_stream_count == 0)
     assert uploader.upload(made.id, data).unmatched_row_count == 3
 
 

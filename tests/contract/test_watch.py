@@ -249,22 +249,26 @@ def test_a_token_from_before_tracking_ended_is_out_of_range(
 
 def test_a_cancelled_watch_frees_its_stream_slot(service: Service, client: Client) -> None:
     segment = client.create(name="vips", filter=VIPS)
-    eventually(lambda: service.app.server.stream_limiter.open_count == 0)
+    eventually(lambda: service.open_stream_count == 0)
     with watching(client, segment.id):
-        assert service.app.server.stream_limiter.open_count == 1
-    eventually(lambda: service.app.server.stream_limiter.open_count == 0)
+        assert service.open_stream_count == 1
+    eventually(lambda: service.open_stream_count == 0)
 
 
-def test_watches_beyond_the_stream_limit_are_refused(
-    service: Service, client: Client, refused: Callable[..., Refusal]
+def test_watches_beyond_the_orgs_share_are_refused(
+    service: Service, org: str, client: Client, refused: Callable[..., Refusal]
 ) -> None:
     segment = client.create(name="vips", filter=VIPS)
-    eventually(lambda: service.app.server.stream_limiter.open_count == 0)
+    eventually(lambda: service.open_stream_count == 0)
     with ExitStack() as listening:
-        for _ in range(service.settings.max_streams):
+        for _ in range(service.settings.max_watch_streams // 2):
             listening.enter_context(watching(client, segment.id))
         refusal = refused(lambda: client.call("WatchMembership", {"audienceId": segment.id}))
         assert (refusal.code.name, refusal.info.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_STREAMS")
+        assert refusal.info.metadata["limited"] == "org"
+        other = service.client(f"{org}2")
+        with watching(other, other.create(name="vips", filter=VIPS).id):
+            assert service.open_stream_count > service.settings.max_watch_streams // 2
 
 
 def test_a_watch_from_a_snapshot_sends_the_changes_since(

@@ -39,6 +39,9 @@
     │   ├── TooManyWatches         retry later
     │   └── ServerStopping         retry later
     ├── TooManyStreams             retry later
+    ├── TooManyCalls               retry later
+    ├── RequestTooLarge
+    ├── ClientTimeout
     ├── TooManySnapshots           retry later
     ├── StoreUnavailable           retry later
     ├── OutOfTime
@@ -287,6 +290,25 @@ class TooManyStreams(AudienceError):
 
     reason = "TOO_MANY_STREAMS"
     retry_after_seconds = 5.0
+
+
+class TooManyCalls(AudienceError):
+    """Too many calls of the org, of the caller or of all wait for earlier ones."""
+
+    reason = "TOO_MANY_CALLS"
+    retry_after_seconds = 1.0
+
+
+class RequestTooLarge(AudienceError):
+    """A message of the request exceeds the limit on its size."""
+
+    reason = "REQUEST_TOO_LARGE"
+
+
+class ClientTimeout(AudienceError):
+    """The client did not send its request, or did not receive a response, in time."""
+
+    reason = "CLIENT_TIMEOUT"
 
 
 class TooManySnapshots(AudienceError):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 import grpc
 import grpc_testing
@@ -14,7 +14,7 @@ from audience_service.cli.token import mint
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.audiences.selection_resolver import SelectionResolver
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.core.errors import AudienceError, StoreUnavailable, TooManyStreams
+from audience_service.domain.core.errors import AudienceError, StoreUnavailable
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.core.record import Record
 from audience_service.domain.explain.membership_explanation import MembershipExplainer
@@ -34,14 +34,18 @@ from audience_service.domain.watch.notifier import Notifier
 from audience_service.domain.watch.registry import WatchRegistry
 from audience_service.domain.watch.stream import WatchStreams
 from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2
+from audience_service.rpc.admission import Admission
 from audience_service.rpc.auth import Authenticator
-from audience_service.rpc.interceptor import CallInterceptor, Method, Timeouts
+from audience_service.rpc.calls import OpenCalls
+from audience_service.rpc.interceptor import CallInterceptor
+from audience_service.rpc.method import Method
 from audience_service.rpc.server import SERVICES
 from audience_service.rpc.services.membership import MembershipServicer
 from audience_service.rpc.services.reach import ReachServicer
-from audience_service.rpc.stream_limits import StreamLimiter
+from audience_service.rpc.workloads import WORKLOADS, Workload
 from audience_service.settings import Settings
-from audience_service.wiring.server import token_rules
+from audience_service.wiring.server import call_limits, timeouts, token_rules
+from tests.support.adapter import adapt
 from tests.support.linting import NoLinter
 
 SETTINGS = Settings(jwt_key=SecretStr("k" * 32))
@@ -80,10 +84,11 @@ class FakeMembers:
 class Harness:
     """A test server for one service, with the interceptor as in production."""
 
-    def __init__(self, members: Any, stream_limiter: StreamLimiter | None = None) -> None:
-        self.stream_limiter = stream_limiter or StreamLimiter(2, 60)
+    def __init__(self, members: Any) -> None:
+        admission = Admission(call_limits(SETTINGS))
+        self.stream_limiter = admission.slots[Workload.STREAM]
         interceptor = CallInterceptor(
-            Authenticator(token_rules(SETTINGS)), SERVICES, self.stream_limiter, StreamLimiter(1, 60), Timeouts(30, 60)
+            Authenticator(token_rules(SETTINGS)), SERVICES, admission, OpenCalls(), timeouts(SETTINGS)
         )
         audiences = AudienceResolver(FilterCompiler(["contact"]), {})
         populations = SelectionResolver(audiences, members, SnapshotReader(None, members))  # type: ignore[arg-type]
@@ -115,11 +120,7 @@ class Harness:
         for service, servicer in ((REACH, reach), (MEMBERSHIP, membership)):
             handlers: dict[str, Callable[..., Any]] = {}
             for method in service.methods:
-                kind = grpc.unary_stream_rpc_method_handler if method.server_streaming else _unary
-                handler = interceptor.wrap(Method.of(method), kind(getattr(servicer, method.name)))
-                behavior: Any = handler.unary_stream or handler.unary_unary
-                # The test server hands messages over, grpcio bytes.
-                handlers[method.name] = lambda request, context, b=behavior: b(request.SerializeToString(), context)
+                handlers[method.name] = adapt(interceptor, Method.of(method), getattr(servicer, method.name))
             wrapped[service] = type("Wrapped", (), {k: staticmethod(v) for k, v in handlers.items()})()
         self.server = grpc_testing.server_from_dictionary(wrapped, grpc_testing.strict_real_time())
 
@@ -130,10 +131,6 @@ class Harness:
     def stream(self, request: Any) -> Any:
         method = MEMBERSHIP.methods_by_name["StreamMembers"]
         return self.server.invoke_unary_stream(method, METADATA, request, None)
-
-
-def _unary(behavior: Any) -> Any:
-    return grpc.unary_unary_rpc_method_handler(behavior)
 
 
 def all_contacts(kind: Any) -> Any:
@@ -175,38 +172,6 @@ def test_an_error_midway_is_reported_like_any_other(error: Exception, code: grpc
     assert "secret" not in unary[-1]
 
 
-class FakeContext:
-    """The part of a context that a slot needs."""
-
-    cancelled = False
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-
-def test_a_stream_beyond_the_limit_is_refused_until_a_slot_is_free() -> None:
-    slots, context = StreamLimiter(1, 60), cast("grpc.ServicerContext", FakeContext())
-    with slots.acquire(context):
-        harness = Harness(FakeMembers([["a"]]), slots)
-        _, code, _ = harness.stream(all_contacts(membership_service_pb2.StreamMembersRequest)).termination()
-        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        with pytest.raises(TooManyStreams), slots.acquire(context):
-            pass
-    assert slots.open_count == 0
-    with slots.acquire(context):
-        assert slots.open_count == 1
-
-
-def test_only_an_idle_stream_is_cancelled() -> None:
-    slots, context = StreamLimiter(1, idle_timeout_seconds=-1), FakeContext()
-    with slots.acquire(cast("grpc.ServicerContext", context)) as slot:
-        slots.cancel_idle()
-        assert not context.cancelled, "it was computing, not waiting"
-        with slot.waiting_for_client():
-            slots.cancel_idle()
-    assert context.cancelled
-
-
 def test_bytes_that_are_no_message_are_an_invalid_argument(service: Any, refused: Any) -> None:
     metadata = service.client("acme").metadata
     for method, path in (
@@ -239,6 +204,13 @@ def test_a_method_without_a_scope_is_not_served() -> None:
     health = __import__("grpc_health.v1.health_pb2", fromlist=["DESCRIPTOR"]).DESCRIPTOR
     with pytest.raises(ValueError, match="not a valid Scope"):
         Method.of(health.services_by_name["Health"].methods_by_name["Check"])
+
+
+def test_a_method_without_a_workload_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server does not start with it, instead of letting it use another workload's permits."""
+    monkeypatch.delitem(WORKLOADS, "EstimateReach")
+    with pytest.raises(ValueError, match="EstimateReach has no workload; add it to WORKLOADS"):
+        Method.of(REACH.methods_by_name["EstimateReach"])
 
 
 def test_a_method_that_streams_both_ways_is_not_served() -> None:

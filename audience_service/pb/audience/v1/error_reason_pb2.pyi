@@ -136,10 +136,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "UNUSABLE_AUDIENCE", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
     """
     TOO_MANY_STREAMS: _ErrorReason.ValueType  # 21
-    """TOO_MANY_STREAMS: the server has as many open streams as its setting allows. Retry after the RetryInfo's delay.
-    RESOURCE_EXHAUSTED.
+    """TOO_MANY_STREAMS: the server, the org or the caller has as many open streams as the settings allow. The metadata
+    says which (`limited`). Retry after the RetryInfo's delay. RESOURCE_EXHAUSTED.
 
-        {"reason": "TOO_MANY_STREAMS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "16"}}
+        {"reason": "TOO_MANY_STREAMS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "16", "limited": "org"}}
     """
     STORE_UNAVAILABLE: _ErrorReason.ValueType  # 22
     """STORE_UNAVAILABLE: the database is unreachable, or its replica set is electing a primary. Retry after the
@@ -223,8 +223,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
          "metadata": {"earliest_time": "2026-11-01T08:00:00.000Z", "watermark": "2026-11-08T07:59:58.250Z"}}
     """
     SERVER_STOPPING: _ErrorReason.ValueType  # 35
-    """SERVER_STOPPING: the server stops and ends its watches. Resume with the last token after the RetryInfo's delay;
-    another server answers. UNAVAILABLE.
+    """SERVER_STOPPING: the server stops. It ends its watches, and the calls that outlast its grace period. Call again, or
+    resume with the last token or cursor, after the RetryInfo's delay; another server answers. UNAVAILABLE.
 
         {"reason": "SERVER_STOPPING", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
@@ -307,6 +307,23 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     RetryInfo's delay. RESOURCE_EXHAUSTED.
 
         {"reason": "TOO_MANY_REFRESHES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64"}}
+    """
+    TOO_MANY_CALLS: _ErrorReason.ValueType  # 70
+    """TOO_MANY_CALLS: the server works on as many calls as it may, and too many wait: of the org, of the caller, or in
+    all. The metadata says which (`limited`). Retry after the RetryInfo's delay. RESOURCE_EXHAUSTED.
+
+        {"reason": "TOO_MANY_CALLS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64", "limited": "org"}}
+    """
+    REQUEST_TOO_LARGE: _ErrorReason.ValueType  # 71
+    """REQUEST_TOO_LARGE: a message of the request is larger than 4 MiB. RESOURCE_EXHAUSTED.
+
+        {"reason": "REQUEST_TOO_LARGE", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "4194304"}}
+    """
+    CLIENT_TIMEOUT: _ErrorReason.ValueType  # 72
+    """CLIENT_TIMEOUT: the client did not send its request in time, or paused an upload for too long. Call again; resume an
+    upload from its next_offset. DEADLINE_EXCEEDED.
+
+        {"reason": "CLIENT_TIMEOUT", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -428,10 +445,10 @@ a snapshot without members: its creation_state, CREATING or FAILED, is in the me
     {"reason": "UNUSABLE_AUDIENCE", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
 """
 TOO_MANY_STREAMS: ErrorReason.ValueType  # 21
-"""TOO_MANY_STREAMS: the server has as many open streams as its setting allows. Retry after the RetryInfo's delay.
-RESOURCE_EXHAUSTED.
+"""TOO_MANY_STREAMS: the server, the org or the caller has as many open streams as the settings allow. The metadata
+says which (`limited`). Retry after the RetryInfo's delay. RESOURCE_EXHAUSTED.
 
-    {"reason": "TOO_MANY_STREAMS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "16"}}
+    {"reason": "TOO_MANY_STREAMS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "16", "limited": "org"}}
 """
 STORE_UNAVAILABLE: ErrorReason.ValueType  # 22
 """STORE_UNAVAILABLE: the database is unreachable, or its replica set is electing a primary. Retry after the
@@ -515,8 +532,8 @@ The metadata has the range that it covers. OUT_OF_RANGE.
      "metadata": {"earliest_time": "2026-11-01T08:00:00.000Z", "watermark": "2026-11-08T07:59:58.250Z"}}
 """
 SERVER_STOPPING: ErrorReason.ValueType  # 35
-"""SERVER_STOPPING: the server stops and ends its watches. Resume with the last token after the RetryInfo's delay;
-another server answers. UNAVAILABLE.
+"""SERVER_STOPPING: the server stops. It ends its watches, and the calls that outlast its grace period. Call again, or
+resume with the last token or cursor, after the RetryInfo's delay; another server answers. UNAVAILABLE.
 
     {"reason": "SERVER_STOPPING", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
@@ -599,5 +616,22 @@ TOO_MANY_REFRESHES: ErrorReason.ValueType  # 53
 RetryInfo's delay. RESOURCE_EXHAUSTED.
 
     {"reason": "TOO_MANY_REFRESHES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64"}}
+"""
+TOO_MANY_CALLS: ErrorReason.ValueType  # 70
+"""TOO_MANY_CALLS: the server works on as many calls as it may, and too many wait: of the org, of the caller, or in
+all. The metadata says which (`limited`). Retry after the RetryInfo's delay. RESOURCE_EXHAUSTED.
+
+    {"reason": "TOO_MANY_CALLS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64", "limited": "org"}}
+"""
+REQUEST_TOO_LARGE: ErrorReason.ValueType  # 71
+"""REQUEST_TOO_LARGE: a message of the request is larger than 4 MiB. RESOURCE_EXHAUSTED.
+
+    {"reason": "REQUEST_TOO_LARGE", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "4194304"}}
+"""
+CLIENT_TIMEOUT: ErrorReason.ValueType  # 72
+"""CLIENT_TIMEOUT: the client did not send its request in time, or paused an upload for too long. Call again; resume an
+upload from its next_offset. DEADLINE_EXCEEDED.
+
+    {"reason": "CLIENT_TIMEOUT", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,49 @@
+"""The limits that a call passes before it works: permits, slots, and the bodies that are being received."""
+
+from dataclasses import dataclass
+
+from audience_service.rpc.permits import PermitPool, Shares
+from audience_service.rpc.stream_limits import StreamLimiter
+from audience_service.rpc.workloads import Workload
+
+MAX_REQUEST_BYTES = 4 * 1024 * 1024
+"""The largest message of a request: gRPC's default limit."""
+
+_MAX_PENDING_REQUESTS = 128
+"""The most requests that are being received. Each may take `MAX_REQUEST_BYTES`."""
+_MAX_REFLECTION_STREAMS = 4
+_MAX_OPEN_CALLS, _MAX_OPEN_CALLS_PER_PEER = 512, 8
+"""The most requests of health checks that are being received, in all and by connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """The most concurrent calls of a process by workload, and the shares of one org and one caller."""
+
+    reads: int
+    queries: int
+    analyses: int
+    streams: int
+    watch_streams: int
+    shares: Shares
+
+
+class Admission:
+    """The permits and slots of one process."""
+
+    def __init__(self, limits: CallLimits) -> None:
+        shares = limits.shares
+        self.requests = PermitPool(_MAX_PENDING_REQUESTS, shares)
+        """Permits to receive a request."""
+        self.permits = {
+            Workload.READ: PermitPool(limits.reads, shares),
+            Workload.QUERY: PermitPool(limits.queries, shares),
+            Workload.ANALYSIS: PermitPool(limits.analyses, shares),
+        }
+        self.slots = {
+            workload: StreamLimiter(number, org=shares.of_org(number), caller=shares.of_caller(number))
+            for workload, number in ((Workload.STREAM, limits.streams), (Workload.WATCH, limits.watch_streams))
+        }
+        self.open_requests = StreamLimiter(_MAX_OPEN_CALLS, connection=_MAX_OPEN_CALLS_PER_PEER)
+        """Slots to receive a request that needs no token."""
+        self.reflection_streams = StreamLimiter(_MAX_REFLECTION_STREAMS)

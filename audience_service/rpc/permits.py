@@ -1,0 +1,167 @@
+"""Permits limit how many calls work concurrently, and share the work fairly between orgs.
+
+Each workload has its own permits, so a point read never waits for a count. Example with 4 permits, of which an org may
+have 2, and these calls in the order of their arrival:
+
+    A1 A2 A3 A4 B1      A1, A2 and B1 run. A3 and A4 wait, although a permit is free: it stays free for other orgs.
+    C1 C2 end of A1     C1 runs, C2 waits. A1 ends, and the orgs take turns: A3 runs. C2 gets the next permit.
+
+Invariants:
+
+1. A free permit and a waiting call that may have it never exist together, so a new call needs no queue to be fair.
+2. A permit is occupied until the thread has ended its work, whether or not the client still waits.
+"""
+
+import threading
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from audience_service.domain.core.context import Caller, RequestContext
+from audience_service.domain.core.errors import OutOfTime, TooManyCalls
+from audience_service.rpc.calls import CancelEvent
+
+_MAX_WAITING_PER_PERMIT = 8
+"""The most calls that wait, for each permit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """The share of a limit, above 0 and up to 1, that one org or one caller may use."""
+
+    org: float
+    caller: float
+
+    def of_org(self, limit: int) -> int:
+        """The limit of one org: at least 1."""
+        return max(1, int(limit * self.org))
+
+    def of_caller(self, limit: int) -> int:
+        """The limit of one caller: at least 1."""
+        return max(1, int(limit * self.caller))
+
+
+class _Usage:
+    """Counts by org and by caller, limited by their shares of a total."""
+
+    def __init__(self, limit: int, shares: Shares) -> None:
+        self.limit, self.org_limit, self.caller_limit = limit, shares.of_org(limit), shares.of_caller(limit)
+        self.total = 0
+        self._orgs: Counter[str] = Counter()
+        self._callers: Counter[str] = Counter()
+
+    def exhausted(self, caller: Caller) -> tuple[str, int] | None:
+        """The first limit that one more call of the caller would exceed, and who reached it; None if none."""
+        if self.total >= self.limit:
+            return "server", self.limit
+        if self._orgs[caller.org] >= self.org_limit:
+            return "org", self.org_limit
+        if self._callers[caller.subject] >= self.caller_limit:
+            return "caller", self.caller_limit
+        return None
+
+    def add(self, caller: Caller, number: int) -> None:
+        self.total += number
+        for counter, key in ((self._orgs, caller.org), (self._callers, caller.subject)):
+            counter[key] += number
+            if not counter[key]:
+                del counter[key]
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    caller: Caller
+    wake_event: threading.Event = field(default_factory=threading.Event)
+    has_permit: bool = False
+
+
+class PermitPool:
+    """The permits of one workload."""
+
+    def __init__(self, permits: int, shares: Shares) -> None:
+        self._running = _Usage(permits, shares)
+        self._queued = _Usage(permits * _MAX_WAITING_PER_PERMIT, shares)
+        self._queues: OrderedDict[str, deque[_Waiter]] = OrderedDict()
+        """The waiting calls of each org. The org whose turn is next comes first."""
+        self._lock = threading.Lock()
+
+    @property
+    def running_count(self) -> int:
+        """The number of occupied permits."""
+        return self._running.total
+
+    @property
+    def waiting_count(self) -> int:
+        """The number of waiting calls."""
+        return self._queued.total
+
+    @contextmanager
+    def acquire(self, ctx: RequestContext) -> Iterator[None]:
+        """Occupy a permit; wait for one if necessary.
+
+        Raises TooManyCalls if too many calls wait already, OutOfTime if the call is cancelled or its deadline passes.
+        """
+        self._enter(ctx)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._release(ctx.caller)
+
+    def _enter(self, ctx: RequestContext) -> None:
+        with self._lock:
+            if not self._running.exhausted(ctx.caller):
+                self._running.add(ctx.caller, 1)
+                return
+            waiter = self._enqueue(ctx.caller)
+        cancel_event = ctx.deadline.cancel_event
+        if isinstance(cancel_event, CancelEvent):
+            cancel_event.waker = waiter.wake_event
+        try:
+            while not waiter.has_permit:
+                waiter.wake_event.wait(ctx.deadline.remaining())
+        except OutOfTime:
+            with self._lock:
+                if waiter.has_permit:
+                    self._release(ctx.caller)
+                else:
+                    self._remove(waiter)
+            raise
+        finally:
+            if isinstance(cancel_event, CancelEvent):
+                cancel_event.waker = None
+
+    def _enqueue(self, caller: Caller) -> _Waiter:
+        if exhausted := self._queued.exhausted(caller):
+            holder, limit = exhausted
+            raise TooManyCalls(
+                f"{limit} calls of this {holder} wait for earlier ones, which is the limit; retry later",
+                metadata={"limit": str(limit), "limited": holder},
+            )
+        waiter = _Waiter(caller)
+        self._queues.setdefault(caller.org, deque()).append(waiter)
+        self._queued.add(caller, 1)
+        return waiter
+
+    def _remove(self, waiter: _Waiter) -> None:
+        org = waiter.caller.org
+        self._queues[org].remove(waiter)
+        if not self._queues[org]:
+            del self._queues[org]
+        self._queued.add(waiter.caller, -1)
+
+    def _release(self, caller: Caller) -> None:
+        """Free a permit, and give it to the next org that has a call which may have it."""
+        self._running.add(caller, -1)
+        for org in tuple(self._queues):
+            if self._running.total >= self._running.limit:
+                return
+            waiter = next((w for w in self._queues[org] if not self._running.exhausted(w.caller)), None)
+            if waiter:
+                self._remove(waiter)
+                if org in self._queues:
+                    self._queues.move_to_end(org)
+                self._running.add(waiter.caller, 1)
+                waiter.has_permit = True
+                waiter.wake_event.set()

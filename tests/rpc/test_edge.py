@@ -1,0 +1,231 @@
+"""What slow, greedy and broken clients get, and that others do not notice."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+from audience_service.mongo.embedded.store import embedded_store
+from audience_service.pb.audience.v1 import reach_service_pb2
+from audience_service.rpc import admission
+from audience_service.rpc.threads import ElasticExecutor
+from audience_service.rpc.workloads import Workload
+from tests.conftest import Service, run_service
+from tests.support.client import Refusal
+from tests.support.proxy import health
+from tests.support.waiting import eventually
+
+ALL_CONTACTS: Any = {"datatype": "contact", "where": {}}
+REACH = "/audience.v1.ReachService/EstimateReach"
+COUNT_ALL = reach_service_pb2.EstimateReachRequest(filter=ALL_CONTACTS).SerializeToString()
+Refused = Callable[..., Refusal]
+
+
+@contextmanager
+def serving(**settings: Any) -> Iterator[Service]:
+    """A server of the test's own."""
+    yield from run_service("embedded", embedded_store([], ("contact",)), **settings)
+
+
+@contextmanager
+def held_calls(channel: grpc.Channel, path: str, count: int, metadata: Any = None) -> Iterator[list[Any]]:
+    """Calls that have sent their headers, and no request."""
+    end_event = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        end_event.wait(30)
+        yield from ()
+
+    call: Any = channel.stream_unary(path)
+    calls = [call.future(nothing(), metadata=metadata, timeout=30) for _ in range(count)]
+    try:
+        yield calls
+    finally:
+        end_event.set()
+        for held in calls:
+            held.cancel()
+
+
+def test_a_call_without_a_token_is_refused_before_its_request_has_come(service: Service) -> None:
+    """More such calls than a server has permits end at once, and occupy nothing."""
+    with held_calls(service.channel, REACH, 200) as calls:
+        refusals = [Refusal(call.exception(timeout=20)) for call in calls]
+    assert {(refusal.code.name, refusal.info.reason) for refusal in refusals} == {("UNAUTHENTICATED", "MISSING_TOKEN")}
+    assert service.app.server.admission.requests.running_count == 0
+
+
+def test_a_request_that_does_not_come_ends_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then it occupies the share of its org alone: others are answered."""
+    monkeypatch.setattr(admission, "_MAX_PENDING_REQUESTS", 4)
+    with serving(request_timeout_seconds=1.0) as service:
+        requests = service.app.server.admission.requests
+        with held_calls(service.channel, REACH, 6, service.client("slow").metadata) as calls:
+            eventually(lambda: (requests.running_count, requests.waiting_count) == (2, 4))
+            assert service.client("other").count(filter=ALL_CONTACTS) == 0
+            assert health(service) == health_pb2.HealthCheckResponse.SERVING
+            refusal = Refusal(calls[0].exception(timeout=20))
+        assert (refusal.code.name, refusal.info.reason) == ("DEADLINE_EXCEEDED", "CLIENT_TIMEOUT")
+        assert "sent no message for 1 s" in refusal.message
+        eventually(lambda: (requests.running_count, requests.waiting_count) == (0, 0))
+
+
+def test_held_health_checks_do_not_stop_others(service: Service) -> None:
+    """They need no token, so a connection has few of them, for a short time."""
+    with (
+        grpc.insecure_channel(f"127.0.0.1:{service.app.port}", [("grpc.use_local_subchannel_pool", 1)]) as channel,
+        held_calls(channel, "/grpc.health.v1.Health/Check", 30) as calls,
+    ):
+        assert health(service) == health_pb2.HealthCheckResponse.SERVING
+        codes = [call.exception(timeout=20).code().name for call in calls]
+    assert sorted(codes) == ["DEADLINE_EXCEEDED"] * 8 + ["RESOURCE_EXHAUSTED"] * 22
+
+
+class BlockedQueries:
+    """Makes the counts of one org wait until the test ends."""
+
+    def __init__(self, service: Service, org: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.running = 0
+        self.end_event = threading.Event()
+        members = service.store.members
+        original = type(members).reach
+
+        def reach(store: Any, called_org: str, *arguments: Any) -> Any:
+            if called_org == org:
+                self.running += 1
+                self.end_event.wait(30)
+            return original(store, called_org, *arguments)
+
+        monkeypatch.setattr(type(members), "reach", reach)
+
+
+def test_an_org_that_uses_its_share_delays_no_other_org(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own calls wait, and further ones are refused with the delay to retry after."""
+    with serving(max_concurrent_queries=4) as service:
+        blocked = BlockedQueries(service, "greedy", monkeypatch)
+        queries = service.app.server.admission.permits[Workload.QUERY]
+        stub: Any = service.channel.unary_unary(REACH)
+        request, metadata = COUNT_ALL, service.client("greedy").metadata
+        futures = [stub.future(request, metadata=metadata, timeout=30) for _ in range(18)]
+        eventually(lambda: (queries.running_count, queries.waiting_count) == (2, 16))
+        refusal = Refusal(stub.future(request, metadata=metadata, timeout=30).exception(timeout=20))
+        assert (refusal.code.name, refusal.info.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_CALLS")
+        assert dict(refusal.info.metadata) == {"limit": "16", "limited": "org"}
+        assert refusal.retry_seconds == 1
+        assert service.client("other").count(filter=ALL_CONTACTS) == 0
+        assert service.client("greedy").call("ListSegments").total_size == 0, "reads have permits of their own"
+        assert health(service) == health_pb2.HealthCheckResponse.SERVING
+        futures[-1].cancel()
+        eventually(lambda: queries.waiting_count == 15)
+        blocked.end_event.set()
+        assert {future.code().name for future in futures[:-1] if future.exception(timeout=20) is None} == {"OK"}
+        eventually(lambda: queries.running_count == 0)
+
+
+def test_a_stream_beyond_the_orgs_share_is_refused(refused: Refused) -> None:
+    """Another org can still open one."""
+    with serving(max_streams=4) as service:
+        service.insert("busy", [{"data": {"pad": "x" * 100_000}} for _ in range(40)])
+        client, request = service.client("busy"), {"filter": ALL_CONTACTS, "batchSize": 1, "fields": ["pad"]}
+        streams = [client.call("StreamMembers", request) for _ in range(2)]
+        for stream in streams:
+            next(stream)
+        refusal = refused(lambda: client.call("StreamMembers", request))
+        assert (refusal.code.name, refusal.info.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_STREAMS")
+        assert dict(refusal.info.metadata) == {"limit": "2", "limited": "org"}
+        assert service.client("other").members(filter=ALL_CONTACTS) == []
+        for stream in streams:
+            stream.cancel()
+
+
+def test_a_client_that_receives_nothing_loses_its_stream() -> None:
+    """Its slot is free after the timeout, although the client still waits."""
+    with serving(stream_send_timeout_seconds=1.0) as service:
+        service.insert("stalled", [{"data": {"pad": "x" * 100_000}} for _ in range(100)])
+        stream = service.client("stalled").call(
+            "StreamMembers", {"filter": ALL_CONTACTS, "batchSize": 1, "fields": ["pad"]}
+        )
+        next(stream)
+        assert service.open_stream_count == 1
+        eventually(lambda: service.open_stream_count == 0, seconds=10)
+        assert len(service.app.server.open_calls) == 0
+        with pytest.raises(grpc.RpcError) as caught:
+            list(stream)
+        assert caught.value.code().name == "CANCELLED"
+
+
+@pytest.mark.parametrize("size", [4 * 1024 * 1024 + 1, 5 * 1024 * 1024 - 100])
+def test_a_message_that_is_too_large_is_refused_with_a_reason(service: Service, refused: Refused, size: int) -> None:
+    call: Any = service.channel.unary_unary(REACH)
+    refusal = refused(lambda: call(b"x" * size, metadata=service.client("large").metadata))
+    assert (refusal.code.name, refusal.info.reason) == ("RESOURCE_EXHAUSTED", "REQUEST_TOO_LARGE")
+    assert refusal.retry_seconds is None, "it would be refused again"
+
+
+def test_a_call_without_a_message_is_malformed(service: Service) -> None:
+    call: Any = service.channel.stream_unary(REACH)
+    refusal = Refusal(call.future(iter(()), metadata=service.client("empty").metadata).exception(timeout=20))
+    assert (refusal.code.name, refusal.info.reason) == ("INVALID_ARGUMENT", "MALFORMED_REQUEST")
+
+
+def test_a_path_that_is_no_text_harms_no_one(service: Service, refused: Refused) -> None:
+    """It would end the loop of grpc.aio's server."""
+    broken: Any = b"/audience.v1.ReachService/\xff\xfe"
+    call: Any = service.channel.unary_unary(broken)
+    refusal = refused(lambda: call(b""))
+    assert refusal.code.name == "UNIMPLEMENTED"
+    assert health(service) == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize("length", [7_900, 8_190, 8_300, 16_000, 24_000])
+def test_a_long_token_is_always_refused_with_a_reason(service: Service, length: int) -> None:
+    """grpc's own limit would refuse those near 8 KiB at random, without one."""
+    stub: Any = service.channel.unary_unary(REACH)
+    metadata = (("authorization", "Bearer " + "x" * length), ("orgid", "long"))
+    for _ in range(10):
+        refusal = Refusal(stub.future(b"", metadata=metadata).exception(timeout=20))
+        assert (refusal.code.name, refusal.info.reason) == ("UNAUTHENTICATED", "INVALID_TOKEN")
+
+
+def test_calls_that_outlast_the_grace_period_are_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their clients retry elsewhere. CANCELLED would not tell them to."""
+    with serving() as service:
+        blocked = BlockedQueries(service, "late", monkeypatch)
+        service.insert("late", [{"data": {"pad": "x" * 1_000}}])
+        stub: Any = service.channel.unary_unary(REACH)
+        metadata = service.client("late").metadata
+        call = stub.future(COUNT_ALL, metadata=metadata, timeout=30)
+        eventually(lambda: blocked.running == 1)
+        service.app.server.drain(grace_seconds=1.0)
+        refusal = Refusal(call.exception(timeout=20))
+        blocked.end_event.set()
+        assert (refusal.code.name, refusal.info.reason) == ("UNAVAILABLE", "SERVER_STOPPING")
+        assert refusal.retry_seconds == 1
+
+
+def test_idle_threads_end() -> None:
+    """A burst of calls leaves no threads behind."""
+    executor = ElasticExecutor("burst", idle_seconds=0.05)
+    barrier = threading.Barrier(20)
+    for future in [executor.submit(barrier.wait, 10) for _ in range(20)]:
+        future.result(10)
+    eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "burst"])
+    assert executor.submit(lambda: 5).result(10) == 5
+
+
+def test_a_job_waits_for_a_thread_if_none_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception would end grpcio's serving thread, and with it the server."""
+    executor, resume = ElasticExecutor("scarce", idle_seconds=0.05), threading.Event()
+    first = executor.submit(resume.wait, 10)
+    monkeypatch.setattr(threading.Thread, "start", lambda _: _fail())
+    second = executor.submit(lambda: "done")
+    resume.set()
+    assert second.result(10) == "done"
+    assert first.result(10)
+
+
+def _fail() -> None:
+    raise RuntimeError("can't start new thread")

@@ -1,0 +1,150 @@
+"""Permits: what one org may have, who is next, and what a cancelled call leaves."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from audience_service.domain.core.context import Caller, Deadline, RequestContext
+from audience_service.domain.core.errors import OutOfTime, TooManyCalls
+from audience_service.rpc.calls import CancelEvent
+from audience_service.rpc.permits import PermitPool, Shares
+from tests.support.waiting import eventually
+
+
+class Calls:
+    """Calls in threads of their own. They end when the test ends them."""
+
+    def __init__(self, pool: PermitPool) -> None:
+        self.pool = pool
+        self.started: list[str] = []
+        """The names of the calls, in the order in which they got their permits."""
+        self.failed: dict[str, Exception] = {}
+        self.ended: set[str] = set()
+        self.cancel_events: dict[str, CancelEvent] = {}
+        self._end_events: dict[str, threading.Event] = {}
+        self._threads: list[threading.Thread] = []
+
+    def start(self, name: str, org: str, subject: str = "ann", deadline_seconds: float = 60) -> None:
+        """Start a call, and wait until it runs, waits or has failed."""
+        before = self._known()
+        self.cancel_events[name], self._end_events[name] = CancelEvent(), threading.Event()
+        deadline = Deadline.after(deadline_seconds, self.cancel_events[name])
+        ctx = RequestContext(Caller(subject, org, frozenset()), deadline)
+        self._threads.append(threading.Thread(target=self._run, args=(name, ctx)))
+        self._threads[-1].start()
+        eventually(lambda: self._known() > before)
+
+    def end(self, name: str) -> None:
+        """End a call that runs, and wait until it has returned its permit."""
+        self._end_events[name].set()
+        eventually(lambda: name in self.ended)
+
+    def _known(self) -> int:
+        return len(self.started) + len(self.failed) + self.pool.waiting_count
+
+    def _run(self, name: str, ctx: RequestContext) -> None:
+        try:
+            with self.pool.acquire(ctx):
+                self.started.append(name)
+                self._end_events[name].wait(30)
+        except (OutOfTime, TooManyCalls) as error:
+            self.failed[name] = error
+        self.ended.add(name)
+
+    def close(self) -> None:
+        """End all."""
+        for name, event in self._end_events.items():
+            event.set()
+            self.cancel_events[name].set()
+        for thread in self._threads:
+            thread.join(10)
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def calls_of(stack: ExitStack, permits: int, org_share: float = 0.5, caller_share: float = 1.0) -> Calls:
+    calls = Calls(PermitPool(permits, Shares(org_share, caller_share)))
+    stack.callback(calls.close)
+    return calls
+
+
+def test_an_org_uses_no_more_than_its_share(stack: ExitStack) -> None:
+    """The rest stays free for other orgs."""
+    calls = calls_of(stack, permits=4)
+    for name in ("a1", "a2", "a3", "b1"):
+        calls.start(name, org=name[0])
+    assert calls.started == ["a1", "a2", "b1"]
+    calls.end("a2")
+    eventually(lambda: calls.started[3:] == ["a3"])
+
+
+def test_a_caller_uses_no_more_than_its_share_in_all_orgs(stack: ExitStack) -> None:
+    """It cannot evade the limit with another org."""
+    calls = calls_of(stack, permits=4, org_share=1.0, caller_share=0.5)
+    for name in ("a1", "b1", "c1"):
+        calls.start(name, org=name[0], subject="ann")
+    calls.start("d1", org="d", subject="bob")
+    assert calls.started == ["a1", "b1", "d1"]
+    calls.end("a1")
+    eventually(lambda: calls.started[3:] == ["c1"])
+
+
+def test_orgs_take_turns(stack: ExitStack) -> None:
+    """An org with many waiting calls does not delay the next org by more than one of them."""
+    calls = calls_of(stack, permits=1, org_share=1.0)
+    for name in ("a1", "a2", "a3", "b1", "c1"):
+        calls.start(name, org=name[0])
+    for number, name in enumerate(["a1", "a2", "b1", "c1", "a3"], start=1):
+        eventually(lambda number=number: len(calls.started) == number)  # type: ignore[misc]
+        assert calls.started[-1] == name
+        calls.end(name)
+    assert calls.pool.running_count == 0
+
+
+def test_more_waiting_calls_of_an_org_are_refused(stack: ExitStack) -> None:
+    """Those of other orgs still wait."""
+    calls = calls_of(stack, permits=1)
+    for number in range(5):  # one runs, four wait: half of the eight that may
+        calls.start(f"a{number}", org="a")
+    calls.start("refused", org="a")
+    error = calls.failed["refused"]
+    assert isinstance(error, TooManyCalls)
+    assert error.metadata == {"limit": "4", "limited": "org"}
+    calls.start("b", org="b")
+    assert calls.pool.waiting_count == 5
+
+
+def test_a_cancelled_call_leaves_the_queue_at_once(stack: ExitStack) -> None:
+    """Its place goes to another call, long before the deadline."""
+    calls = calls_of(stack, permits=1, org_share=1.0)
+    calls.start("runs", org="a")
+    calls.start("waits", org="a")
+    calls.cancel_events["waits"].set()
+    eventually(lambda: "waits" in calls.failed, seconds=5)
+    assert calls.pool.waiting_count == 0
+
+
+def test_a_call_waits_no_longer_than_its_deadline(stack: ExitStack) -> None:
+    """It is then OUT_OF_TIME, and the queue is empty."""
+    calls = calls_of(stack, permits=1, org_share=1.0)
+    calls.start("runs", org="a")
+    calls.start("waits", org="a", deadline_seconds=0.05)
+    eventually(lambda: isinstance(calls.failed.get("waits"), OutOfTime))
+    assert calls.pool.waiting_count == 0
+
+
+def test_a_cancelled_call_occupies_its_permit_until_its_thread_ends(stack: ExitStack) -> None:
+    """The database still works for it."""
+    calls = calls_of(stack, permits=1, org_share=1.0)
+    calls.start("runs", org="a")
+    calls.start("waits", org="a")
+    calls.cancel_events["runs"].set()
+    assert calls.started == ["runs"]
+    calls.end("runs")
+    eventually(lambda: calls.started == ["runs", "waits"])
