@@ -17,7 +17,7 @@ Algorithm = Literal[
 ]  # fmt: skip
 
 _MIN_SECRET_BYTES = 32
-"""The minimum key size of HS256: that of its hash (RFC 7518, section 3.2)."""
+"""The minimum key size of HS256: that of its hash (RFC 7518, section 3.2). Sealing keys are as long."""
 
 
 class SettingsError(Exception):
@@ -54,6 +54,14 @@ class Settings(BaseSettings):
     jwt_claim_orgs: str = Field("orgs", description="claim with the list of the caller's orgs")
     jwt_claim_roles: str = Field("roles", description="claim with the list of roles")
     jwt_claim_scope: str = Field("scope", description="claim with the list of scopes")
+    sealing_key: SecretStr | None = Field(
+        None,
+        description="the secrets (32 bytes or more) that seal page tokens, cursors and resume tokens, comma-separated: "
+        "the first seals, all of them open",
+    )
+    sealing_key_file: Path | None = Field(
+        None, description="a file with these secrets, one a line, instead of AUDIENCE_SEALING_KEY"
+    )
     cli_token: SecretStr | None = Field(
         None,
         description="token of the commands that call a server (`reach`, `overlap`, `insights`, `lookalike`, `upload`); "
@@ -206,6 +214,8 @@ class Settings(BaseSettings):
             )
         if self.jwt_key and self.jwt_key_file:
             raise ValueError("AUDIENCE_JWT_KEY and AUDIENCE_JWT_KEY_FILE are both set; set one of them")
+        if self.sealing_key and self.sealing_key_file:
+            raise ValueError("AUDIENCE_SEALING_KEY and AUDIENCE_SEALING_KEY_FILE are both set; set one of them")
         if not re.fullmatch(r".+:\d{1,5}", self.listen):
             raise ValueError("AUDIENCE_LISTEN is not an address with a port; write it like 127.0.0.1:50051")
         return self
@@ -248,11 +258,37 @@ class Settings(BaseSettings):
             raise SettingsError(f"AUDIENCE_JWT_KEY: is shorter than {_MIN_SECRET_BYTES} bytes; set a longer one")
         return key
 
-    def with_dev_key(self) -> Self:
-        """These settings, with a generated HS256 key if no key is set."""
-        if self.has_key:
-            return self
-        return self.model_copy(update={"jwt_key": SecretStr(secrets.token_hex(32)), "jwt_algorithm": "HS256"})
+    def sealing_keys(self) -> tuple[bytes, ...]:
+        """The secrets that seal positions; the first one seals. Raises SettingsError if none is set or one is weak."""
+        if self.sealing_key:
+            name, texts = "AUDIENCE_SEALING_KEY", self.sealing_key.get_secret_value().split(",")
+        elif self.sealing_key_file:
+            name = "AUDIENCE_SEALING_KEY_FILE"
+            try:
+                texts = self.sealing_key_file.read_text("utf-8").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise SettingsError(f"{name}: {error}") from None
+        else:
+            raise SettingsError(
+                "AUDIENCE_SEALING_KEY: is missing; set it to 32 bytes or more (openssl rand -hex 32), the same in "
+                "all processes, or serve with --dev"
+            )
+        keys = tuple(text.strip().encode() for text in texts if text.strip())
+        if not keys:
+            raise SettingsError(f"{name}: has no secret; set one of {_MIN_SECRET_BYTES} bytes or more")
+        weak = [number for number, key in enumerate(keys, 1) if len(key) < _MIN_SECRET_BYTES]
+        if weak:
+            raise SettingsError(f"{name}: secret {weak[0]} is shorter than {_MIN_SECRET_BYTES} bytes; set a longer one")
+        return keys
+
+    def with_dev_keys(self) -> Self:
+        """These settings, with a generated key for each purpose that has none: HS256 for tokens, and one that seals."""
+        generated: dict[str, object] = {}
+        if not self.has_key:
+            generated |= {"jwt_key": SecretStr(secrets.token_hex(32)), "jwt_algorithm": "HS256"}
+        if not (self.sealing_key or self.sealing_key_file):
+            generated["sealing_key"] = SecretStr(secrets.token_hex(32))
+        return self.model_copy(update=generated)
 
 
 def _format_error(location: tuple[int | str, ...], message: str) -> str:

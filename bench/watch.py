@@ -189,9 +189,8 @@ def _run_server(uri: str, database: str, subscription: FakeSubscription | None) 
         subscription.notify = notify
         return subscription
 
-    app = App(
-        Settings(listen="127.0.0.1:0", jwt_key=SecretStr(KEY)), replace(store, open_change_stream=open_change_stream)
-    )
+    settings = Settings(listen="127.0.0.1:0", jwt_key=SecretStr(KEY), sealing_key=SecretStr(KEY))
+    app = App(settings, replace(store, open_change_stream=open_change_stream))
     app.start()
     try:
         yield f"127.0.0.1:{app.port}"

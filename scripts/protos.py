@@ -28,7 +28,7 @@ def generate(out: Path) -> None:
     arguments = [f"--{kind}_out={out}" for kind in ("python", "grpc_python")]
     arguments += [f"--{kind}_out=quiet:{out}" for kind in ("mypy", "mypy_grpc")]
     _protoc(*arguments)
-    for path in out.rglob("*.py*"):
+    for path in (*out.rglob("*.py"), *out.rglob("*.pyi")):
         text = path.read_text()
         if "_pb2_grpc" in path.name and "_to_server" not in text:
             path.unlink()  # protoc writes an empty module for a proto without a service

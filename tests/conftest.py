@@ -54,6 +54,7 @@ configure_logs("text")  # as the service does: the traceback of a defect takes a
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Stdout())))
 
 KEY = "a key of the tests, longer than thirty-two bytes"
+SEALING_KEY = "a sealing key of the tests that is longer than thirty-two bytes"
 URI = os.environ.get("AUDIENCE_TEST_MONGODB_URI", "")
 STORES = ["embedded", "mongodb"] if URI else ["embedded"]
 DURABLE = os.environ.get("AUDIENCE_TEST_DURABLE_MONGODB", "")
@@ -67,6 +68,7 @@ def test_settings(**changes: Any) -> Settings:
     """Settings that do not depend on the machine's environment."""
     defaults = {"listen": "127.0.0.1:0", "jwt_key": SecretStr(KEY), "mongodb_uri": None, "log_format": "json"}
     defaults |= {"watch_poll_interval_seconds": 0.02, "watch_heartbeat_seconds": 0.2, "max_watch_streams": 16}
+    defaults |= {"sealing_key": SecretStr(SEALING_KEY)}
     return Settings(**{**defaults, **changes})
 
 

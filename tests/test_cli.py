@@ -13,7 +13,7 @@ import jwt
 import pytest
 
 from audience_service.domain.insights.dimensions import DIMENSIONS
-from tests.conftest import KEY, URI, Service
+from tests.conftest import KEY, SEALING_KEY, URI, Service
 from tests.support.client import Client
 from tests.support.command import held_port, run, run_server
 
@@ -41,10 +41,12 @@ def test_serve_refuses_to_start_without_a_key() -> None:
         ({"AUDIENCE_MONGODB_URI": "mongodb://x/", "AUDIENCE_DATABASE": "a.b"}, "AUDIENCE_MONGODB_URI"),
         ({"AUDIENCE_JWT_ALGORITHM": "RS256"}, "AUDIENCE_JWT_KEY: does not suit RS256"),
         ({"AUDIENCE_WORKERS": "many"}, "AUDIENCE_WORKERS"),
+        ({"AUDIENCE_SEALING_KEY": ""}, "AUDIENCE_SEALING_KEY: is missing"),
+        ({"AUDIENCE_SEALING_KEY": f"{SEALING_KEY},short"}, "AUDIENCE_SEALING_KEY: secret 2 is shorter than 32 bytes"),
     ],
 )
 def test_serve_names_the_invalid_setting(settings: dict[str, str], expected: str) -> None:
-    done = run("serve", **{"AUDIENCE_JWT_KEY": KEY, **settings})
+    done = run("serve", **{"AUDIENCE_JWT_KEY": KEY, "AUDIENCE_SEALING_KEY": SEALING_KEY, **settings})
     assert (done.returncode, expected in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
 
 

@@ -59,8 +59,31 @@ def test_a_missing_or_weak_key_prevents_the_start(monkeypatch: pytest.MonkeyPatc
         Settings.load().key()
 
 
+def test_sealing_keys_come_from_a_list_or_from_the_lines_of_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match="AUDIENCE_SEALING_KEY: is missing"):
+        Settings.load().sealing_keys()
+    monkeypatch.setenv("AUDIENCE_SEALING_KEY", f"{'n' * 32}, {'o' * 40}")
+    assert Settings.load().sealing_keys() == (b"n" * 32, b"o" * 40)
+    monkeypatch.delenv("AUDIENCE_SEALING_KEY")
+    key_file = tmp_path / "sealing"
+    key_file.write_text(f"{'n' * 32}\n{'o' * 40}\n")
+    monkeypatch.setenv("AUDIENCE_SEALING_KEY_FILE", str(key_file))
+    assert Settings.load().sealing_keys() == (b"n" * 32, b"o" * 40)
+    key_file.write_text(f"{'n' * 32}\nshort\n")
+    with pytest.raises(SettingsError, match="AUDIENCE_SEALING_KEY_FILE: secret 2 is shorter than 32 bytes"):
+        Settings.load().sealing_keys()
+
+
+def test_development_generates_only_the_keys_that_are_missing() -> None:
+    settings = Settings(jwt_key="k" * 40).with_dev_keys()
+    assert settings.key() == b"k" * 40
+    assert settings.sealing_keys() != Settings().with_dev_keys().sealing_keys()
+
+
 def test_secrets_do_not_show_in_logs() -> None:
-    settings = Settings(jwt_key="k" * 40, mongodb_uri="mongodb://user:password@host/")
+    settings = Settings(jwt_key="k" * 40, sealing_key="k" * 40, mongodb_uri="mongodb://user:password@host/")
     assert "password" not in repr(settings)
     assert "kkkk" not in repr(settings)
 

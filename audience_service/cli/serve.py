@@ -48,14 +48,15 @@ class StopSignal:
 
 
 @click.command()
-@click.option("--dev", is_flag=True, help="If no key is set, generate one for this run and print a token.")
+@click.option("--dev", is_flag=True, help="For this run, generate the keys that are not set, and print a token.")
 def serve(*, dev: bool) -> None:
     """Serve until SIGTERM or SIGINT, then drain."""
     settings = Settings.load()
-    if dev and not settings.has_key:
-        settings = settings.with_dev_key()
-        _print_dev_token(settings)
-    settings.key()  # fail before any process or port is opened
+    if dev:
+        has_key, settings = settings.has_key, settings.with_dev_keys()
+        if not has_key:
+            _print_dev_token(settings)
+    settings.key(), settings.sealing_keys()  # fail before any process or port is opened
     stop = StopSignal()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop.request)

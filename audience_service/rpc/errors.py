@@ -29,6 +29,7 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     errors.AudienceInUse: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UnusableAudience: grpc.StatusCode.FAILED_PRECONDITION,
     errors.SnapshotNotReady: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.UnknownSealingKey: grpc.StatusCode.OUT_OF_RANGE,
     watch_errors.WatchTokenExpired: grpc.StatusCode.OUT_OF_RANGE,
     history_errors.AudienceNotWatched: grpc.StatusCode.FAILED_PRECONDITION,
     history_errors.TimeOutOfRange: grpc.StatusCode.OUT_OF_RANGE,

@@ -1,6 +1,5 @@
 """Builds the parts that features share: the filter compiler, the resolvers and the page tokens."""
 
-import hashlib
 from dataclasses import dataclass
 
 from audience_service.domain.audiences.model import AudienceLoader
@@ -34,7 +33,7 @@ class Core:
 
 
 def build_core(settings: Settings, store: Store) -> Core:
-    """The shared parts. Raises SettingsError if there is no key."""
+    """The shared parts. Raises SettingsError if there is no sealing key."""
     compiler = FilterCompiler(settings.datatypes, settings.related_datatypes)
     snapshot_reader = SnapshotReader(store.snapshots, store.members)
     loaders: dict[str, AudienceLoader] = {
@@ -45,7 +44,7 @@ def build_core(settings: Settings, store: Store) -> Core:
     catalog = FieldCatalog(store.samples, compiler)
     linter = FilterLinter(catalog, compiler)
     audiences = AudienceResolver(compiler, loaders, linter=linter)
-    tokens = TokenCodec(hashlib.sha256(b"audience position" + settings.key()).digest())
+    tokens = TokenCodec(*settings.sealing_keys())
     return Core(
         compiler,
         tokens,

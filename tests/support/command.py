@@ -10,6 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
+_SERVER_SETTINGS = {
+    "AUDIENCE_LISTEN": "127.0.0.1:0",
+    "AUDIENCE_LOG_FORMAT": "json",
+    "AUDIENCE_SEALING_KEY": "the sealing key of servers that a test starts",
+}
 COMMAND = [sys.executable, "-m", "audience_service"]
 
 
@@ -39,7 +44,7 @@ def run_server(**environment: str) -> Iterator[tuple[subprocess.Popen[str], str,
     """A served process, its address, and what it printed until it served."""
     process = subprocess.Popen(  # noqa: S603
         [*COMMAND, "serve", *(["--dev"] if "AUDIENCE_JWT_KEY" not in environment else [])],
-        env=_environment({"AUDIENCE_LISTEN": "127.0.0.1:0", "AUDIENCE_LOG_FORMAT": "json", **environment}),
+        env=_environment({**_SERVER_SETTINGS, **environment}),
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -38,6 +38,7 @@
     │   ├── WatchTokenExpired
     │   ├── TooManyWatches         retry later
     │   └── ServerStopping         retry later
+    ├── UnknownSealingKey
     ├── TooManyStreams             retry later
     ├── TooManyCalls               retry later
     ├── RequestTooLarge
@@ -125,6 +126,18 @@ class InvalidPageToken(InvalidArgument):
     """A page token or cursor is damaged or belongs to another request."""
 
     reason = "INVALID_PAGE_TOKEN"
+
+
+class UnknownSealingKey(AudienceError):
+    """A page token, cursor or resume token is sealed with a key that this server does not have."""
+
+    reason = "UNKNOWN_SEALING_KEY"
+
+    @classmethod
+    def at(cls, field: str, key_id: str) -> Self:
+        """The error for one field path in the request."""
+        description = "is sealed with a key that was retired; start again without it"
+        return cls("unknown key", violations=(Violation(field, description),), metadata={"key_id": key_id})
 
 
 class MalformedRequest(InvalidArgument):

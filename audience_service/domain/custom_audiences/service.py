@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from audience_service.domain.audiences.conflicts import retry_on_conflict
 from audience_service.domain.audiences.repository import ListRepository
@@ -91,6 +92,7 @@ class CustomAudiences:
             request,
             binding,
             lambda after: self._custom_audiences.page(ctx.org, query, request.size, after, ctx.deadline),
+            (datetime, str),
         )
         return dataclasses.replace(page, items=self._with_counts(ctx, page.items))
 

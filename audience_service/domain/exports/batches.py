@@ -8,12 +8,15 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from audience_service.domain.core.errors import InvalidPageToken
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.exports.readiness import Readiness, Row
 from audience_service.domain.identifiers.rules import PlatformRules
 
 ADD, REMOVE = "add", "remove"
 _ORDER = (ADD, REMOVE)
+_MAX_BATCH = 2**31 - 2
+"""The batch before the largest number that a message can contain."""
 
 MAX_PART_BYTES = 3 * 1024 * 1024
 
@@ -57,7 +60,12 @@ class Batcher:
 
     def resume(self, cursor: str) -> ExportPosition:
         """The position from which a stream continues. Raises InvalidPageToken."""
-        return ExportPosition(*self.tokens.decode(cursor, self.binding, "cursor")) if cursor else ExportPosition()
+        if not cursor:
+            return ExportPosition()
+        position = ExportPosition(*self.tokens.decode(cursor, self.binding, "cursor", (str, str, int, int)))
+        if position.operation not in _ORDER or position.batch > _MAX_BATCH or position.sent >= self.rules.batch_size:
+            raise InvalidPageToken.at("cursor", "has no valid position; start again without it")
+        return position
 
     def parts(
         self, rows: Iterable[tuple[str, Row]], operation: str, start: ExportPosition

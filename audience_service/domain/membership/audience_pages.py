@@ -1,9 +1,11 @@
 """An org's audiences in pages: segments by name, then custom audiences, the newest first."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from audience_service.domain.audiences.model import Audience
 from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.page_tokens import Shape
 from audience_service.domain.core.pages import Page, PageKey
 from audience_service.domain.custom_audiences.loader import to_audience
 from audience_service.domain.custom_audiences.model import CustomAudienceQuery
@@ -14,6 +16,8 @@ from audience_service.domain.segments.repository import SegmentRepository
 
 _BY_NAME = SegmentQuery(order=Order.NAME, descending=False)
 _SEGMENT_KEY, _CUSTOM = 2, "custom"
+KEY_SHAPES: tuple[Shape, ...] = ((str, str), (str,), (str, datetime, str))
+"""The shapes of a key, for page tokens."""
 
 
 @dataclass(frozen=True, slots=True)

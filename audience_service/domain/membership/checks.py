@@ -18,7 +18,7 @@ from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.core.pages import PageRequest
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.set_operations import to_filter
-from audience_service.domain.membership.audience_pages import AudiencePages, TypedAudience
+from audience_service.domain.membership.audience_pages import KEY_SHAPES, AudiencePages, TypedAudience
 from audience_service.domain.membership.repository import MembershipCheckRepository
 
 MAX_AUDIENCES, MAX_CONTACTS = 100, 1_000
@@ -124,6 +124,7 @@ class MembershipChecker:
             request,
             ("contact audiences", ctx.org, contact_id),
             lambda after: self._pages.page(ctx, request.size, after),
+            *KEY_SHAPES,
         )
         typed = {found.audience.id: found for found in page.items if found.audience.filter.datatype == datatype}
         read_at = now()

@@ -91,7 +91,7 @@ class Membership:
         )
         if cursor:
             # A resumed stream keeps its key range, even if the split keys have changed since it began.
-            after, sent, *bounds = self._tokens.decode(cursor, binding, "cursor")
+            after, sent, *bounds = self._tokens.decode(cursor, binding, "cursor", (str, int), (str, int, str, str))
             key_range = KeyRange(*bounds)
         else:
             key_range = self._partitioner.key_range(ctx, resolved_selection, partition)
@@ -128,7 +128,7 @@ class Membership:
         """The members at `as_of`. The cursor has the watch epoch and the event, so later events have no effect."""
         binding = ("members as of", ctx.org, audience_id, as_of.isoformat(), sorted(projection.paths))
         if cursor:
-            after, sent, *resume_state = self._tokens.decode(cursor, binding, "cursor")
+            after, sent, *resume_state = self._tokens.decode(cursor, binding, "cursor", (str, int, str, int))
             history_point = self._history.resume(ctx, audience_id, as_of, *resume_state)
         else:
             history_point = self._history.find(ctx, audience_id, as_of)

@@ -50,7 +50,7 @@ class SegmentContacts:
             rows = self._lists.page(ctx.org, contacts, request.size + 1, after[0] if after else "", ctx.deadline)
             return Page.cut(rows, request.size, lambda row: row[1], total).map(lambda row: row[0])
 
-        return self._tokens.page(request, ("contacts", ctx.org, segment_id), read)
+        return self._tokens.page(request, ("contacts", ctx.org, segment_id), read, (str,))
 
     def _after_edit(self, ctx: RequestContext, segment_id: str, count: int) -> Segment:
         """The segment after an edit. Its version rises only if the edit changed the list."""

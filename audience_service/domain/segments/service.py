@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from audience_service.domain.audiences.model import to_response_form
 from audience_service.domain.audiences.repository import ListRepository
@@ -26,6 +27,7 @@ from audience_service.domain.segments.loader import get_segment, to_audience
 from audience_service.domain.segments.model import (
     ID_PREFIX,
     ListSource,
+    Order,
     Segment,
     SegmentDraft,
     SegmentQuery,
@@ -106,6 +108,7 @@ class Segments:
             request,
             binding,
             lambda after: self._segments.page(ctx.org, query, request.size, after, ctx.deadline),
+            (str if query.order is Order.NAME else datetime, str),
         )
         return dataclasses.replace(page, items=self._with_counts(ctx, page.items))
 

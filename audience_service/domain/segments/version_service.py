@@ -46,7 +46,7 @@ class SegmentVersions:
             )
             return Page(versions, [page.versions[-1].version] if page.preceding else None, page.total)
 
-        return self._tokens.page(request, ("versions", ctx.org, segment_id), read)
+        return self._tokens.page(request, ("versions", ctx.org, segment_id), read, (int,))
 
     def undelete(self, ctx: RequestContext, segment_id: str, version: int | None) -> Segment:
         """The deleted segment, restored; UndeleteSegment in the protos states rules and errors."""

@@ -48,7 +48,8 @@ class SnapshotDifferences:
         """
         first, second = self._get_pair(ctx, from_id, to_id)
         binding = ("differences", ctx.org, first.list_version_id, second.list_version_id)
-        after, entered, exited = self._tokens.decode(cursor, binding, "cursor") if cursor else ("", 0, 0)
+        shape = (str, int, int)
+        after, entered, exited = self._tokens.decode(cursor, binding, "cursor", shape) if cursor else ("", 0, 0)
         batches = self._repository.diff(ctx.org, first, second, batch_size, after, ctx.deadline)
         with closing(batches):
             for batch in batches:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from audience_service.domain.audiences.model import ResolvedAudience
@@ -80,6 +80,7 @@ class Snapshots:
             request,
             ("snapshots", ctx.org, *dataclasses.astuple(query)),
             lambda after: self._snapshots.page(ctx.org, query, request.size, after, ctx.deadline),
+            (datetime, str),
         )
 
     def delete(self, ctx: RequestContext, snapshot_id: str) -> Snapshot:

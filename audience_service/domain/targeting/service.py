@@ -63,7 +63,7 @@ class Targeting:
             page = Page.cut(ranks, request.size, lambda rank: rank, sum(found.bit_count() for found in classes))
             return page.map(lambda rank: _node_with_ids(taxonomy, rank % len(taxonomy), ids))
 
-        return self._tokens.page(request, binding, read)
+        return self._tokens.page(request, binding, read, (int,))
 
     def _with_ids(self, name: str, platform: str, ids: Mapping[str, Mapping[str, str]]) -> Bitmap:
         """The nodes with ids of a platform, computed once for each import."""

@@ -102,7 +102,8 @@ class Uploads:
         """
         audience = self._uploadable(ctx, audience_id)
         binding = ("unmatched rows", ctx.org, audience.id, unescaped)
-        position, after, sent = self._tokens.decode(cursor, binding, "cursor") if cursor else ("", 0, 0)
+        shape = (str, int, int)
+        position, after, sent = self._tokens.decode(cursor, binding, "cursor", shape) if cursor else ("", 0, 0)
         candidates = self._storage.uploads.list_with_unmatched_rows(ctx.org, audience.id, ctx.deadline)
         uploads = [upload for upload in candidates if not is_replaced(audience, upload)]
         sort_keys = [_sort_key(upload) for upload in uploads]
@@ -136,7 +137,7 @@ class Uploads:
             found = self._storage.rejected.page(ctx.org, upload, reason, line, request.size + 1, ctx.deadline)
             return Page.cut(found, request.size, lambda rejection: rejection.line, total)
 
-        return self._tokens.page(request, ("rejected rows", ctx.org, upload.list_version_id, reason), read)
+        return self._tokens.page(request, ("rejected rows", ctx.org, upload.list_version_id, reason), read, (int,))
 
     def _uploadable(self, ctx: RequestContext, audience_id: str) -> CustomAudience:
         audience = self._custom_audiences.get(ctx.org, audience_id, ctx.deadline)

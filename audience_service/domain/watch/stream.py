@@ -8,7 +8,7 @@ from datetime import datetime
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import AudienceNotFound, UnsupportedByStore, UnusableAudience
-from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.core.page_tokens import Shape, TokenCodec
 from audience_service.domain.history.model import Event, Failure, Watch
 from audience_service.domain.watch.errors import ServerStopping
 from audience_service.domain.watch.notifier import Notifier, Waiter
@@ -71,8 +71,8 @@ class WatchStreams:
         """The events after the token, since the snapshot, or from now on.
 
         The stream ends when the caller cancels, or with an error. Raises AudienceNotFound, UnusableAudience,
-        UnsupportedByStore, InvalidArgument, SnapshotNotFound, SnapshotNotReady, InvalidPageToken, WatchTokenExpired,
-        TooManyWatches; StoreUnavailable, ServerStopping, OutOfTime.
+        UnsupportedByStore, InvalidArgument, SnapshotNotFound, SnapshotNotReady, InvalidPageToken, UnknownSealingKey,
+        WatchTokenExpired, TooManyWatches; StoreUnavailable, ServerStopping, OutOfTime.
         """
         audience = self._audiences.resolve_id(ctx, audience_id)
         self._bootstrap.check(ctx, audience.population.datatype, snapshot_id, resume_token)
@@ -112,7 +112,8 @@ class WatchStreams:
             waiter.wait(_POLL_INTERVAL_SECONDS if seconds_left is None else min(seconds_left, _POLL_INTERVAL_SECONDS))
 
     def _open(self, ctx: RequestContext, audience_id: str, resume_token: str) -> StreamPosition:
-        return StreamPosition(*self._tokens.decode(resume_token, _binding(ctx, audience_id), "resume_token"))
+        shapes: tuple[Shape, ...] = ((str, int), (str, int, str, str))
+        return StreamPosition(*self._tokens.decode(resume_token, _binding(ctx, audience_id), "resume_token", *shapes))
 
     def _batch(
         self,

@@ -98,8 +98,13 @@ def test_an_interrupted_stream_resumes_identically(count: int, size: int, in_par
         patch.setattr(export_batches, "MAX_PART_BYTES", 80 * in_part)
         all_parts = parts(contacts(count))
         for number, part in enumerate(all_parts, 1):
-            again = parts(contacts(count), cursor=part.cursor)
-            assert again == all_parts[number:] if number < len(all_parts) else again == all_parts[-1:]
+            again = _without_cursors(parts(contacts(count), cursor=part.cursor))
+            assert again == _without_cursors(all_parts[min(number, len(all_parts) - 1) :])
+
+
+def _without_cursors(sent: Sequence[ExportPart]) -> list[ExportPart]:
+    """The parts, without what differs between two seals of one position."""
+    return [replace(part, cursor="") for part in sent]
 
 
 def test_counts_report_losses_by_step() -> None:

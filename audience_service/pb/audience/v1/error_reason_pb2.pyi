@@ -89,7 +89,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "DATATYPE_NOT_ALLOWED", "domain": "audience.crm.appengine.internal", "metadata": {"allowed": "contact,lead,customer"}}
     """
     INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 13
-    """INVALID_PAGE_TOKEN: a page token or cursor is damaged, or belongs to another request. INVALID_ARGUMENT.
+    """INVALID_PAGE_TOKEN: a page token, cursor or resume token is damaged, or belongs to another request.
+    INVALID_ARGUMENT.
 
         {"reason": "INVALID_PAGE_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
@@ -325,6 +326,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "CLIENT_TIMEOUT", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
+    UNKNOWN_SEALING_KEY: _ErrorReason.ValueType  # 60
+    """UNKNOWN_SEALING_KEY: a page token, cursor or resume token is sealed with a key that was retired. Start again without
+    it; after a watch, read the current members and compare them with the stored ones. OUT_OF_RANGE.
+
+        {"reason": "UNKNOWN_SEALING_KEY", "domain": "audience.crm.appengine.internal", "metadata": {"key_id": "3f9c20b1"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with the domain
@@ -398,7 +405,8 @@ DATATYPE_NOT_ALLOWED: ErrorReason.ValueType  # 12
     {"reason": "DATATYPE_NOT_ALLOWED", "domain": "audience.crm.appengine.internal", "metadata": {"allowed": "contact,lead,customer"}}
 """
 INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 13
-"""INVALID_PAGE_TOKEN: a page token or cursor is damaged, or belongs to another request. INVALID_ARGUMENT.
+"""INVALID_PAGE_TOKEN: a page token, cursor or resume token is damaged, or belongs to another request.
+INVALID_ARGUMENT.
 
     {"reason": "INVALID_PAGE_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
@@ -633,5 +641,11 @@ CLIENT_TIMEOUT: ErrorReason.ValueType  # 72
 upload from its next_offset. DEADLINE_EXCEEDED.
 
     {"reason": "CLIENT_TIMEOUT", "domain": "audience.crm.appengine.internal", "metadata": {}}
+"""
+UNKNOWN_SEALING_KEY: ErrorReason.ValueType  # 60
+"""UNKNOWN_SEALING_KEY: a page token, cursor or resume token is sealed with a key that was retired. Start again without
+it; after a watch, read the current members and compare them with the stored ones. OUT_OF_RANGE.
+
+    {"reason": "UNKNOWN_SEALING_KEY", "domain": "audience.crm.appengine.internal", "metadata": {"key_id": "3f9c20b1"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

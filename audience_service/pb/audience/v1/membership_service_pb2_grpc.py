@@ -209,8 +209,8 @@ class MembershipServiceServicer:
         week without a watch.
 
         Errors, also after the first message: AUDIENCE_NOT_FOUND (also if the audience is deleted), UNUSABLE_AUDIENCE,
-        SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS,
-        TOO_MANY_WATCHES, STORE_UNAVAILABLE, SERVER_STOPPING, OUT_OF_TIME.
+        SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_FIELD, INVALID_PAGE_TOKEN, UNKNOWN_SEALING_KEY, WATCH_TOKEN_EXPIRED,
+        TOO_MANY_STREAMS, TOO_MANY_WATCHES, STORE_UNAVAILABLE, SERVER_STOPPING, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -106,8 +106,8 @@ class MembershipServiceStub:
     week without a watch.
 
     Errors, also after the first message: AUDIENCE_NOT_FOUND (also if the audience is deleted), UNUSABLE_AUDIENCE,
-    SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS,
-    TOO_MANY_WATCHES, STORE_UNAVAILABLE, SERVER_STOPPING, OUT_OF_TIME.
+    SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_FIELD, INVALID_PAGE_TOKEN, UNKNOWN_SEALING_KEY, WATCH_TOKEN_EXPIRED,
+    TOO_MANY_STREAMS, TOO_MANY_WATCHES, STORE_UNAVAILABLE, SERVER_STOPPING, OUT_OF_TIME.
     """
     ExportIdentifiers: _grpc.UnaryStreamMultiCallable[_membership_service_pb2.ExportIdentifiersRequest, _membership_service_pb2.ExportIdentifiersResponse]
     """ExportIdentifiers sends the members' identifiers in the form that an ad platform accepts, normalised and hashed by
@@ -196,8 +196,8 @@ class MembershipServiceAsyncStub(MembershipServiceStub):
     week without a watch.
 
     Errors, also after the first message: AUDIENCE_NOT_FOUND (also if the audience is deleted), UNUSABLE_AUDIENCE,
-    SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS,
-    TOO_MANY_WATCHES, STORE_UNAVAILABLE, SERVER_STOPPING, OUT_OF_TIME.
+    SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_FIELD, INVALID_PAGE_TOKEN, UNKNOWN_SEALING_KEY, WATCH_TOKEN_EXPIRED,
+    TOO_MANY_STREAMS, TOO_MANY_WATCHES, STORE_UNAVAILABLE, SERVER_STOPPING, OUT_OF_TIME.
     """
     ExportIdentifiers: _aio.UnaryStreamMultiCallable[_membership_service_pb2.ExportIdentifiersRequest, _membership_service_pb2.ExportIdentifiersResponse]  # type: ignore[assignment]
     """ExportIdentifiers sends the members' identifiers in the form that an ad platform accepts, normalised and hashed by
@@ -343,8 +343,8 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         week without a watch.
 
         Errors, also after the first message: AUDIENCE_NOT_FOUND (also if the audience is deleted), UNUSABLE_AUDIENCE,
-        SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS,
-        TOO_MANY_WATCHES, STORE_UNAVAILABLE, SERVER_STOPPING, OUT_OF_TIME.
+        SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_FIELD, INVALID_PAGE_TOKEN, UNKNOWN_SEALING_KEY, WATCH_TOKEN_EXPIRED,
+        TOO_MANY_STREAMS, TOO_MANY_WATCHES, STORE_UNAVAILABLE, SERVER_STOPPING, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod
