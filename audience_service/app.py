@@ -16,7 +16,7 @@ from audience_service.wiring.filters import build_filter_servicer
 from audience_service.wiring.membership import build_membership_servicer
 from audience_service.wiring.reach import build_reach_servicer
 from audience_service.wiring.segments import build_segment_servicer
-from audience_service.wiring.server import build_authenticator, server_options
+from audience_service.wiring.server import build_authenticator, build_key_ring, server_options
 from audience_service.wiring.snapshots import build_snapshot_worker
 from audience_service.wiring.targeting import build_targeting_servicer
 from audience_service.wiring.watch import build_watch
@@ -48,7 +48,9 @@ class App:
             targeting=build_targeting_servicer(platform_ids, core.tokens),
             custom_audience=self._custom_audiences.servicer,
         )
-        self.server = RpcServer(servicers, build_authenticator(settings), server_options(settings))
+        self._token_keys = build_key_ring(settings)
+        authenticator = build_authenticator(settings, self._token_keys)
+        self.server = RpcServer(servicers, authenticator, server_options(settings))
         sweeps = [
             lambda: store.snapshot_sweeper.sweep(now(), self._snapshot_worker.capacity_free_at()),
             lambda: store.custom_audience_sweeper.sweep(now()),
@@ -63,12 +65,14 @@ class App:
 
     def start(self) -> None:
         """Serve, whether the database answers or not; health follows the database."""
+        self._token_keys.start()
         self.server.start()
         self._background_tasks.start()
         self._watch.worker_pool.start()
 
     def stop(self, grace_seconds: float = 5.0) -> None:
         """Drain and close."""
+        self._token_keys.stop()
         self._background_tasks.stop()
         drained = self.server.drain(grace_seconds)
         self._watch.streams.stop()  # open watches would use all of the grace period

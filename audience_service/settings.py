@@ -16,8 +16,8 @@ Algorithm = Literal[
     "ES256", "ES384", "ES512", "EdDSA",
 ]  # fmt: skip
 
+_KEY_FILE = re.compile(r"(?:([\w.-]+)=)?(.+)", re.ASCII)
 _MIN_SECRET_BYTES = 32
-"""The minimum key size of HS256: that of its hash (RFC 7518, section 3.2). Sealing keys are as long."""
 
 
 class SettingsError(Exception):
@@ -41,11 +41,29 @@ class Settings(BaseSettings):
         ("order", "event", "subscriber", "company"),
         description="the only collections that a filter may join by `$related`, comma-separated",
     )
-    jwt_key: SecretStr | None = Field(None, description="the HS secret (32 bytes or more) or a public key as PEM")
-    jwt_key_file: Path | None = Field(None, description="a file with the key, instead of AUDIENCE_JWT_KEY")
-    jwt_algorithm: Algorithm = Field(
-        "HS256",
-        description="the only signature algorithm accepted in tokens: HS, RS, PS or ES with 256, 384 or 512, or EdDSA",
+    jwt_key: SecretStr | None = Field(
+        None, description="the key that verifies tokens: an HS secret, as long as its hash or longer, or a public PEM"
+    )
+    jwt_key_file: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="files with such keys, comma-separated: a secret, a PEM or a JWKS; `kid=path` gives the first two "
+        "their id",
+    )
+    jwt_jwks_url: str | None = Field(None, description="HTTPS URL of the issuer's JWKS, whose keys verify tokens too")
+    jwt_refresh_seconds: float = Field(
+        300.0,
+        ge=10,
+        le=86_400,
+        description="how often the files and the URL are read again, also for an unknown key id, but at most every ten "
+        "seconds; if that fails, the last keys stay",
+    )
+    jwt_algorithms: Annotated[tuple[Algorithm, ...], NoDecode] = Field(
+        ("HS256",),
+        description="the only signature algorithms accepted in tokens, comma-separated: HS, RS, PS or ES with 256, 384 "
+        "or 512, or EdDSA; a key verifies only those of its own type",
+    )
+    jwt_leeway_seconds: float = Field(
+        5.0, ge=0, le=60, description="how far the clocks of issuer and service may differ, for `exp`, `nbf` and `iat`"
     )
     jwt_issuer: str = Field("crm", description="required `iss` of tokens")
     jwt_audience: str = Field("audience-service", description="required `aud` of tokens")
@@ -202,6 +220,11 @@ class Settings(BaseSettings):
             raise ValueError("is not a list of collections; write them comma-separated: contact,lead")
         return names
 
+    @field_validator("jwt_algorithms", "jwt_key_file", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
         if self.workers > 1 and self.mongodb_uri is None:
@@ -214,6 +237,8 @@ class Settings(BaseSettings):
             )
         if self.jwt_key and self.jwt_key_file:
             raise ValueError("AUDIENCE_JWT_KEY and AUDIENCE_JWT_KEY_FILE are both set; set one of them")
+        if not self.jwt_algorithms:
+            raise ValueError("AUDIENCE_JWT_ALGORITHMS is empty; set at least one, for example RS256")
         if self.sealing_key and self.sealing_key_file:
             raise ValueError("AUDIENCE_SEALING_KEY and AUDIENCE_SEALING_KEY_FILE are both set; set one of them")
         if not re.fullmatch(r".+:\d{1,5}", self.listen):
@@ -240,23 +265,13 @@ class Settings(BaseSettings):
 
     @property
     def has_key(self) -> bool:
-        """Whether a key is set."""
-        return bool(self.jwt_key or self.jwt_key_file)
+        """Whether a key that verifies tokens is set."""
+        return bool(self.jwt_key or self.jwt_key_file or self.jwt_jwks_url)
 
-    def key(self) -> bytes:
-        """The key that verifies tokens. Raises SettingsError if it is missing, unreadable or too weak."""
-        if self.jwt_key:
-            key = self.jwt_key.get_secret_value().encode()
-        elif self.jwt_key_file:
-            try:
-                key = self.jwt_key_file.read_bytes().strip()
-            except OSError as error:
-                raise SettingsError(f"AUDIENCE_JWT_KEY_FILE: {error}") from None
-        else:
-            raise SettingsError("AUDIENCE_JWT_KEY: is missing; set it or AUDIENCE_JWT_KEY_FILE, or serve with --dev")
-        if self.jwt_algorithm.startswith("HS") and len(key) < _MIN_SECRET_BYTES:
-            raise SettingsError(f"AUDIENCE_JWT_KEY: is shorter than {_MIN_SECRET_BYTES} bytes; set a longer one")
-        return key
+    def key_files(self) -> tuple[tuple[str | None, Path], ...]:
+        """The files with keys that verify tokens, each with the id that it gives its key."""
+        forms = (_KEY_FILE.fullmatch(entry) for entry in self.jwt_key_file)
+        return tuple((form[1], Path(form[2])) for form in forms if form)
 
     def sealing_keys(self) -> tuple[bytes, ...]:
         """The secrets that seal positions; the first one seals. Raises SettingsError if none is set or one is weak."""
@@ -285,7 +300,7 @@ class Settings(BaseSettings):
         """These settings, with a generated key for each purpose that has none: HS256 for tokens, and one that seals."""
         generated: dict[str, object] = {}
         if not self.has_key:
-            generated |= {"jwt_key": SecretStr(secrets.token_hex(32)), "jwt_algorithm": "HS256"}
+            generated |= {"jwt_key": SecretStr(secrets.token_hex(32)), "jwt_algorithms": ("HS256",)}
         if not (self.sealing_key or self.sealing_key_file):
             generated["sealing_key"] = SecretStr(secrets.token_hex(32))
         return self.model_copy(update=generated)

@@ -39,7 +39,12 @@ def test_serve_refuses_to_start_without_a_key() -> None:
     [
         ({"AUDIENCE_MONGODB_URI": "postgres://x"}, "AUDIENCE_MONGODB_URI: Invalid URI scheme"),
         ({"AUDIENCE_MONGODB_URI": "mongodb://x/", "AUDIENCE_DATABASE": "a.b"}, "AUDIENCE_MONGODB_URI"),
-        ({"AUDIENCE_JWT_ALGORITHM": "RS256"}, "AUDIENCE_JWT_KEY: does not suit RS256"),
+        ({"AUDIENCE_JWT_ALGORITHMS": "RS256"}, "AUDIENCE_JWT_KEY: does not suit RS256"),
+        (
+            {"AUDIENCE_JWT_ALGORITHMS": "HS512", "AUDIENCE_JWT_KEY": KEY[:40]},
+            "AUDIENCE_JWT_KEY: is shorter than 64 bytes",
+        ),
+        ({"AUDIENCE_JWT_JWKS_URL": "http://issuer/jwks"}, "AUDIENCE_JWT_JWKS_URL: is not an HTTPS URL"),
         ({"AUDIENCE_WORKERS": "many"}, "AUDIENCE_WORKERS"),
         ({"AUDIENCE_SEALING_KEY": ""}, "AUDIENCE_SEALING_KEY: is missing"),
         ({"AUDIENCE_SEALING_KEY": f"{SEALING_KEY},short"}, "AUDIENCE_SEALING_KEY: secret 2 is shorter than 32 bytes"),
@@ -127,10 +132,13 @@ def test_token_says_when_a_public_key_cannot_sign(tmp_path: Path) -> None:
     private_pem = private.private_bytes(form, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     key_file = tmp_path / "private.pem"
     key_file.write_bytes(private_pem)
-    environment = {"AUDIENCE_JWT_KEY": public_pem.decode(), "AUDIENCE_JWT_ALGORITHM": "EdDSA"}
+    public_file = tmp_path / "public.pem"
+    public_file.write_bytes(public_pem)
+    environment = {"AUDIENCE_JWT_KEY_FILE": f"2026-11={public_file}", "AUDIENCE_JWT_ALGORITHMS": "RS256,EdDSA"}
     assert "--private-key" in run("token", "--org", "acme", **environment).stderr
     signed = run("token", "--org", "acme", "--private-key", str(key_file), **environment).stdout.strip()
     assert jwt.decode(signed, public_pem, ["EdDSA"], audience="audience-service")["org"] == "acme"
+    assert jwt.get_unverified_header(signed)["kid"] == "2026-11"
 
 
 def test_seed_and_indexes_fill_a_database(real_service: Service) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from audience_service.settings import Settings, SettingsError
+from audience_service.wiring.server import build_key_ring
 
 
 @pytest.mark.parametrize(
@@ -16,7 +17,7 @@ from audience_service.settings import Settings, SettingsError
         ("AUDIENCE_ORG_SHARE", "1.5", "AUDIENCE_ORG_SHARE"),
         ("AUDIENCE_DATATYPES", "contact,$cmd", "AUDIENCE_DATATYPES"),
         ("AUDIENCE_DATATYPES", ",", "AUDIENCE_DATATYPES"),
-        ("AUDIENCE_JWT_ALGORITHM", "none", "AUDIENCE_JWT_ALGORITHM"),
+        ("AUDIENCE_JWT_ALGORITHMS", "HS256,none", "AUDIENCE_JWT_ALGORITHMS"),
         ("AUDIENCE_LISTEN", "nowhere", "AUDIENCE_LISTEN"),
         ("AUDIENCE_REFLECTION", "perhaps", "AUDIENCE_REFLECTION"),
         ("AUDIENCE_MONGO_URI", "mongodb://db/", "did you mean AUDIENCE_MONGODB_URI"),
@@ -34,7 +35,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
     for name, value in {
         "AUDIENCE_LISTEN": "0.0.0.0:6000",
         "AUDIENCE_DATATYPES": "contact, lead",
-        "AUDIENCE_JWT_KEY_FILE": str(key_file),
+        "AUDIENCE_JWT_KEY_FILE": f"2026-11={key_file}, {key_file}",
         "AUDIENCE_REFLECTION": "off",
         "AUDIENCE_MONGODB_URI": "",
     }.items():
@@ -42,21 +43,21 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
     settings = Settings.load()
     assert settings.listen == "0.0.0.0:6000"
     assert settings.datatypes == ("contact", "lead")
-    assert settings.key() == b"k" * 40
+    assert settings.key_files() == (("2026-11", key_file), (None, key_file))
     assert settings.reflection is False
     assert settings.mongodb_uri is None
 
 
 def test_a_missing_or_weak_key_prevents_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match="AUDIENCE_JWT_KEY: is missing"):
-        Settings.load().key()
+        build_key_ring(Settings.load())
     monkeypatch.setenv("AUDIENCE_JWT_KEY", "short")
     with pytest.raises(SettingsError, match="shorter than 32 bytes"):
-        Settings.load().key()
+        build_key_ring(Settings.load())
     monkeypatch.delenv("AUDIENCE_JWT_KEY")
     monkeypatch.setenv("AUDIENCE_JWT_KEY_FILE", "/nowhere")
     with pytest.raises(SettingsError, match="AUDIENCE_JWT_KEY_FILE"):
-        Settings.load().key()
+        build_key_ring(Settings.load())
 
 
 def test_sealing_keys_come_from_a_list_or_from_the_lines_of_a_file(
@@ -78,7 +79,7 @@ def test_sealing_keys_come_from_a_list_or_from_the_lines_of_a_file(
 
 def test_development_generates_only_the_keys_that_are_missing() -> None:
     settings = Settings(jwt_key="k" * 40).with_dev_keys()
-    assert settings.key() == b"k" * 40
+    assert settings.jwt_key == Settings(jwt_key="k" * 40).jwt_key
     assert settings.sealing_keys() != Settings().with_dev_keys().sealing_keys()
 
 

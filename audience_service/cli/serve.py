@@ -16,6 +16,7 @@ from audience_service.cli.log import configure_logs
 from audience_service.cli.malloc import limit_arenas, tune_gc
 from audience_service.cli.token import mint
 from audience_service.settings import Settings
+from audience_service.wiring.server import build_key_ring
 from audience_service.wiring.store import SAMPLE_ORGS, open_store
 
 _GRACE_SECONDS = 10.0
@@ -56,7 +57,7 @@ def serve(*, dev: bool) -> None:
         has_key, settings = settings.has_key, settings.with_dev_keys()
         if not has_key:
             _print_dev_token(settings)
-    settings.key(), settings.sealing_keys()  # fail before any process or port is opened
+    build_key_ring(settings), settings.sealing_keys()  # fail before any process or port is opened
     stop = StopSignal()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop.request)

@@ -1,4 +1,4 @@
-"""`audience-service token`: development tokens, signed with the key in the service's settings."""
+"""`audience-service token`: development tokens, signed with a secret of the service's settings, or with another key."""
 
 import time
 from pathlib import Path
@@ -6,9 +6,13 @@ from typing import Any
 
 import click
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 
 from audience_service.domain.core.context import SCOPES_OF_ROLE, Scope
+from audience_service.rpc.token_keys import KeySourceError, suitable_algorithms
 from audience_service.settings import Settings, SettingsError
+from audience_service.wiring.token_keys import local_key_sources
 
 
 def mint(
@@ -20,10 +24,12 @@ def mint(
     roles: tuple[str, ...] = (),
     ttl_seconds: int = 3600,
     key: bytes | None = None,
+    kid: str | None = None,
 ) -> str:
-    """A token that the service accepts. `key` is the private key if the settings have a public one.
+    """A token that the service accepts. `key` is a private key as PEM or a secret, and `kid` its id.
 
-    Raises SettingsError if the key cannot sign.
+    By default the settings' first secret signs, and `kid` is the id that the settings give the key. Raises
+    SettingsError if no key can sign.
     """
     now = int(time.time())
     claims: dict[str, Any] = {
@@ -38,12 +44,36 @@ def mint(
         claims[settings.jwt_claim_scope] = " ".join(scopes)
     if roles:
         claims[settings.jwt_claim_roles] = list(roles)
+    signing_key, algorithm, known_kid = _signing_key(settings, key)
+    kid = kid or known_kid
+    return jwt.encode(claims, signing_key, algorithm=algorithm, headers={"kid": kid} if kid else None)
+
+
+def _signing_key(settings: Settings, content: bytes | None) -> tuple[Any, str, str | None]:
+    """The key that signs, its algorithm, and its id in the settings."""
     try:
-        return jwt.encode(claims, key or settings.key(), algorithm=settings.jwt_algorithm)
-    except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
-        raise SettingsError(
-            f"the key cannot sign {settings.jwt_algorithm} tokens ({error}); give the private one with --private-key"
-        ) from None
+        verifying = [key for source in local_key_sources(settings) for key in source.load()]
+    except KeySourceError as error:
+        raise SettingsError(str(error)) from None
+    if content is None:
+        key = next((key for key in verifying if isinstance(key.material, bytes)), None)
+        if key is None:
+            raise SettingsError(
+                "the settings have no secret that can sign a token; give a key with --private-key, or a token"
+            )
+        return key.material, next(name for name in settings.jwt_algorithms if name in key.algorithms), key.kid
+    try:
+        signing_key: Any = content.strip()
+        public = signing_key
+        if b"-----BEGIN" in content:
+            signing_key = serialization.load_pem_private_key(content, None)
+            public = signing_key.public_key()
+        algorithms = suitable_algorithms(public, settings.jwt_algorithms)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise SettingsError(f"--private-key: {error}") from None
+    if not algorithms:
+        raise SettingsError(f"--private-key: does not suit {', '.join(settings.jwt_algorithms)}")
+    return signing_key, algorithms[0], next((key.kid for key in verifying if key.material == public), None)
 
 
 @click.command()
@@ -55,9 +85,12 @@ def mint(
     "--ttl", default=3600, show_default=True, help="Seconds until the token expires; negative for an expired one."
 )
 @click.option(
-    "--private-key", type=click.Path(path_type=Path, exists=True), help="PEM file to sign with (RS, PS, ES, EdDSA)."
+    "--private-key", type=click.Path(path_type=Path, exists=True), help="File to sign with: a private key as PEM."
 )
-def token(*, org: str, subject: str, scopes: str, roles: str, ttl: int, private_key: Path | None) -> None:
+@click.option("--kid", help="The id of the key, for the token's header.  [default: the id in the settings]")
+def token(
+    *, org: str, subject: str, scopes: str, roles: str, ttl: int, private_key: Path | None, kid: str | None
+) -> None:
     """Print a token for development. Without --scopes and --roles it has both scopes."""
     requested_scopes = tuple(scopes.replace(",", " ").split())
     if unknown := set(requested_scopes) - set(Scope):
@@ -75,5 +108,6 @@ def token(*, org: str, subject: str, scopes: str, roles: str, ttl: int, private_
             roles=role_names,
             ttl_seconds=ttl,
             key=key,
+            kid=kid,
         )
     )

@@ -1,18 +1,21 @@
 """Builds the gRPC server's authenticator and options."""
 
+import functools
+
 from audience_service.rpc.admission import CallLimits
 from audience_service.rpc.auth import Authenticator, ClaimNames, TokenRules
 from audience_service.rpc.interceptor import Timeouts
+from audience_service.rpc.key_ring import KeyRing, fetch_jwks, is_trustworthy_url
 from audience_service.rpc.permits import Shares
 from audience_service.rpc.server import ServerOptions
+from audience_service.rpc.token_keys import KeySource, KeySourceError
 from audience_service.settings import Settings, SettingsError
+from audience_service.wiring.token_keys import local_key_sources
 
 
 def token_rules(settings: Settings) -> TokenRules:
-    """The rules that tokens are verified by. Raises SettingsError."""
+    """The rules that tokens are verified by."""
     return TokenRules(
-        key=settings.key(),
-        algorithm=settings.jwt_algorithm,
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,
         claims=ClaimNames(
@@ -22,15 +25,26 @@ def token_rules(settings: Settings) -> TokenRules:
             roles=settings.jwt_claim_roles,
             scope=settings.jwt_claim_scope,
         ),
+        leeway_seconds=settings.jwt_leeway_seconds,
     )
 
 
-def build_authenticator(settings: Settings) -> Authenticator:
-    """The authenticator. Raises SettingsError if the key does not fit its algorithm."""
+def build_key_ring(settings: Settings) -> KeyRing:
+    """The keys that verify tokens, read now. Raises SettingsError if there is none, or an unusable or weak one."""
+    if not settings.has_key:
+        raise SettingsError(
+            "AUDIENCE_JWT_KEY: is missing; set it, AUDIENCE_JWT_KEY_FILE or AUDIENCE_JWT_JWKS_URL, or serve with --dev"
+        )
+    sources = local_key_sources(settings)
+    if settings.jwt_jwks_url:
+        if not is_trustworthy_url(settings.jwt_jwks_url):
+            raise SettingsError("AUDIENCE_JWT_JWKS_URL: is not an HTTPS URL; HTTP is accepted from this machine only")
+        read = functools.partial(fetch_jwks, settings.jwt_jwks_url)
+        sources.append(KeySource("AUDIENCE_JWT_JWKS_URL", read, settings.jwt_algorithms, is_published=True))
     try:
-        return Authenticator(token_rules(settings))
-    except ValueError as error:
-        raise SettingsError(f"AUDIENCE_JWT_KEY: {error}") from None
+        return KeyRing(sources, settings.jwt_refresh_seconds)
+    except KeySourceError as error:
+        raise SettingsError(str(error)) from None
 
 
 def call_limits(settings: Settings) -> CallLimits:
@@ -65,3 +79,8 @@ def server_options(settings: Settings) -> ServerOptions:
         reflection=settings.reflection,
         share_port=settings.workers > 1,
     )
+
+
+def build_authenticator(settings: Settings, keys: KeyRing) -> Authenticator:
+    """The authenticator."""
+    return Authenticator(token_rules(settings), keys)

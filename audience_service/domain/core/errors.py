@@ -13,7 +13,9 @@
     ├── Unauthenticated
     │   ├── MissingToken
     │   ├── InvalidToken
-    │   └── ExpiredToken
+    │   ├── ExpiredToken
+    │   └── UnknownTokenKey
+    ├── TokenKeysOutdated          retry later
     ├── PermissionDenied
     │   ├── ForeignOrg
     │   └── MissingScope
@@ -169,7 +171,7 @@ class MissingToken(Unauthenticated):
 
 
 class InvalidToken(Unauthenticated):
-    """The token cannot be trusted."""
+    """The token cannot be trusted. `problem` in the metadata names the part of it that is wrong."""
 
     reason = "INVALID_TOKEN"
 
@@ -178,6 +180,19 @@ class ExpiredToken(Unauthenticated):
     """The token has expired."""
 
     reason = "EXPIRED_TOKEN"
+
+
+class UnknownTokenKey(Unauthenticated):
+    """The token's `kid` names a key that the issuer does not publish."""
+
+    reason = "UNKNOWN_TOKEN_KEY"
+
+
+class TokenKeysOutdated(AudienceError):
+    """The token's `kid` names a key that may be new. The service reads the keys again."""
+
+    reason = "TOKEN_KEYS_OUTDATED"
+    retry_after_seconds = 1.0
 
 
 class PermissionDenied(AudienceError):

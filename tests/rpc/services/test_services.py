@@ -35,7 +35,6 @@ from audience_service.domain.watch.registry import WatchRegistry
 from audience_service.domain.watch.stream import WatchStreams
 from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2
 from audience_service.rpc.admission import Admission
-from audience_service.rpc.auth import Authenticator
 from audience_service.rpc.calls import OpenCalls
 from audience_service.rpc.interceptor import CallInterceptor
 from audience_service.rpc.method import Method
@@ -44,7 +43,7 @@ from audience_service.rpc.services.membership import MembershipServicer
 from audience_service.rpc.services.reach import ReachServicer
 from audience_service.rpc.workloads import WORKLOADS, Workload
 from audience_service.settings import Settings
-from audience_service.wiring.server import call_limits, timeouts, token_rules
+from audience_service.wiring.server import build_authenticator, build_key_ring, call_limits, timeouts
 from tests.support.adapter import adapt
 from tests.support.linting import NoLinter
 
@@ -88,7 +87,11 @@ class Harness:
         admission = Admission(call_limits(SETTINGS))
         self.stream_limiter = admission.slots[Workload.STREAM]
         interceptor = CallInterceptor(
-            Authenticator(token_rules(SETTINGS)), SERVICES, admission, OpenCalls(), timeouts(SETTINGS)
+            build_authenticator(SETTINGS, build_key_ring(SETTINGS)),
+            SERVICES,
+            admission,
+            OpenCalls(),
+            timeouts(SETTINGS),
         )
         audiences = AudienceResolver(FilterCompiler(["contact"]), {})
         populations = SelectionResolver(audiences, members, SnapshotReader(None, members))  # type: ignore[arg-type]

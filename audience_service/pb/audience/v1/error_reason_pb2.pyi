@@ -31,9 +31,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     INVALID_TOKEN: _ErrorReason.ValueType  # 2
     """INVALID_TOKEN: the JWT is malformed or larger than 8 KB, or its signature, issuer or token audience is wrong. Or a
-    required claim is missing or malformed. UNAUTHENTICATED.
+    required claim is missing or malformed, or a name occurs twice. `problem` in the metadata names the part: a claim,
+    a field of the header, `signature`, `form`, `size`, `duplicate_name`. UNAUTHENTICATED.
 
-        {"reason": "INVALID_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
+        {"reason": "INVALID_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {"problem": "signature"}}
     """
     EXPIRED_TOKEN: _ErrorReason.ValueType  # 3
     """EXPIRED_TOKEN: the JWT's `exp` has passed. Get a new token and call again. UNAUTHENTICATED.
@@ -332,6 +333,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "UNKNOWN_SEALING_KEY", "domain": "audience.crm.appengine.internal", "metadata": {"key_id": "3f9c20b1"}}
     """
+    UNKNOWN_TOKEN_KEY: _ErrorReason.ValueType  # 61
+    """UNKNOWN_TOKEN_KEY: the JWT's `kid` names a key that its issuer does not publish. UNAUTHENTICATED.
+
+        {"reason": "UNKNOWN_TOKEN_KEY", "domain": "audience.crm.appengine.internal", "metadata": {}}
+    """
+    TOKEN_KEYS_OUTDATED: _ErrorReason.ValueType  # 62
+    """TOKEN_KEYS_OUTDATED: the JWT's `kid` names a key that may be new, and the service reads the issuer's keys again.
+    Retry after the RetryInfo's delay. UNAVAILABLE.
+
+        {"reason": "TOKEN_KEYS_OUTDATED", "domain": "audience.crm.appengine.internal", "metadata": {}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with the domain
@@ -347,9 +359,10 @@ MISSING_TOKEN: ErrorReason.ValueType  # 1
 """
 INVALID_TOKEN: ErrorReason.ValueType  # 2
 """INVALID_TOKEN: the JWT is malformed or larger than 8 KB, or its signature, issuer or token audience is wrong. Or a
-required claim is missing or malformed. UNAUTHENTICATED.
+required claim is missing or malformed, or a name occurs twice. `problem` in the metadata names the part: a claim,
+a field of the header, `signature`, `form`, `size`, `duplicate_name`. UNAUTHENTICATED.
 
-    {"reason": "INVALID_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
+    {"reason": "INVALID_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {"problem": "signature"}}
 """
 EXPIRED_TOKEN: ErrorReason.ValueType  # 3
 """EXPIRED_TOKEN: the JWT's `exp` has passed. Get a new token and call again. UNAUTHENTICATED.
@@ -647,5 +660,16 @@ UNKNOWN_SEALING_KEY: ErrorReason.ValueType  # 60
 it; after a watch, read the current members and compare them with the stored ones. OUT_OF_RANGE.
 
     {"reason": "UNKNOWN_SEALING_KEY", "domain": "audience.crm.appengine.internal", "metadata": {"key_id": "3f9c20b1"}}
+"""
+UNKNOWN_TOKEN_KEY: ErrorReason.ValueType  # 61
+"""UNKNOWN_TOKEN_KEY: the JWT's `kid` names a key that its issuer does not publish. UNAUTHENTICATED.
+
+    {"reason": "UNKNOWN_TOKEN_KEY", "domain": "audience.crm.appengine.internal", "metadata": {}}
+"""
+TOKEN_KEYS_OUTDATED: ErrorReason.ValueType  # 62
+"""TOKEN_KEYS_OUTDATED: the JWT's `kid` names a key that may be new, and the service reads the issuer's keys again.
+Retry after the RetryInfo's delay. UNAVAILABLE.
+
+    {"reason": "TOKEN_KEYS_OUTDATED", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
