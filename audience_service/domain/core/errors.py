@@ -47,6 +47,7 @@
     ├── ClientTimeout
     ├── TooManySnapshots           retry later
     ├── StoreUnavailable           retry later
+    │   └── StoreRefused
     ├── OutOfTime
     └── UnsupportedByStore
 
@@ -351,6 +352,13 @@ class StoreUnavailable(AudienceError):
 
     reason = "STORE_UNAVAILABLE"
     retry_after_seconds = 2.0
+
+
+class StoreRefused(StoreUnavailable):
+    """The database refuses the service's credentials, rights or options, or its host has no address."""
+
+    reason = "STORE_REFUSED"
+    retry_after_seconds = 30.0
 
 
 class OutOfTime(AudienceError):

@@ -5,20 +5,23 @@
 1. It waits for a server, for as long as the URI allows.
 2. It limits the commands inside to the rest of the deadline.
 3. It replaces the driver's errors by the domain's. With a population, errors of its filter name the filter's path.
+
+`server_errors.py` has the server's codes. An error that means nothing to a caller is a defect, and passes unchanged.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import pymongo
 from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import (
     BulkWriteError,
+    ConfigurationError,
     ConnectionFailure,
-    CursorNotFound,
     OperationFailure,
+    ProtocolError,
     PyMongoError,
     ServerSelectionTimeoutError,
 )
@@ -30,18 +33,33 @@ from audience_service.domain.core.errors import (
     FilterTooLarge,
     InvalidFilter,
     OutOfTime,
+    StoreRefused,
     StoreUnavailable,
 )
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.population import Population
+from audience_service.mongo.core.server_errors import (
+    CATEGORIES,
+    CONFLICT_CODES,
+    CURSOR_CODES,
+    EXHAUSTED_CODES,
+    MEMORY_CODES,
+    REFUSAL_CODES,
+    RETRYABLE_LABELS,
+    TIMEOUT_CODES,
+    UNAVAILABLE_CODES,
+    UNCONFIRMED_CODES,
+)
 
-# Codes of the server's error table (mongo/base/error_codes.yml).
-_UNREACHABLE_CODES = frozenset((6, 7, 89, 91, 189, 11600, 11602, 13435, 13436))
-_CONFLICT_CODES = frozenset((24, 112))
-_TIMEOUT_CODES = frozenset((50, 202, 262))
+Result = TypeVar("Result")
+
 _DUPLICATE_KEY = 11000
 _INVALID_PATTERN_CODES = frozenset((2, 8, 51091, 51108, 51156))
-_OUT_OF_MEMORY_CODES = frozenset((146, 292, 17261))
+# InternalError and UnknownError: also what an expression may fail with.
+_UNSPECIFIC_CODES = frozenset((1, 8))
+# The texts of name resolution on Linux, macOS and Windows. The driver keeps no other sign of its failure.
+_UNKNOWN_NAME_TEXTS = ("Name or service not known", "nodename nor servname", "name resolution", "getaddrinfo failed")
+_UNREACHABLE_CODES = CATEGORIES["NetworkError"] | CATEGORIES["NotPrimaryError"] | CATEGORIES["ShutdownError"] | {10058}
 # maxTimeMS counts whole milliseconds in 31 bits, and 0 means no limit. Some clients that set no deadline send one in
 # thousands of years.
 _MIN_TIMEOUT_SECONDS, _MAX_TIMEOUT_SECONDS = 0.005, 2**31 / 1000 - 1
@@ -71,6 +89,31 @@ def with_deadline(
         _raise_domain_error(error, population)
 
 
+def retry_read(
+    database: Database[dict[str, Any]],
+    deadline: Deadline,
+    command: Callable[[], Result],
+    population: Population | None = None,
+) -> Result:
+    """Return what a command reads. If the database interrupts it, it runs once more, within the same deadline.
+
+    So a read survives a step-down of the primary and a lost connection. The driver's own retries of reads are off:
+    within a deadline, the driver would repeat a failed read until the deadline (`client.py`). Writes have the driver's
+    retries, which the server recognises.
+
+    Raises what `with_deadline` raises.
+    """
+    try:
+        with with_deadline(database, deadline, population):
+            return command()
+    except StoreUnavailable as error:
+        # The driver has already waited for a server; an operator's mistake does not pass by itself.
+        if isinstance(error, StoreRefused) or isinstance(error.__cause__, ServerSelectionTimeoutError):
+            raise
+        with with_deadline(database, deadline, population):
+            return command()
+
+
 @contextmanager
 def map_driver_errors(population: Population | None = None) -> Iterator[None]:
     """Raise the domain's errors for the driver's; a defect passes unchanged.
@@ -85,13 +128,16 @@ def map_driver_errors(population: Population | None = None) -> Iterator[None]:
 
 
 def raise_unless_duplicate(error: BulkWriteError) -> None:
-    """Raise BulkWriteFailed unless every failure of a bulk write is a duplicate key.
+    """Raise the error of a bulk write unless every failure of it is a duplicate key.
 
-    The error omits the documents in the driver's error: they may be personal data, which must not reach logs.
+    The driver's error contains the documents, which may be personal data and must not reach logs. So no error that
+    this raises contains it. Raises what `map_driver_errors` raises, and BulkWriteFailed for a defect.
     """
     codes = _codes(error)
-    if codes != {_DUPLICATE_KEY}:
-        raise BulkWriteFailed(f"a bulk write failed with the codes {sorted(codes)}") from None
+    if codes == {_DUPLICATE_KEY}:
+        return
+    mapped = _store_error(error)
+    raise (mapped or BulkWriteFailed(f"a bulk write failed with the codes {sorted(codes)}")) from None
 
 
 class BulkWriteFailed(Exception):
@@ -124,32 +170,49 @@ def _to_domain_error(error: PyMongoError | InvalidFilter, population: Population
         return None if mapped is error else mapped
     if isinstance(mapped, InvalidFilter):
         return InvalidFilter.at(population.field_path, mapped.violations[0].description)
-    if mapped is None and isinstance(error, OperationFailure):
+    if (
+        isinstance(error, OperationFailure)
+        and isinstance(population, CompiledFilter)
+        and population.has_expressions
+        and (mapped is None or _codes(error) & (MEMORY_CODES | _UNSPECIFIC_CODES))
+    ):
         return _expression_error(error, population)
     return mapped
 
 
 def _store_error(error: PyMongoError) -> AudienceError | None:
+    """Return the error of the database's state, or None if the error is a defect."""
     codes = _codes(error)
-    if (error.timeout and not isinstance(error, ServerSelectionTimeoutError)) or codes & _TIMEOUT_CODES:
+    if codes & UNCONFIRMED_CODES:
+        return StoreUnavailable(
+            f"the database has not confirmed that a majority has the write{_name_of(error)}; it may have been done, so "
+            "read the record before you repeat the call"
+        )
+    if (error.timeout and not isinstance(error, ServerSelectionTimeoutError)) or codes & TIMEOUT_CODES:
         return OutOfTime("the database did not answer before the deadline")
-    if isinstance(error, ConnectionFailure) or codes & _UNREACHABLE_CODES:
-        return StoreUnavailable("the database cannot be reached")
-    if codes & _CONFLICT_CODES:
-        return StoreUnavailable("the write conflicted with concurrent writes of the same record; try again")
-    if isinstance(error, CursorNotFound):
-        return StoreUnavailable("the database ended the query; resume the stream from the last cursor received")
     if codes & _INVALID_PATTERN_CODES and "regular expression" in str(error).lower():
         return InvalidFilter.at("filter.where", "contains a regular expression that the database refuses")
+    if codes & REFUSAL_CODES or isinstance(error, ConfigurationError):
+        return StoreRefused(f"the database refuses the service{_name_of(error)}; an operator has to correct this")
+    if isinstance(error, ConnectionFailure) and any(text in str(error) for text in _UNKNOWN_NAME_TEXTS):
+        return StoreRefused("the name service does not know the database's host; an operator has to correct this")
+    if isinstance(error, ConnectionFailure | ProtocolError) or codes & _UNREACHABLE_CODES:
+        return StoreUnavailable("the database cannot be reached")
+    if codes & CONFLICT_CODES:
+        return StoreUnavailable("the write conflicted with concurrent writes of the same record; try again")
+    if codes & CURSOR_CODES:
+        return StoreUnavailable("the database ended the query; resume the stream from the last cursor received")
+    if codes & EXHAUSTED_CODES:
+        return StoreUnavailable(f"the database is short of memory, disk space or capacity{_name_of(error)}")
+    if codes & UNAVAILABLE_CODES or any(error.has_error_label(label) for label in RETRYABLE_LABELS):
+        return StoreUnavailable(f"the database interrupted the command{_name_of(error)}; try again")
     return None
 
 
-def _expression_error(error: OperationFailure, population: Population) -> AudienceError | None:
-    """Return the error of an expression in the population's filter, or None if the filter has no expressions."""
-    if not (isinstance(population, CompiledFilter) and population.has_expressions):
-        return None
+def _expression_error(error: OperationFailure, population: CompiledFilter) -> AudienceError:
+    """Return the error of an expression in the population's filter."""
     # The server's message may contain the value, which may be personal.
-    if error.code in _OUT_OF_MEMORY_CODES:
+    if error.code in MEMORY_CODES:
         return FilterTooLarge.at(
             population.field_path, "contains an expression that needs more memory than the database allows"
         )
@@ -164,4 +227,12 @@ def _codes(error: PyMongoError) -> frozenset[int]:
     if isinstance(error, BulkWriteError):
         failures = [*error.details.get("writeErrors", []), *error.details.get("writeConcernErrors", [])]
         return frozenset(failure["code"] for failure in failures)
-    return frozenset((error.code,)) if isinstance(error, OperationFailure) and error.code is not None else frozenset()
+    code = error.code if isinstance(error, OperationFailure) else None
+    return frozenset(() if code is None else (code,))
+
+
+def _name_of(error: PyMongoError) -> str:
+    """Return the name that the server gives the error, in brackets, or its code; empty if it has neither."""
+    details = error.details if isinstance(error, OperationFailure) else None
+    name = (details or {}).get("codeName") or next((f"code {code}" for code in sorted(_codes(error))), "")
+    return f" ({name})" if name else ""

@@ -25,7 +25,7 @@ from audience_service.domain.custom_audiences.model import (
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.collections import CUSTOM_AUDIENCES
 from audience_service.mongo.core.documents import Record, name_key, request_key
-from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.core.errors import retry_read, with_deadline
 from audience_service.mongo.core.pages import newest_page
 from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.custom_audiences.documents import (
@@ -294,8 +294,7 @@ class MongoCustomAudiences:
         return released.modified_count > 0
 
     def _find(self, org: str, condition: Document, deadline: Deadline) -> Record | None:
-        with with_deadline(self._database, deadline):
-            return self._collection.find_one(org_match(org, condition))
+        return retry_read(self._database, deadline, lambda: self._collection.find_one(org_match(org, condition)))
 
 
 def _is_running(current: CustomAudience, audience: CustomAudience) -> bool:

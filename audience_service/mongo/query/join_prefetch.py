@@ -44,7 +44,7 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.core.errors import InvalidFilter, OutOfTime
+from audience_service.domain.core.errors import InvalidFilter, OutOfTime, StoreUnavailable
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.ast import Expression, Node, Related, joins, walk
 from audience_service.domain.filters.compiler import MATCH_NONE, to_match
@@ -183,7 +183,7 @@ class JoinPrefetcher:
             return None
         except InvalidFilter:
             return None
-        except OperationFailure:
+        except (OperationFailure, StoreUnavailable):  # the server's code may not say that an expression failed
             if any(isinstance(node, Expression) for node in walk(related.query)):
                 return None
             raise

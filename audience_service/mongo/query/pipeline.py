@@ -42,7 +42,7 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.collections import LISTS
-from audience_service.mongo.core.errors import map_driver_errors, with_deadline
+from audience_service.mongo.core.errors import map_driver_errors, retry_read, with_deadline
 from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.query.expression_failures import find_failure
 from audience_service.mongo.query.join_prefetch import Candidates, PrefetchedFilter, prefetch_joins
@@ -255,9 +255,16 @@ def run(
 def execute(
     database: Database[dict[str, Any]], pipeline: Pipeline, stages: Stages, deadline: Deadline
 ) -> list[Document]:
-    """Run stages on the pipeline's collection, and return all documents. Raises what `run` raises."""
-    with _name_failing_record(database, pipeline, deadline), with_deadline(database, deadline, pipeline.population):
+    """Run stages that only read, and return all documents. An interrupted command is repeated once.
+
+    Raises what `run` raises.
+    """
+
+    def aggregate() -> list[Document]:
         return list(database[pipeline.collection].aggregate(stages, allowDiskUse=True))
+
+    with _name_failing_record(database, pipeline, deadline):
+        return retry_read(database, deadline, aggregate, pipeline.population)
 
 
 @contextmanager

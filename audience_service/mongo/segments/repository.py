@@ -24,7 +24,7 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.segments.model import ID_PREFIX, Order, Segment, SegmentQuery, SegmentType
 from audience_service.mongo.core.collections import SEGMENTS, VERSIONS
 from audience_service.mongo.core.documents import Record, name_key, request_key
-from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.core.errors import retry_read, with_deadline
 from audience_service.mongo.core.page_size import limit_page_bytes
 from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.segments.documents import (
@@ -193,8 +193,7 @@ class MongoSegments:
         return record
 
     def _find(self, org: str, condition: Document, deadline: Deadline) -> dict[str, Any] | None:
-        with with_deadline(self._database, deadline):
-            return self._collection.find_one(org_match(org, condition))
+        return retry_read(self._database, deadline, lambda: self._collection.find_one(org_match(org, condition)))
 
     def _release_name(self, org: str, name: str, deadline: Deadline) -> bool:
         """Release a name whose segment the platform has deleted or renamed. The platform leaves the service's key."""

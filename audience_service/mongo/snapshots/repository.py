@@ -18,7 +18,7 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.snapshots.model import Snapshot, SnapshotQuery
 from audience_service.mongo.core.collections import SNAPSHOTS
 from audience_service.mongo.core.documents import Record, request_key
-from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.core.errors import retry_read, with_deadline
 from audience_service.mongo.core.pages import newest_page
 from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.snapshots.documents import (
@@ -164,8 +164,8 @@ class MongoSnapshots:
         return record
 
     def _find(self, org: str, condition: Document, deadline: Deadline) -> Record | None:
-        with with_deadline(self._database, deadline):
-            return self._collection.find_one(org_match(org, condition, _available()))
+        match = org_match(org, condition, _available())
+        return retry_read(self._database, deadline, lambda: self._collection.find_one(match))
 
 
 def failure_update(error: str, list_version_id: str, capacity_free_at: datetime) -> Document:

@@ -17,7 +17,7 @@ from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.history.model import Event, Failure, Watch
 from audience_service.mongo.core.collections import WATCHES
-from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.core.errors import retry_read, with_deadline
 from audience_service.mongo.core.scope import org_match, org_of
 
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -66,8 +66,8 @@ class MongoWatches:
 
     def get(self, org: str, audience_id: str, deadline: Deadline) -> Watch | None:
         """Find by key."""
-        with with_deadline(self._database, deadline):
-            found = self._collection.find_one(org_match(org, {"_id": _key(org, audience_id)}))
+        match = org_match(org, {"_id": _key(org, audience_id)})
+        found = retry_read(self._database, deadline, lambda: self._collection.find_one(match))
         return None if found is None else _read(found)
 
     def acquire(self, lease: str, timestamp: datetime, until: datetime, deadline: Deadline) -> tuple[str, str] | None:

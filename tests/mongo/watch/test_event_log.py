@@ -58,7 +58,7 @@ def test_duplicate_keys_do_not_hide_other_errors(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["append", "apply"])
 def test_duplicate_keys_do_not_hide_a_write_concern_error(method: str) -> None:
-    with pytest.raises(BulkWriteError):
+    with pytest.raises(StoreUnavailable):
         getattr(event_log(DUPLICATE_KEY, concern=WRITE_CONCERN_FAILED), method)(
             "acme", "watch-1", EVENTS, Deadline(None)
         )

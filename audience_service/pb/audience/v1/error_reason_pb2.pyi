@@ -310,39 +310,45 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "TOO_MANY_REFRESHES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64"}}
     """
-    TOO_MANY_CALLS: _ErrorReason.ValueType  # 70
+    TOO_MANY_CALLS: _ErrorReason.ValueType  # 54
     """TOO_MANY_CALLS: the server works on as many calls as it may, and too many wait: of the org, of the caller, or in
     all. The metadata says which (`limited`). Retry after the RetryInfo's delay. RESOURCE_EXHAUSTED.
 
         {"reason": "TOO_MANY_CALLS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64", "limited": "org"}}
     """
-    REQUEST_TOO_LARGE: _ErrorReason.ValueType  # 71
+    REQUEST_TOO_LARGE: _ErrorReason.ValueType  # 55
     """REQUEST_TOO_LARGE: a message of the request is larger than 4 MiB. RESOURCE_EXHAUSTED.
 
         {"reason": "REQUEST_TOO_LARGE", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "4194304"}}
     """
-    CLIENT_TIMEOUT: _ErrorReason.ValueType  # 72
+    CLIENT_TIMEOUT: _ErrorReason.ValueType  # 56
     """CLIENT_TIMEOUT: the client did not send its request in time, or paused an upload for too long. Call again; resume an
     upload from its next_offset. DEADLINE_EXCEEDED.
 
         {"reason": "CLIENT_TIMEOUT", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
-    UNKNOWN_SEALING_KEY: _ErrorReason.ValueType  # 60
+    UNKNOWN_SEALING_KEY: _ErrorReason.ValueType  # 57
     """UNKNOWN_SEALING_KEY: a page token, cursor or resume token is sealed with a key that was retired. Start again without
     it; after a watch, read the current members and compare them with the stored ones. OUT_OF_RANGE.
 
         {"reason": "UNKNOWN_SEALING_KEY", "domain": "audience.crm.appengine.internal", "metadata": {"key_id": "3f9c20b1"}}
     """
-    UNKNOWN_TOKEN_KEY: _ErrorReason.ValueType  # 61
+    UNKNOWN_TOKEN_KEY: _ErrorReason.ValueType  # 58
     """UNKNOWN_TOKEN_KEY: the JWT's `kid` names a key that its issuer does not publish. UNAUTHENTICATED.
 
         {"reason": "UNKNOWN_TOKEN_KEY", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
-    TOKEN_KEYS_OUTDATED: _ErrorReason.ValueType  # 62
+    TOKEN_KEYS_OUTDATED: _ErrorReason.ValueType  # 59
     """TOKEN_KEYS_OUTDATED: the JWT's `kid` names a key that may be new, and the service reads the issuer's keys again.
     Retry after the RetryInfo's delay. UNAVAILABLE.
 
         {"reason": "TOKEN_KEYS_OUTDATED", "domain": "audience.crm.appengine.internal", "metadata": {}}
+    """
+    STORE_REFUSED: _ErrorReason.ValueType  # 60
+    """STORE_REFUSED: the database refuses the service's credentials, rights or options, or its host has no address. An
+    operator has to correct this; the message has the database's name of the error. UNAVAILABLE.
+
+        {"reason": "STORE_REFUSED", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -638,38 +644,44 @@ RetryInfo's delay. RESOURCE_EXHAUSTED.
 
     {"reason": "TOO_MANY_REFRESHES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64"}}
 """
-TOO_MANY_CALLS: ErrorReason.ValueType  # 70
+TOO_MANY_CALLS: ErrorReason.ValueType  # 54
 """TOO_MANY_CALLS: the server works on as many calls as it may, and too many wait: of the org, of the caller, or in
 all. The metadata says which (`limited`). Retry after the RetryInfo's delay. RESOURCE_EXHAUSTED.
 
     {"reason": "TOO_MANY_CALLS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64", "limited": "org"}}
 """
-REQUEST_TOO_LARGE: ErrorReason.ValueType  # 71
+REQUEST_TOO_LARGE: ErrorReason.ValueType  # 55
 """REQUEST_TOO_LARGE: a message of the request is larger than 4 MiB. RESOURCE_EXHAUSTED.
 
     {"reason": "REQUEST_TOO_LARGE", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "4194304"}}
 """
-CLIENT_TIMEOUT: ErrorReason.ValueType  # 72
+CLIENT_TIMEOUT: ErrorReason.ValueType  # 56
 """CLIENT_TIMEOUT: the client did not send its request in time, or paused an upload for too long. Call again; resume an
 upload from its next_offset. DEADLINE_EXCEEDED.
 
     {"reason": "CLIENT_TIMEOUT", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
-UNKNOWN_SEALING_KEY: ErrorReason.ValueType  # 60
+UNKNOWN_SEALING_KEY: ErrorReason.ValueType  # 57
 """UNKNOWN_SEALING_KEY: a page token, cursor or resume token is sealed with a key that was retired. Start again without
 it; after a watch, read the current members and compare them with the stored ones. OUT_OF_RANGE.
 
     {"reason": "UNKNOWN_SEALING_KEY", "domain": "audience.crm.appengine.internal", "metadata": {"key_id": "3f9c20b1"}}
 """
-UNKNOWN_TOKEN_KEY: ErrorReason.ValueType  # 61
+UNKNOWN_TOKEN_KEY: ErrorReason.ValueType  # 58
 """UNKNOWN_TOKEN_KEY: the JWT's `kid` names a key that its issuer does not publish. UNAUTHENTICATED.
 
     {"reason": "UNKNOWN_TOKEN_KEY", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
-TOKEN_KEYS_OUTDATED: ErrorReason.ValueType  # 62
+TOKEN_KEYS_OUTDATED: ErrorReason.ValueType  # 59
 """TOKEN_KEYS_OUTDATED: the JWT's `kid` names a key that may be new, and the service reads the issuer's keys again.
 Retry after the RetryInfo's delay. UNAVAILABLE.
 
     {"reason": "TOKEN_KEYS_OUTDATED", "domain": "audience.crm.appengine.internal", "metadata": {}}
+"""
+STORE_REFUSED: ErrorReason.ValueType  # 60
+"""STORE_REFUSED: the database refuses the service's credentials, rights or options, or its host has no address. An
+operator has to correct this; the message has the database's name of the error. UNAVAILABLE.
+
+    {"reason": "STORE_REFUSED", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
