@@ -56,7 +56,7 @@ class App:
             lambda: store.custom_audience_sweeper.sweep(now()),
             lambda: store.upload_sweeper.sweep(now()),
         ]
-        self._background_tasks = BackgroundTasks(store, self.server, settings, sweeps, platform_ids)
+        self.background_tasks = BackgroundTasks(store, self.server, settings, sweeps, platform_ids)
 
     @property
     def port(self) -> int:
@@ -67,19 +67,19 @@ class App:
         """Serve, whether the database answers or not; health follows the database."""
         self._token_keys.start()
         self.server.start()
-        self._background_tasks.start()
+        self.background_tasks.start()
         self._watch.worker_pool.start()
 
     def stop(self, grace_seconds: float = 5.0) -> None:
         """Drain and close."""
         self._token_keys.stop()
-        self._background_tasks.stop()
+        self.background_tasks.stop()
         drained = self.server.drain(grace_seconds)
         self._watch.streams.stop()  # open watches would use all of the grace period
         drained.wait()
         self._snapshot_worker.runner.close()
         self._custom_audiences.close()
-        self._background_tasks.join()
+        self.background_tasks.join()
         self._watch.stop()
         self._linter.close()
         self._store.close()

@@ -4,7 +4,8 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
@@ -16,12 +17,19 @@ from audience_service.rpc.server import RpcServer
 from audience_service.settings import Settings
 
 _HEALTH_INTERVAL_SECONDS = 3.0
+_RECHECK_SECONDS = 1.0
+"""The interval after a failed check."""
+_MIN_HEALTH_FAILURES = 2
+"""Failed checks in a row that make the service unhealthy. A single one is a slow answer or a step-down."""
 
 _log = structlog.get_logger()
 
 
 class BackgroundTasks:
-    """Two threads: one checks the health of the database, one runs the sweeps."""
+    """Two threads: one checks the health of the database, one runs the sweeps.
+
+    Both survive every exception. `failure_counts` has the number of exceptions by task, expected ones excepted.
+    """
 
     def __init__(
         self,
@@ -38,6 +46,9 @@ class BackgroundTasks:
         self._collections = settings.collections
         self._sweeps = sweeps
         self._sweep_interval_seconds = settings.snapshot_lease_seconds
+        self.failure_counts: Counter[str] = Counter()
+        self._healthy: bool | None = None
+        self._failed_checks = 0
         self._stop_event = threading.Event()
         self._health_thread = threading.Thread(target=self._health_loop, name="health", daemon=True)
         self._sweep_thread = threading.Thread(target=self._sweep_loop, name="sweeper", daemon=True)
@@ -56,27 +67,60 @@ class BackgroundTasks:
         self._health_thread.join()
 
     def _health_loop(self) -> None:
-        healthy: bool | None = None
         while not self._stop_event.is_set():
-            reachable = self._store.is_reachable()
-            if reachable:
-                self._refresh_platform_ids()
-            if reachable != healthy and not self._stop_event.is_set():
-                (_log.info if reachable else _log.warning)("database reachability changed", reachable=reachable)
-                healthy = reachable and self._is_isolated()
-                if healthy:
-                    self._log_missing_indexes()
-                self._server.set_healthy(healthy=healthy)
-            self._stop_event.wait(_HEALTH_INTERVAL_SECONDS)
+            with self._surviving("health check"):
+                self._check_health()
+            self._stop_event.wait(_RECHECK_SECONDS if self._failed_checks else _HEALTH_INTERVAL_SECONDS)
 
-    def _refresh_platform_ids(self) -> None:
-        """Load newly imported platform ids. After a failure calls use the previous ids until the next attempt."""
+    def _check_health(self) -> None:
+        """Set the health to the state of the database: to healthy at once, to unhealthy after failures in a row."""
+        problem = self._find_problem()
+        if self._stop_event.is_set():
+            return
+        self._failed_checks = self._failed_checks + 1 if problem else 0
+        if not problem and not self._healthy:
+            _log.info("database reachability changed", reachable=True)
+            self._healthy = self._is_isolated()
+            self._server.set_healthy(healthy=self._healthy)
+            if self._healthy:
+                self._log_missing_indexes()
+        elif self._failed_checks >= _MIN_HEALTH_FAILURES and self._healthy is not False:
+            _log.warning("database reachability changed", reachable=False, reason=problem)
+            self._healthy = False
+            self._server.set_healthy(healthy=False)
+        if not problem:
+            self._refresh_platform_ids()
+
+    def _find_problem(self) -> str:
+        """Return why the database cannot serve calls; empty if it can. A defect of the check counts as a problem."""
         try:
-            self._platform_ids.refresh(Deadline.after(_HEALTH_INTERVAL_SECONDS))
+            self._store.check_reachable()
+        except AudienceError as error:
+            return str(error)
+        except Exception as error:
+            self._record("health check", error)
+            return type(error).__name__
+        return ""
+
+    @contextlib.contextmanager
+    def _surviving(self, task: str) -> Iterator[None]:
+        """Count and log any exception of the body. An AudienceError is expected: the next round tries again."""
+        try:
+            yield
         except AudienceError:
             pass
         except Exception as error:
-            _log.error("loading the imported ids of ad platforms failed", exc_info=error)
+            self._record(task, error)
+
+    def _record(self, task: str, error: Exception) -> None:
+        self.failure_counts[task] += 1
+        if not self._stop_event.is_set():
+            _log.error(f"{task} failed", failures=self.failure_counts[task], exc_info=error)
+
+    def _refresh_platform_ids(self) -> None:
+        """Load newly imported platform ids. After a failure calls use the previous ids until the next attempt."""
+        with self._surviving("loading of platform ids"):
+            self._platform_ids.refresh(Deadline.after(_HEALTH_INTERVAL_SECONDS))
 
     def _is_isolated(self) -> bool:
         """Whether no default collation breaks tenant isolation. If one does, end the process."""
@@ -102,12 +146,7 @@ class BackgroundTasks:
         """Run every sweep now, and then once per interval. A failed sweep does not prevent the others."""
         while True:
             for sweep in self._sweeps:
-                try:
+                with self._surviving("sweep"):
                     sweep()
-                except AudienceError:
-                    pass  # the next sweep repeats it
-                except Exception as error:
-                    if not self._stop_event.is_set():
-                        _log.error("sweep failed", exc_info=error)
             if self._stop_event.wait(self._sweep_interval_seconds):
                 return

@@ -8,7 +8,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from audience_service import background
-from audience_service.domain.core.errors import StoreUnavailable
+from audience_service.domain.core.errors import OutOfTime, StoreUnavailable
 from audience_service.mongo.embedded.store import embedded_store
 from audience_service.mongo.store import Store
 from tests.conftest import Service, run_service
@@ -22,10 +22,15 @@ def is_serving(service: Service) -> bool:
     return health(service) == SERVING
 
 
+def is_not_serving(service: Service) -> bool:
+    return not is_serving(service)
+
+
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store, with short intervals between the checks."""
     monkeypatch.setattr(background, "_HEALTH_INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr(background, "_RECHECK_SECONDS", 0.05)
     return embedded_store([], ("contact",))
 
 
@@ -57,3 +62,61 @@ def test_a_process_is_not_healthy_before_its_check_of_isolation_succeeds(
     for service in run_service("embedded", store):
         eventually(partial(is_serving, service))
         assert failures == []
+
+
+class Probes:
+    """The outcomes of the next health checks; after the last one the database answers."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.outcomes: list[Exception] = []
+        self.count = 0
+        monkeypatch.setattr(Store, "check_reachable", lambda _: self._check())
+
+    def _check(self) -> None:
+        self.count += 1
+        if self.outcomes:
+            raise self.outcomes.pop()
+
+    def wait(self) -> None:
+        """Wait until every outcome was seen, and the check after them."""
+        eventually(lambda: not self.outcomes)
+        seen = self.count
+        eventually(lambda: self.count > seen + 1)
+
+
+def test_health_follows_the_database_through_any_exception(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop outlives defects of the check itself: health froze after them."""
+    probes = Probes(monkeypatch)
+    for service in run_service("embedded", store):
+        eventually(partial(is_serving, service))
+        for error in (StoreUnavailable("lost"), OutOfTime("slow"), ZeroDivisionError("a defect")):
+            probes.outcomes = [error] * 1_000_000
+            eventually(partial(is_not_serving, service))
+            probes.outcomes = []
+            eventually(partial(is_serving, service))
+
+
+def test_one_failed_check_does_not_change_health(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round trip of 800 ms makes a check fail now and then."""
+    probes = Probes(monkeypatch)
+    statuses: list[bool] = []
+    for service in run_service("embedded", store):
+        eventually(partial(is_serving, service))
+        monkeypatch.setattr(service.app.server, "set_healthy", lambda *, healthy: statuses.append(healthy))
+        for error in (OutOfTime("slow"), StoreUnavailable("lost"), ZeroDivisionError("a defect")):
+            probes.outcomes = [error]
+            probes.wait()
+    assert statuses == []
+
+
+def test_a_failing_sweep_is_counted_and_does_not_stop_the_others(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    swept: list[str] = []
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(store.snapshot_sweeper, "sweep", fail)
+    monkeypatch.setattr(store.upload_sweeper, "sweep", lambda _: swept.append("uploads"))
+    for service in run_service("embedded", store, snapshot_lease_seconds=1):
+        eventually(lambda: len(swept) > 1)
+        assert service.app.background_tasks.failure_counts["sweep"] >= 2

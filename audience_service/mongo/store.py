@@ -16,7 +16,6 @@ from audience_service.domain.audiences.repository import (
     UseRepository,
 )
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.core.errors import AudienceError
 from audience_service.domain.core.record import Record
 from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
 from audience_service.domain.explain.repository import PlanRepository
@@ -38,6 +37,7 @@ from audience_service.domain.watch.repository import ChangeStream, EventLogRepos
 from audience_service.mongo.audiences.member_lists import MongoLists
 from audience_service.mongo.audiences.repository import MongoUses
 from audience_service.mongo.core.client import connect
+from audience_service.mongo.core.collections import SEGMENTS
 from audience_service.mongo.core.errors import map_driver_errors, with_deadline
 from audience_service.mongo.core.indexes import (
     Index,
@@ -73,6 +73,8 @@ from audience_service.mongo.watch.event_log import MongoEventLog
 from audience_service.mongo.watch.history import MongoHistory
 from audience_service.mongo.watch.registry import MongoWatches
 
+_REACHABLE_TIMEOUT_SECONDS = 5.0
+"""Time limit of a health check: some round trips of a second each, for a new connection."""
 _INSPECT_TIMEOUT_SECONDS = 10.0
 """Time limit for reading indexes and collections, in case a connection swallows answers."""
 
@@ -111,14 +113,14 @@ class Store:
     """Opens the change stream of a process. The stream calls the given function when it has changes."""
     database: Database[dict[str, Any]]
 
-    def is_reachable(self) -> bool:
-        """Return whether the database answers within 3 seconds."""
-        try:
-            with with_deadline(self.database, Deadline.after(3)):
-                self.database.command("ping")
-        except AudienceError:
-            return False
-        return True
+    def check_reachable(self) -> None:
+        """Return if the database answers a read by key, as calls send it. Raises StoreUnavailable, OutOfTime.
+
+        A ping would also succeed without rights, without a majority and while no node is primary.
+        """
+        primary = self.database.with_options(read_preference=ReadPreference.PRIMARY)
+        with with_deadline(primary, Deadline.after(_REACHABLE_TIMEOUT_SECONDS)):
+            primary[SEGMENTS].find_one({"_id": ""}, {"_id": 1})
 
     def missing_indexes(self, datatypes: Sequence[str], related: Sequence[str] = ()) -> list[Index]:
         """Return the required indexes that are missing. Raises StoreUnavailable, OutOfTime."""

@@ -73,6 +73,8 @@ class ScriptedDatabase:
         self.watch_calls: list[tuple[str, Any, dict[str, Any]]] = []
         self.is_away = False
         """Whether no stream can be opened."""
+        self.failures: list[Exception] = []
+        """The errors of the next opens."""
 
     def __getitem__(self, name: str) -> "ScriptedCollection":
         return ScriptedCollection(self, name)
@@ -93,6 +95,8 @@ class ScriptedCollection:
         self.database.watch_calls.append((self._name, stages, options))
         if self.database.is_away:
             raise AutoReconnect("gone")
+        if self.database.failures:
+            raise self.database.failures.pop()
         stream = ScriptedStream()
         self.database.streams.put(stream)
         return stream

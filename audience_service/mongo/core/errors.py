@@ -20,6 +20,7 @@ from pymongo.errors import (
     BulkWriteError,
     ConfigurationError,
     ConnectionFailure,
+    InvalidOperation,
     OperationFailure,
     ProtocolError,
     PyMongoError,
@@ -198,6 +199,8 @@ def _store_error(error: PyMongoError) -> AudienceError | None:
         return StoreRefused("the name service does not know the database's host; an operator has to correct this")
     if isinstance(error, ConnectionFailure | ProtocolError) or codes & _UNREACHABLE_CODES:
         return StoreUnavailable("the database cannot be reached")
+    if isinstance(error, InvalidOperation) and "after close" in str(error):
+        return StoreUnavailable("the service is stopping")
     if codes & CONFLICT_CODES:
         return StoreUnavailable("the write conflicted with concurrent writes of the same record; try again")
     if codes & CURSOR_CODES:

@@ -1,9 +1,12 @@
 """The ChangeStream on MongoDB's change streams: one stream per datatype and process, for all orgs.
 
-Replica sets and sharded clusters have change streams. On other deployments no subscription ever streams, and watched
-audiences use full scans. A stream passes each change to the subscriptions of the record's org, by the record's sk. The
-event of a removed record has no sk, so every subscription becomes incomplete, which causes a full scan. The platform
-does not remove records: it marks them as deleted.
+Replica sets and sharded clusters have change streams. On other deployments no subscription streams, and watched
+audiences use full scans. A deployment may refuse a stream once, for example during an upgrade, so a refused stream is
+tried again, less and less often.
+
+A stream passes each change to the subscriptions of the record's org, by the record's sk. The event of a removed record
+has no sk, so every subscription becomes incomplete, which causes a full scan. The platform does not remove records: it
+marks them as deleted.
 """
 
 import threading
@@ -19,13 +22,14 @@ from pymongo.errors import OperationFailure, PyMongoError
 from audience_service.domain.core.clock import now
 from audience_service.domain.watch.model import ChangedKeys
 from audience_service.mongo.core.scope import org_of
+from audience_service.mongo.core.server_errors import CHANGE_STREAM_CODES
 
 _WRITES = frozenset(("insert", "update", "replace"))
 _STAGES = [{"$project": {"operationType": 1, "clusterTime": 1, "documentKey.sk": 1, "fullDocument.sk": 1}}]
 _AWAIT_MS = 250
 _CLOSE_SECONDS = 2.0
-# From the server's table of error codes: unknown stage, unknown command, available on replica sets only.
-_UNSUPPORTED_CODES = frozenset((59, 115, 40324, 40573))
+_MAX_RETRY_SECONDS = 60.0
+"""The longest interval between attempts to open a stream that the deployment refuses."""
 
 _log = structlog.get_logger()
 
@@ -65,8 +69,8 @@ class MongoChangeStreams:
             return self._streams[datatype].subscribe(org)
 
     def is_reading(self, datatype: str) -> bool:
-        """Whether the stream of a datatype is open or retries; False if the deployment has no change streams."""
-        return datatype in self._streams and self._streams[datatype].is_reading
+        """Whether the stream of a datatype is open or reopens; False while the deployment refuses it."""
+        return datatype in self._streams and not self._streams[datatype].is_refused
 
     def close(self) -> None:
         """Stop every stream. Each may take the time of one wait for changes."""
@@ -114,6 +118,7 @@ class _Stream:
     ) -> None:
         self.datatype = datatype
         self.is_open = False
+        self.is_refused = False
         self._collection = database[datatype]
         self._notify = notify
         self._clock = clock
@@ -124,10 +129,6 @@ class _Stream:
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"change-stream-{datatype}", daemon=True)
-
-    @property
-    def is_reading(self) -> bool:
-        return self._thread.is_alive()
 
     def start(self) -> None:
         self._thread.start()
@@ -157,19 +158,22 @@ class _Stream:
             return drained
 
     def _run(self) -> None:
+        retry_seconds = self._retry_seconds
         while not self._closing.is_set():
             try:
                 self._read_stream()
-            except OperationFailure as error:
-                if error.code in _UNSUPPORTED_CODES:
-                    _log.info("change streams are unavailable; watched audiences use full scans", code=error.code)
-                    self._close_stream()  # the deployment may have supported them until now
-                    return
-                self._log_failure(error)
-            except Exception as error:  # any other: a stream that ended silently would lose changes for ever
-                self._log_failure(error)
+            except Exception as error:  # any error: a stream that ended silently would lose changes for ever
+                was_refused = self.is_refused
+                self.is_refused = isinstance(error, OperationFailure) and error.code in CHANGE_STREAM_CODES
+                if not self.is_refused:
+                    self._log_failure(error)
+                elif not was_refused:
+                    _log.info(
+                        "change streams are unavailable; watched audiences use full scans", datatype=self.datatype
+                    )
             self._close_stream()
-            self._closing.wait(self._retry_seconds)
+            retry_seconds = min(2 * retry_seconds, _MAX_RETRY_SECONDS) if self.is_refused else self._retry_seconds
+            self._closing.wait(retry_seconds)
 
     def _read_stream(self) -> None:
         """Read until the stream ends, which it does if the collection is dropped or renamed."""
@@ -177,6 +181,7 @@ class _Stream:
         with self._collection.watch(_STAGES, **options) as stream:
             # Shards report their changes separately: an idle shard proves nothing about the others.
             is_single_stream = not self._collection.database.client.is_mongos
+            self.is_refused = False
             with self._lock:
                 self.is_open = True
                 self._complete_at = None

@@ -67,6 +67,7 @@ def test_a_malformed_command_stays_a_defect(code: int) -> None:
         (driver.ServerSelectionTimeoutError("x"), StoreUnavailable, "cannot be reached"),
         (driver.ServerSelectionTimeoutError("db:1: [Errno -2] Name or service not known"), StoreRefused, "host"),
         (driver.ConfigurationError("The DNS query name does not exist"), StoreRefused, "operator"),
+        (driver.InvalidOperation("Cannot use MongoClient after close"), StoreUnavailable, "stopping"),
         (driver.ProtocolError("x"), StoreUnavailable, "cannot be reached"),
         (driver.NetworkTimeout("x"), OutOfTime, "deadline"),
         (driver.WTimeoutError("x", 64), StoreUnavailable, "may have been done"),

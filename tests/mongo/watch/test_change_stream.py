@@ -109,9 +109,23 @@ def test_a_deployment_that_loses_change_streams_is_no_longer_followed(streams: M
     stream = database.next_stream()
     stream.wait_until_drained()
     subscription.drain()
-    stream.fail(OperationFailure("only on replica sets", 40573))
+    refusal = OperationFailure("only on replica sets", 40573)
+    database.failures = [refusal] * 100
+    stream.fail(refusal)
     eventually(lambda: not feed.is_reading("contact"))
     assert (subscription.is_streaming, subscription.drain().is_complete) == (False, False)
+
+
+def test_a_refused_open_is_tried_again(streams: MakeChangeStream) -> None:
+    """One refusal must not switch change streams off for good."""
+    database = ScriptedDatabase()
+    database.failures = [OperationFailure("only on replica sets", 40573)]
+    feed = streams(database)
+    subscription = feed.subscribe("acme", "contact")
+    database.next_stream().wait_until_drained()
+    assert database.failures == []
+    assert (subscription.is_streaming, feed.is_reading("contact")) == (True, True)
+    assert [subscription.drain().is_complete for _ in range(2)] == [False, True]
 
 
 def test_changes_are_incomplete_while_the_stream_is_closed(streams: MakeChangeStream) -> None:
