@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from audience_service.mongo.store import mongo_store
 from tests.conftest import URI, Service
-from tests.support.client import Refusal
+from tests.support.client import Client, Refusal
 from tests.support.command import held_port
 from tests.support.proxy import Proxy, health, run_mongo_service, run_store_service
 from tests.support.waiting import eventually
@@ -113,6 +113,50 @@ def test_silent_connections_free_their_threads_at_the_deadline(real_service: Ser
                 return False
 
         eventually(answers, seconds=20)
+    proxy.disconnect()
+
+
+class Caller:
+    """A thread that calls all the time, and counts the calls that succeeded since the last failure."""
+
+    def __init__(self, client: Client, stopping: threading.Event) -> None:
+        self.succeeded = 0
+        self.codes: set[str] = set()
+        self._client, self._stopping = client, stopping
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._client.call("EstimateReach", {"filter": ALL_CONTACTS}, timeout=2)
+                self.succeeded += 1
+            except grpc.RpcError as error:
+                self.succeeded = 0
+                self.codes.add(Refusal(error).code.name)
+
+    def join(self) -> None:
+        """Wait for the last call."""
+        self._thread.join(10)
+
+
+def test_calls_recover_from_a_blackout(real_service: Service) -> None:
+    """All connections of before stay dead, as behind a firewall that lost their state; the monitor's too."""
+    at = urlsplit(URI)
+    proxy = Proxy(at.hostname or "127.0.0.1", at.port or 27017)
+    stopping = threading.Event()
+    with run_mongo_service(f"mongodb://127.0.0.1:{proxy.port}/", real_service.store.database.name) as service:
+        callers = [Caller(service.client("blackout"), stopping) for _ in range(8)]
+        eventually(lambda: all(caller.succeeded > 2 for caller in callers))
+        proxy.drop_packets()
+        eventually(lambda: all("UNAVAILABLE" in caller.codes for caller in callers), seconds=20)
+        proxy.restore()
+        eventually(lambda: all(caller.succeeded > 5 for caller in callers), seconds=6)
+        stopping.set()
+        for caller in callers:
+            caller.join()
+        assert all(caller.succeeded > 5 for caller in callers), "a dead connection was left"
+        assert set().union(*(caller.codes for caller in callers)) <= {"UNAVAILABLE", "DEADLINE_EXCEEDED"}
     proxy.disconnect()
 
 

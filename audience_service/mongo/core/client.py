@@ -8,6 +8,9 @@ from pymongo.database import Database
 from pymongo.errors import ConfigurationError, InvalidName
 
 _SERVER_SELECTION_TIMEOUT_MS = 3_000
+_CONNECT_TIMEOUT_MS = 2_000
+_HEARTBEAT_FREQUENCY_MS = 1_000
+_MAX_CONNECTING = 8
 _MAX_IDLE_TIME_MS = 300_000
 
 
@@ -40,7 +43,14 @@ def _default_options(uri: str) -> dict[str, Any]:
     """Return the defaults that the URI does not set. In the driver, keywords override the URI."""
     defaults = {
         "serverSelectionTimeoutMS": _SERVER_SELECTION_TIMEOUT_MS,
-        "connectTimeoutMS": _SERVER_SELECTION_TIMEOUT_MS,
+        # A network that loses packets is noticed by the monitor alone, which then discards every connection. It polls:
+        # a streaming monitor waits for connectTimeoutMS and heartbeatFrequencyMS (10 s by default) longer. Until then
+        # each dead connection costs a call its deadline, also after the network is back.
+        "serverMonitoringMode": "poll",
+        "heartbeatFrequencyMS": _HEARTBEAT_FREQUENCY_MS,
+        "connectTimeoutMS": _CONNECT_TIMEOUT_MS,
+        # Discarded connections are replaced at once. The default of 2 lets calls queue beyond their deadlines.
+        "maxConnecting": _MAX_CONNECTING,
         "w": "majority",
         "readConcernLevel": "majority",
         # With a deadline, the driver would repeat a failed read until the deadline. Callers retry instead.
