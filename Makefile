@@ -29,15 +29,15 @@ http: install ## Serve as `make run` does, with the HTTP gateway on 127.0.0.1:80
 	$(BIN)/python -m scripts.http_gateway --service "$${AUDIENCE_LISTEN:-127.0.0.1:50051}"
 
 test: install ## Run all tests, and the store tests also on AUDIENCE_TEST_MONGODB_URI if it is set
-	$(BIN)/pytest -n auto --maxprocesses 4
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadgroup
 
-FAST := env -u AUDIENCE_TEST_MONGODB_URI -u AUDIENCE_TEST_DURABLE_MONGODB
+FAST := env -u AUDIENCE_TEST_MONGODB_URI -u AUDIENCE_TEST_DURABLE_MONGODB -u AUDIENCE_TEST_REPLICA_SET_MONGODB
 
 test-fast: install ## Run the tests without the marker `slow`, on the embedded store alone: under a minute
 	$(FAST) $(BIN)/pytest -q -n 2 -m "not slow"
 
 coverage: install ## Report which lines and branches `make test` does not run, in build/coverage
-	$(BIN)/pytest -q -n auto --maxprocesses 4 --cov --cov-report term --cov-report html:build/coverage
+	$(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadgroup --cov --cov-report term --cov-report html:build/coverage
 
 lint: install ## Check style, layers, protos and container files
 	$(BIN)/ruff check .

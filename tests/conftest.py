@@ -59,6 +59,8 @@ URI = os.environ.get("AUDIENCE_TEST_MONGODB_URI", "")
 STORES = ["embedded", "mongodb"] if URI else ["embedded"]
 DURABLE = os.environ.get("AUDIENCE_TEST_DURABLE_MONGODB", "")
 """A program that starts, kills and removes a MongoDB of the tests' own: `start`, `kill`, `stop`."""
+REPLICA_SET = os.environ.get("AUDIENCE_TEST_REPLICA_SET_MONGODB", "")
+"""A program that starts and removes a replica set of the tests' own: `start`, `stop`."""
 _EMBEDDED: list[Store] = []
 """The embedded store while it is served."""
 HAS_ENVOY = importlib.util.find_spec("envoy") is not None
@@ -251,7 +253,9 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects by marker
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that need a real engine, one to kill, or Envoy, where there is none; the header says so.
+    """Leave out the tests that need a real engine, one to kill, a replica set, or Envoy, where there is none.
+
+    The header says so.
 
     Every property test is slow.
     """
@@ -265,6 +269,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         kept = [item for item in kept if "real_service" not in getattr(item, "fixturenames", ())]
     if not DURABLE:
         kept = [item for item in kept if "durable" not in getattr(item, "fixturenames", ())]
+    if not REPLICA_SET:
+        kept = [item for item in kept if "replica_set" not in getattr(item, "fixturenames", ())]
     if not HAS_ENVOY:
         kept = [item for item in kept if "http" not in item.path.parts]
     keep = set(kept)
@@ -281,4 +287,5 @@ def pytest_report_header() -> str:
     """Say what the store tests run on."""
     stores = f"stores: {', '.join(STORES)}" + ("" if URI else " (set AUDIENCE_TEST_MONGODB_URI for a real engine)")
     stores += "" if DURABLE else "; none is killed (set AUDIENCE_TEST_DURABLE_MONGODB)"
+    stores += "" if REPLICA_SET else "; no replica set (set AUDIENCE_TEST_REPLICA_SET_MONGODB)"
     return stores + ("" if HAS_ENVOY else "; no HTTP tests: this machine has no Envoy")
