@@ -34,6 +34,7 @@ _SHIFT = re.compile(
     rf"|(?P<amount_ago>\d{{1,6}})\s*(?P<unit_ago>{_UNIT})\s+(?P<ago>ago|from now)"
     rf"|(?P<last>last|past|previous|next)\s+(?P<amount_last>\d{{1,6}})\s*(?P<unit_last>{_UNIT})"
     rf"|(?:an?|one)\s+(?P<unit_one>{_UNIT})\s+(?P<one>ago|from now)"
+    rf"|(?P<ahead>in\s+)?(?P<amount_bare>\d{{1,6}})\s*(?P<unit_bare>{_UNIT})"
     rf"|now\(\)\s*(?P<sign_sql>[-+])\s*interval\s+'?(?P<amount_sql>\d{{1,6}})\s*(?P<unit_sql>{_UNIT})'?"
     r"|(?P<minus>-?)P(?P<amount_iso>\d{1,6})(?P<unit_iso>[DWMY])",
     re.ASCII | re.IGNORECASE,
@@ -63,7 +64,12 @@ _CALL = re.compile(r"(?:new\s+)?(?:ISODate|Date|Timestamp)\((.*)\)", re.IGNORECA
 _DIGITS = re.compile(r"((?:19|20)\d\d)(\d\d)(\d\d)", re.ASCII)
 _NAMED = re.compile(rf"\b({'|'.join(_MONTHS)})[a-z]*\b", re.IGNORECASE)
 _FIELD = re.compile(r"\$[A-Za-z_][\w.]*")
-_AMBIGUOUS = (_DIGITS, _MONTH_ALONE, _ORDINAL, _YEAR, _EPOCH)
+_QUARTER = re.compile(r"(?P<year>\d{4})-?Q(?P<quarter>[1-4])|Q(?P<quarter2>[1-4])[ -]?(?P<year2>\d{4})", re.ASCII)
+_ROUNDED = re.compile(r"(\$*now.*)/([smhdwMy])", re.ASCII)
+"""Now, shifted and rounded down, as search engines write it: now-30d/d."""
+_ROUNDINGS = {"s": "second", "m": "minute", "h": "hour", "d": "day", "w": "week", "M": "month", "y": "year"}
+_BARE = re.compile(rf"\d{{1,6}}\s*(?:{_UNIT})", re.ASCII | re.IGNORECASE)
+_AMBIGUOUS = (_DIGITS, _MONTH_ALONE, _ORDINAL, _YEAR, _EPOCH, _QUARTER, _BARE)
 """Forms that numbers, months and versions have, too."""
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff]")
 _MAX_LENGTH = 60
@@ -93,6 +99,8 @@ def is_unmistakable(text: str) -> bool:
 
 def _relative(text: str) -> str:
     lower = text.lower()
+    if (rounded := _ROUNDED.fullmatch(text)) and (inner := _relative(rounded[1].strip())):
+        return _json("$dateTrunc", date=json.loads(inner), unit=_ROUNDINGS[rounded[2]])
     if _NOW.fullmatch(text):
         return _json("$dateAdd", startDate=NOW, unit="day", amount=0)
     if lower in _DAY_WORDS:
@@ -105,7 +113,7 @@ def _relative(text: str) -> str:
     amount = next((groups[name] for name in groups if name.startswith("amount") and groups[name]), "1")
     unit = next(groups[name] for name in groups if name.startswith("unit") and groups[name])
     is_future = "+" in (groups["sign"], groups["sign_sql"]) or (groups["last"] or "").lower() == "next"
-    is_future = is_future or "from now" in (groups["ago"], groups["one"])
+    is_future = is_future or groups["ahead"] is not None or "from now" in (groups["ago"], groups["one"])
     if groups["amount_iso"]:
         is_future = not groups["minus"]
     name = "$dateAdd" if is_future else "$dateSubtract"
@@ -129,6 +137,8 @@ def _numbered(text: str) -> str:
             return json.dumps(day.isoformat()) if day.year == int(found[1]) else ""
     except ValueError:
         return ""
+    if found := _QUARTER.fullmatch(text):
+        return _day(found["year"] or found["year2"], str(3 * int(found["quarter"] or found["quarter2"]) - 2), "1")
     if _YEAR.fullmatch(text):
         return _day(text, "1", "1")
     if _EPOCH.fullmatch(text):

@@ -49,6 +49,9 @@ _HINTS = {
         '{"$gte": {"$dateSubtract": ...}}',
     ),
     **dict.fromkeys(("olderthan", "morethanago", "notinthelast"), '{"$lt": {"$dateSubtract": ...}}'),
+    **dict.fromkeys(
+        ("dateadd", "datesubtract", "datetrunc"), 'a comparison around it, like {"$gte": {"$dateSubtract": ...}}'
+    ),
     **dict.fromkeys(("onorafter", "since", "from"), "$gte"),
     **dict.fromkeys(("onorbefore", "until", "upto"), "$lte"),
     **dict.fromkeys(("none", "noneof", "neither"), "$nor"),

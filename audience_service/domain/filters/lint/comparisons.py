@@ -12,7 +12,7 @@ from audience_service.domain.filters.lint.literals import literal
 from audience_service.domain.filters.lint.warning import FilterWarning, LintRule
 
 _ORDERS = ("$gt", "$gte", "$lt", "$lte")
-_NUMBER = re.compile(r"[$€£]?[-+]?\d+(?:[.,]\d+)*\s?[%€]?", re.ASCII)
+_NUMBER = re.compile(r"v?[$€£]?[-+]?\d+(?:[.,]\d+)*\s?[%€]?", re.ASCII)
 _LESS, _GREATER = ("$lt", "$lte"), ("$gt", "$gte")
 
 
@@ -27,7 +27,10 @@ def find_text_order(linted: LintedFilter) -> Iterator[FilterWarning]:
             profile = index.profile(conjunction.path(inner.path)) if index else None
             is_number = profile is None or (profile.types.get("string", 0) > 0 and profile.date_texts == 0)
             if is_number:
-                text = 'compares text by its characters: "9" is greater than "10"; for numbers write it without quotes'
+                text = (
+                    'compares text by its characters: "9" is greater than "10"; write numbers without quotes, and '
+                    "compare the parts of versions in $expr"
+                )
                 yield FilterWarning(inner.field_path, LintRule.TEXT_ORDER, text)
 
 
