@@ -165,25 +165,29 @@ def test_exclusions_of_a_purpose_are_counted_once_by_the_most_severe_reason(
         assert len(members) + sum(left_out.values()) == len(client.members(filter=contact_filter()))
 
 
-PLAIN: list[Any] = ["a@b.c", "x@y.z", "", " ", None, 7, 7.0, True, ["a@b.c", 7], [["x@y.z"]], {}, "+1415555"]
-"""Addresses of subscribers that both ways find alike. A lookup needs plain forms."""
-ADDRESSES: list[Any] = ["a@b.c", " A@B.C\t", "x@y.z", "", " ", None, 7, 7.0, True, ["a@b.c", 7], [["x@y.z"]], {}]
-ADDRESSES += [[], [None], {"of": "a@b.c"}, [{"of": 1}], "+1 (415) 555", "+1415555", "a" * 2_000, "a\0b", "/a@b.c/"]
+ADDRESSES: list[Any] = ["a@b.cd", " A@B.CD\t", "x@y.zz", "", " ", None, 7, 7.0, True, ["a@b.cd", 7], [["x@y.zz"]], {}]
+ADDRESSES += [[], [None], {"value": "a@b.cd"}, [{"of": 1}], "+1 (415) 555", "+1415555", "a" * 2_000, "a\0b", "/a@b.cd/"]
+ADDRESSES += [
+    "mailto:X@Y.zz",
+    "Al <al@b.cd>; n/a",
+    "\u200bq@b.cd",
+    "+4915123456789",
+    "+49 (0)151 23456789",
+    4915123456789,
+]
 
 
-@pytest.mark.parametrize("texts_alone", [True, False])
 def test_prefetched_addresses_and_lookups_exclude_the_same_members(
-    real_service: Service, monkeypatch: pytest.MonkeyPatch, texts_alone: bool
+    real_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    org = f"addresses{texts_alone}"
-    client = real_service.client(org)
-    ids = real_service.insert(org, [{"data": {"email": value, "phone": value}} for value in ADDRESSES] + [{}])
-    texts = [value for value in PLAIN if isinstance(value, str | None)]
-    for number, value in enumerate(texts if texts_alone else PLAIN):
+    """Addresses in every form and of every type count alike, whether they are read or looked up."""
+    client = real_service.client("addresses")
+    ids = real_service.insert("addresses", [{"data": {"email": value, "phone": value}} for value in ADDRESSES] + [{}])
+    statuses = itertools.cycle(["complained", "unsubscribed", "active", ["unsubscribed", 7]])
+    for number, value in enumerate(reversed(ADDRESSES)):
         channel, path = [("email", "email"), ("sms", "phone")][number % 2]
-        status = ["complained", "unsubscribed", "active"][number % 3]
-        record = {"data": {path: value, "channel": channel, "status": status}}
-        real_service.insert(org, [record], "subscriber")
+        record = {"data": {path: value, "channel": channel, "status": next(statuses)}}
+        real_service.insert("addresses", [record], "subscriber")
     request = {"filter": contact_filter(), "purpose": "ads"}
     read = client.members(**request), exclusions(client, **request)
     monkeypatch.setattr(suppression, "MAX_ADDRESSES", 0)
@@ -200,26 +204,97 @@ def test_slow_address_prefetch_falls_back_to_lookup(real_service: Service, monke
     assert len(client.members(filter=contact_filter(), purpose="ads")) == 1
 
 
-@pytest.mark.parametrize(
-    ("channel", "stored", "contact"),
-    [
-        ("email", "ANN@X.ORG", "ann@x.org"), ("email", "bob@x.org", "Bob@X.org"), ("email", " Ivy@x.org ", "ivy@x.org"),
-        ("sms", "+1 202 555 0100", "+12025550100"), ("sms", "+12025550102", "12025550102"),
-        ("sms", "0012025550103", "+1 (202) 555-0103"), ("sms", "12025550104", "+12025550104"),
+CONSENT: dict[str, list[tuple[Any, dict[str, Any]]]] = {
+    "email": [
+        ("ANN1@X.ORG", {"email": "ann1@x.org"}),
+        ("ann2@x.org", {"email": "Ann2@X.org"}),
+        (" Ann3@x.org ", {"email": "ann3@x.org"}),
+        ("mailto:ann4@x.org", {"email": "ann4@x.org"}),
+        ("Ann <Ann5@x.org>", {"email": "ann5@x.org"}),
+        ("ann6@x.org", {"email": "Ann <ann6@x.org>"}),
+        ("ann7@x.org;", {"email": "mailto:Ann7@x.org?subject=Hi"}),
+        ("ann8@x.org", {"email": "n/a; ann8@x.org"}),
+        ("ann9@x.org\u200b", {"email": "\ufeffann9@x.org"}),
+        ("x@b\u00fccher.example", {"email": "x@xn--bcher-kva.example"}),
+        ("y@xn--bcher-kva.example", {"email": "y@b\u00fccher.example"}),
+        ("jose\u0301@x.org", {"email": "jos\u00e9@x.org"}),
+        ("zo\u00e9@x.org", {"email": "zoe\u0301@x.org"}),
+        (["none@x.org", "Bob1@x.org"], {"email": "bob1@x.org"}),
+        ({"value": "bob2@x.org"}, {"email": {"address": "bob2@x.org"}}),
+        ("bob3@x.org", {"email": "n@x.org", "email2": "Bob3@x.org"}),
+        ("bob4@x.org", {"email": "n@x.org", "emails": [{"type": "work", "value": "bob4@x.org"}]}),
+        ("bob5@x.org", {"emails": ["n@x.org", "bob5@x.org"]}),
+        ("bob6@x.org", {"email3": "bob6@x.org"}),
+        ("bob7@x.org", {"secondaryEmail": " bob7@x.org"}),
+        ("not an address", {"email": "Not an address"}),
+        ("O'Brien@x.org", {"email": "o'brien@x.org"}),
     ],
-)  # fmt: skip
-@pytest.mark.parametrize("status", ["unsubscribed", "Unsubscribed", "UNSUBSCRIBED"])
-def test_consent_matches_addresses_and_statuses_in_any_form(
-    real_service: Service, channel: str, stored: str, contact: str, status: str
+    "sms": [
+        ("+1 202 555 0100", {"phone": "+12025550100"}),
+        ("+12025550102", {"phone": "12025550102"}),
+        ("0012025550103", {"phone": "+1 (202) 555-0103"}),
+        ("12025550104", {"phone": "+12025550104"}),
+        (12025550105, {"phone": "+12025550105"}),
+        ("+12025550106", {"phone": 12025550106.0}),
+        ("tel:+1-202-555-0107", {"phone": "+12025550107"}),
+        ("+12025550108", {"phone": "+442079460958", "mobile": "(202) 555-0108", "country": "US"}),
+        ("+491701234560", {"phones": [{"number": "0170 / 1234560"}], "address": {"country": "Germany"}}),
+        ("+491701234561", {"mobilePhone": "+49 (0) 170 1234561"}),
+        ("0170 1234562", {"phone2": "+491701234562"}),
+        ("+5215541637145", {"phone": "+525541637145"}),
+        ("+525541637146", {"phone3": "+52 1 55 4163 7146"}),
+        ("+551187654321", {"phone": "+5511987654321"}),
+        ("+12025550109", {"phone": "+442079460000; +1 202 555 0109"}),
+        ("+390612345678", {"phone": "06 12345678", "country": "it"}),
+    ],
+}
+"""By channel: the address of a subscriber, and a contact that has it."""
+NEIGHBOURS: dict[str, list[dict[str, Any]]] = {
+    "email": [{"email": "nn1@x.org"}, {"email": "brien@x.org"}, {"email": "ann1@x.org.uk"}, {"email": ""}, {}],
+    "sms": [{"phone": "+12025550190"}, {"phone": "202555010"}, {"phone": "1701234560", "country": "US"}, {"phone": ""}],
+}
+"""Contacts without any of these addresses."""
+
+
+@pytest.mark.parametrize("how", ["read", "looked up"])
+@pytest.mark.parametrize("channel", ["email", "sms"])
+def test_consent_matches_every_address_of_a_contact_in_any_form(
+    real_service: Service, monkeypatch: pytest.MonkeyPatch, channel: str, how: str
 ) -> None:
-    """An address that unsubscribed is left out, whatever its case, punctuation or country prefix."""
+    """A contact is left out if any of its addresses unsubscribed, however either record writes it."""
+    if how == "looked up":
+        monkeypatch.setattr(suppression, "MAX_ADDRESSES", 0)
     org = f"consent{next(real_service.names)}x"
+    others = real_service.insert(org, [{"data": data} for data in NEIGHBOURS[channel]])
+    expected = real_service.insert(org, [{"data": contact} for _, contact in CONSENT[channel]])
+    statuses = itertools.cycle(["unsubscribed", "Unsubscribed", "UNSUBSCRIBED"])
     path = "email" if channel == "email" else "phone"
-    real_service.insert(org, [{"data": {path: contact}}, {"data": {path: "other@x.org"}}])
-    real_service.insert(org, [{"data": {path: stored, "channel": channel, "status": status}}], "subscriber")
+    for address, _ in [*CONSENT[channel], ("", {}), (None, {})]:
+        country = {"country": "DE"} if address == "0170 1234562" else {}
+        record = {path: address, "channel": channel, "status": next(statuses), **country}
+        real_service.insert(org, [{"data": record}], "subscriber")
     client = real_service.client(org)
-    assert len(client.members(filter=contact_filter(), purpose=channel)) == 1
-    assert exclusions(client, filter=contact_filter(), purpose=channel)["unsubscribed"] == 1
+    assert client.members(filter=contact_filter(), purpose=channel) == sorted(others)
+    assert exclusions(client, filter=contact_filter(), purpose=channel)["unsubscribed"] == len(expected)
+
+
+def test_too_many_unusual_addresses_are_refused_with_the_cure(
+    real_service: Service, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    """Addresses that cannot be read are never taken as consent."""
+    monkeypatch.setattr(suppression, "MAX_ADDRESSES", 2)
+    monkeypatch.setattr(suppression, "MAX_UNUSUAL_ADDRESSES", 2)
+    client = real_service.client("unusual")
+    real_service.insert("unusual", [{"data": {"email": f"{name}@x.org"}} for name in "abc"])
+    for address in ("A@x.org", "b@X.org", "c@x.org"):
+        record = {"email": address, "channel": "email", "status": "unsubscribed"}
+        real_service.insert("unusual", [{"data": record}], "subscriber")
+    assert client.members(filter=contact_filter(), purpose="email") == []
+    real_service.insert("unusual", [{"data": {**record, "email": "D@x.org"}}], "subscriber")
+    refusal = refused(lambda: client.members(filter=contact_filter(), purpose="email"))
+    assert refusal.info.reason == "INVALID_FIELD"
+    assert refusal.fields == ["purpose"]
+    assert refusal.descriptions[0].endswith("store them in their normal form, such as ann@example.com")
 
 
 @pytest.mark.parametrize("status", ["Bounced", "COMPLAINED"])

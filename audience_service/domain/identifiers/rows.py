@@ -36,7 +36,7 @@ Every email address and phone number counts, in the order of the paths and of li
 value that is not empty counts.
 """
 
-_VALUE_KEYS = ("value", "address", "email", "number", "phone")
+VALUE_KEYS = ("value", "address", "email", "number", "phone")
 """Keys that hold the value in an object of a list: `{"type": "work", "value": "ann@example.com"}`."""
 
 _READERS: Mapping[str, Callable[[Any, RegionContext], Sequence[Reading]]] = {
@@ -224,7 +224,7 @@ def _each(value: Any, path: Sequence[str]) -> Iterator[Any]:
         if isinstance(value, dict):
             yield from _each(value.get(path[0]), path[1:])
     elif isinstance(value, dict):
-        held = next((value[key] for key in _VALUE_KEYS if value.get(key) not in (None, "")), None)
+        held = next((value[key] for key in VALUE_KEYS if value.get(key) not in (None, "")), None)
         if value:
             yield value if held is None or isinstance(held, dict | list) else held
     elif value is not None and value != "" and not (isinstance(value, str) and not value.strip()):

@@ -52,6 +52,7 @@ from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.query.lookups import lookup_stages, values_at
+from audience_service.mongo.query.suppression import ChannelAddresses
 
 Stages = list[Document]
 
@@ -113,8 +114,8 @@ class PrefetchedFilter(CompiledFilter):
 
     prefetched: Mapping[int, JoinValues] = field(default_factory=dict)
     """The values of related records, by the identity of the join."""
-    addresses: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
-    """The suppressed addresses by channel and status. Other channels are looked up."""
+    addresses: Mapping[str, ChannelAddresses] | None = None
+    """The suppressed addresses of each channel, if they were read."""
 
 
 def constant_condition(related: Related) -> Document | None:

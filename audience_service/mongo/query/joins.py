@@ -56,6 +56,7 @@ from audience_service.mongo.query.join_prefetch import (
     related_lookup_stages,
 )
 from audience_service.mongo.query.suppression import (
+    ChannelAddresses,
     address_stage,
     addresses_field,
     read_addresses,
@@ -86,8 +87,8 @@ class Joins:
     inlined_lists: Mapping[str, Sequence[str]]
     extra_nodes: Sequence[Node] = ()
     """Further nodes to evaluate on the records found. Their joins are looked up as well."""
-    inlined_addresses: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
-    """The suppressed addresses to inline, by channel and status. Other channels are looked up."""
+    addresses: Mapping[str, ChannelAddresses] = field(default_factory=dict)
+    """The suppressed addresses of each channel that the filter excludes."""
     prefetched: Mapping[int, JoinValues] = field(default_factory=dict)
     """The prefetched values of related records, by the identity of the join."""
     lists_preloaded: bool = False
@@ -96,7 +97,8 @@ class Joins:
     @property
     def has_prefetched(self) -> bool:
         """Whether any joined value was read before the command that contains it."""
-        return bool(self.inlined_lists or self.inlined_addresses or self.prefetched)
+        has_addresses = any(texts for found in self.addresses.values() for texts in found.by_status.values())
+        return bool(self.inlined_lists or has_addresses or self.prefetched)
 
     @property
     def inline_match(self) -> Document:
@@ -108,9 +110,7 @@ class Joins:
         """The lookups, the match on their results, and the removal of those results."""
         lookups = self.lookup_stages
         added_fields = [stage["$lookup"]["as"] for stage in lookups if "$lookup" in stage]
-        added_fields += [
-            addresses_field(channel) for channel in self.inlined_addresses if address_stage(channel) in lookups
-        ]
+        added_fields += [addresses_field(channel) for channel in self._pending_channels]
         return [*lookups, {"$unset": added_fields}] if added_fields else []
 
     @property
@@ -121,13 +121,10 @@ class Joins:
         stages: Stages = [lists_lookup(self.org, lists)] if lists else []
         for number, join in enumerate(join for join in pending if isinstance(join, Related)):
             stages += related_lookup_stages(self.org, join, f"{_RELATED_FIELD}{number}")
-        suppressed = [join for join in pending if isinstance(join, Suppressed)]
-        for channel in sorted({join.channel for join in suppressed}):
-            if channel in self.inlined_addresses:
-                stages.append(address_stage(channel))
-                continue
-            statuses = sorted({join.status for join in suppressed if join.channel == channel})
-            stages += subscriber_lookup_stages(self.org, channel, statuses)
+        for channel, statuses in self._pending_channels.items():
+            stages.append(address_stage(channel))
+            if not self.addresses[channel].is_complete:
+                stages += subscriber_lookup_stages(self.org, channel, statuses)
         needs_match = self.node is not None and bool(self._pending_joins(self.node))
         return [*stages, {"$match": self.condition(self.node)}] if self.node is not None and needs_match else stages
 
@@ -141,6 +138,15 @@ class Joins:
         nodes = (*([] if self.node is None else [self.node]), *self.extra_nodes)
         return list({id(join): join for node in nodes for join in self._pending_joins(node)}.values())
 
+    @property
+    def _pending_channels(self) -> dict[str, list[str]]:
+        """The channels whose addresses each record needs, with the statuses to look for."""
+        suppressed = [join for join in self._all_pending_joins if isinstance(join, Suppressed)]
+        return {
+            channel: sorted({join.status for join in suppressed if join.channel == channel})
+            for channel in sorted({join.channel for join in suppressed})
+        }
+
     def _pending_joins(self, node: Node) -> list[Join]:
         return [join for join in joins(node) if not self._is_resolved(join)]
 
@@ -150,7 +156,7 @@ class Joins:
             case OnList(contacts):
                 return self.lists_preloaded or contacts.list_id in self.inlined_lists
             case Suppressed(channel, status):
-                return channel in self.inlined_addresses and not self.inlined_addresses[channel][status]
+                return self.addresses[channel].is_complete and not self.addresses[channel].by_status[status]
             case Related():
                 return id(join) in self.prefetched or constant_condition(join) is not None
 
@@ -161,10 +167,13 @@ class Joins:
                 return {"sk": {"$in": self.inlined_lists[audience_id]}}
             return {f"{_LISTS_FIELD}.audience": {"$eq": audience_id}}
         if isinstance(join, Suppressed):
-            if join.channel in self.inlined_addresses:
-                addresses = self.inlined_addresses[join.channel][join.status]
-                return {addresses_field(join.channel): {"$in": addresses}} if addresses else MATCH_NONE
-            return {f"{subscribers_field(join.channel)}.status": {"$eq": join.status}}
+            found = self.addresses[join.channel]
+            addresses = found.by_status[join.status]
+            inlined = {addresses_field(join.channel): {"$in": addresses}} if addresses else MATCH_NONE
+            looked_up = {f"{subscribers_field(join.channel)}.status": {"$eq": join.status}}
+            if found.is_complete or not addresses:
+                return inlined if found.is_complete else looked_up
+            return {"$or": [inlined, looked_up]}
         prefetched = (
             self.prefetched[id(join)].condition(join.local) if id(join) in self.prefetched else constant_condition(join)
         )
@@ -187,7 +196,7 @@ def build_joins(
     extra_nodes: Sequence[Node] = (),
     candidates: Candidates | None = None,
     prefetched: Mapping[int, JoinValues] = NOT_PREFETCHED,
-    inlined_addresses: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
+    addresses: Mapping[str, ChannelAddresses] | None = None,
     single_command: bool = False,
 ) -> Joins:
     """Return the joins of a filter's node, and read the values that fit the command.
@@ -198,17 +207,17 @@ def build_joins(
     - `key_range` is a condition on sk. It also restricts the lists.
     - `budget_divisor` is the number of filters that share the space of one command.
     - `extra_nodes` are further nodes to evaluate on the records found.
-    - `prefetched` and `inlined_addresses` were read before, and take at most half of the space. Channels without
-      addresses are looked up.
-    - `single_command` leaves the addresses to the command, so that it reads them in its own snapshot.
+    - `prefetched` and `addresses` were read before, and take at most half of the space.
+    - `single_command` leaves the addresses to the command, so that it reads them in its own snapshot. Only those in
+      unusual forms are read before it.
 
-    Raises what `with_deadline` raises.
+    Raises what `read_addresses` raises.
     """
     nodes = (*([] if joined is None else [joined]), *extra_nodes)
     found = [join for node in nodes for join in joins(node)]
     uses = Counter(join.member_list.list_id for join in found if isinstance(join, OnList))
     inlined_lists: dict[str, list[str]] = {}
-    remaining_bytes = MAX_INLINE_BYTES // budget_divisor // (2 if prefetched or inlined_addresses else 1)
+    remaining_bytes = MAX_INLINE_BYTES // budget_divisor // (2 if prefetched or addresses else 1)
     sizes = list_sizes(database, org, list(uses), deadline, key_range) if uses else {}
     for audience_id in sorted(uses, key=lambda name: sizes[name] * uses[name]):
         if sizes[audience_id] * uses[audience_id] * (_ITEM_OVERHEAD_BYTES + len(org)) > remaining_bytes:
@@ -222,28 +231,34 @@ def build_joins(
     if candidates:
         join_values = prefetch_joins(database, org, nodes, candidates, deadline, remaining_bytes)
         remaining_bytes -= sum(values.size for values in join_values.values())
-    if inlined_addresses is None:
-        inlined_addresses = (
-            {} if single_command else read_all_addresses(database, org, found, deadline, remaining_bytes)
-        )
-    return Joins(org, joined, inlined_lists, extra_nodes, inlined_addresses, join_values)
+    if addresses is None:
+        addresses = read_all_addresses(database, org, found, deadline, remaining_bytes, unusual_only=single_command)
+    return Joins(org, joined, inlined_lists, extra_nodes, addresses, join_values)
 
 
 def read_all_addresses(
-    database: Database[dict[str, Any]], org: str, found: Sequence[Join], deadline: Deadline, max_bytes: int
-) -> dict[str, dict[str, list[str]]]:
-    """Return the suppressed addresses by channel and status, for the channels that fit `max_bytes` of a filter."""
+    database: Database[dict[str, Any]],
+    org: str,
+    found: Sequence[Join],
+    deadline: Deadline,
+    max_bytes: int,
+    *,
+    unusual_only: bool = False,
+) -> dict[str, ChannelAddresses]:
+    """Return the suppressed addresses of each channel, which take at most `max_bytes` of a filter.
+
+    Raises what `read_addresses` raises.
+    """
     uses = Counter((join.channel, join.status) for join in found if isinstance(join, Suppressed))
-    addresses: dict[str, dict[str, list[str]]] = {}
+    addresses: dict[str, ChannelAddresses] = {}
     for channel in sorted({channel for channel, _ in uses}):
         statuses = sorted(status for used_channel, status in uses if used_channel == channel)
-        read = read_addresses(database, org, channel, statuses, deadline)
-        if read is None:
-            continue
-        size = sum(uses[channel, status] * sum(map(_item_bytes, texts)) for status, texts in read.items())
-        if size <= max_bytes:
-            max_bytes -= size
-            addresses[channel] = read
+        most_uses = max(uses[channel, status] for status in statuses)
+        addresses[channel] = read_addresses(
+            database, org, channel, statuses, deadline, max_bytes // most_uses, unusual_only=unusual_only
+        )
+        for status, texts in addresses[channel].by_status.items():
+            max_bytes -= uses[channel, status] * sum(map(_item_bytes, texts))
     return addresses
 
 

@@ -1,7 +1,5 @@
 """Lookups in other collections by the values at a path of a record."""
 
-from typing import Any
-
 from audience_service.domain.filters.filter import Document
 
 Stages = list[Document]
@@ -9,7 +7,7 @@ Stages = list[Document]
 _NO_MATCH = [{"__no_match": True}]
 
 
-def lookup_stages(name: str, values: Document, lookup: Document) -> Stages:
+def lookup_stages(name: str, values: Document | str, lookup: Document) -> Stages:
     """Return a $lookup by a list of values, which the stages compute into the field `name` and remove afterwards.
 
     $lookup treats a missing value as null, which matches records without the foreign field. `values` must therefore be
@@ -51,8 +49,3 @@ def _steps(path: str) -> list[str]:
 
 def _as_list(value: str) -> Document:
     return {"$cond": [{"$isArray": value}, value, [value]]}
-
-
-def text_values(values: Any) -> Document:
-    """Return the strings among a list's values."""
-    return {"$filter": {"input": values, "cond": {"$eq": [{"$type": "$$this"}, "string"]}}}

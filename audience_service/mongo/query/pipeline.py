@@ -150,7 +150,8 @@ def build_pipeline(
     - `budget_divisor` is the number of filters that share the space of one command.
     - `extra_nodes` are further nodes to evaluate on each record found.
     - `force_lookup` looks up related records instead of prefetching them, for pipelines that read few records.
-    - `single_command` leaves suppressed addresses to the command, so that it reads them in its own snapshot.
+    - `single_command` leaves suppressed addresses to the command, as far as they are in normal form, so that it reads
+      them in its own snapshot.
 
     Raises what `run` raises.
     """
@@ -170,7 +171,7 @@ def build_pipeline(
             extra_nodes=extra_nodes,
             candidates=candidates,
             prefetched=prefetched,
-            inlined_addresses=addresses,
+            addresses=addresses,
             single_command=single_command,
         )
     return Pipeline(org, population, joins, key_range or {})
@@ -179,9 +180,9 @@ def build_pipeline(
 def prefetch_addresses(
     database: Database[dict[str, Any]], org: str, population: Population, deadline: Deadline
 ) -> Population:
-    """Return the population with the addresses of suppressed subscribers prefetched, if they fit a command.
+    """Return the population with the addresses of suppressed subscribers prefetched, as `read_addresses` does.
 
-    Otherwise every command of the population looks them up. Raises what `run` raises.
+    Raises what `run` raises.
     """
     if not isinstance(population, CompiledFilter) or not population.joins:
         return population
@@ -202,7 +203,7 @@ def with_prefetched_joins(
     if not isinstance(population, CompiledFilter) or not population.joins:
         return population
     nodes, candidates = [population.joins], _candidates(org, population, {})
-    addresses = population.addresses if isinstance(population, PrefetchedFilter) else {}
+    addresses = population.addresses if isinstance(population, PrefetchedFilter) else None
     with map_driver_errors(population):
         prefetched = prefetch_joins(
             database, org, nodes, candidates, deadline, MAX_INLINE_BYTES // (4 if addresses else 2)
