@@ -5,16 +5,15 @@ import unicodedata
 from functools import cache
 from importlib.resources import files
 
+from audience_service.domain.core.punctuation import APOSTROPHES
+
 _LETTERS = str.maketrans(
     {"ß": "ss", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ħ": "h", "ŧ": "t", "ı": "i"}
 )
 """Letters that Unicode does not decompose into a plain letter and a mark."""
 
-_DROPPED = frozenset("'’‘‛`´′ʼʻʹʽʾʿˈˊˋˀˁˮꞌ՚׳＇")
-"""Apostrophes and similar signs. They separate no words: "Xi'an" is one word.
-
-Unicode calls some of them letters, such as the ʻokina of Hawaiʻi, so this set is tested before the kind of character.
-"""
+_DROPPED = frozenset(APOSTROPHES)
+"""They separate no words: "Xi'an" is one word. This set is tested before the kind of character."""
 
 _ABBREVIATION = re.compile(r"\b(?:[^\W\d_]\.){2,}")
 """Single letters with a full stop after each: "U.K.", "D.C."."""

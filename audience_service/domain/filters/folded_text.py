@@ -14,16 +14,18 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
+from audience_service.domain.core.punctuation import APOSTROPHES, DASHES
+
 _PLAIN = str.maketrans(
     {
-        **dict.fromkeys("\u2018\u2019\u02bc\u00b4`", "'"), **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014", "-"),
+        **dict.fromkeys(APOSTROPHES, "'"), **dict.fromkeys(DASHES, "-"),
         **dict.fromkeys("\u00a0\u2007\u202f", " "),
         "ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "ŧ": "t", "æ": "ae", "œ": "oe", "þ": "th",
     }
 )  # fmt: skip
 _MARKS = "[\u0300-\u036f]*"
 _MARK_CODES = range(0x300, 0x370)
-_FOLDED_CODES = (*range(0xA0, 0x2070), *range(0x1E00, 0x2000))
+_FOLDED_CODES = (*range(0xA0, 0x2070), *map(ord, APOSTROPHES + DASHES))
 """The characters that may fold to another one."""
 _MAX_PATTERN = 16_000
 """Characters of one pattern. MongoDB refuses patterns above 32,764 bytes."""
@@ -78,7 +80,7 @@ def _letter(letter: str) -> str:
 def _variants() -> Mapping[str, Sequence[str]]:
     """The characters, in lower case, that fold to one or two other ones, by these."""
     found: dict[str, dict[str, None]] = defaultdict(dict)
-    for code in (*map(ord, "`"), *_FOLDED_CODES):
+    for code in _FOLDED_CODES:
         letter = chr(code)
         folded = fold(letter)
         if 0 < len(folded) <= 2 and folded not in (letter, letter.lower()):

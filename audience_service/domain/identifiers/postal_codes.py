@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from audience_service.domain.core.punctuation import DASHES
 from audience_service.domain.identifiers.readings import Reading, unwrap
 from audience_service.domain.identifiers.region_context import UNKNOWN_REGION, RegionContext
 from audience_service.domain.identifiers.text import read_numeral
@@ -27,7 +28,7 @@ _LENGTHS = {
 _TWO_ZEROS = frozenset(("NO", "ZA", "AM", "LK", "JP"))
 """Countries in which some postal codes begin with two zeros."""
 
-_DASHES = re.compile(r"[-‐‑‒–—―−]")
+_DASHES = re.compile(f"[{re.escape(DASHES)}]")
 _DECIMAL = re.compile(r"(\d{3,8})[.,]0+")
 
 
