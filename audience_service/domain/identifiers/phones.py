@@ -114,7 +114,8 @@ def _parse(text: str, context: RegionContext, changes: list[str]) -> Reading:
             return _reading(international, [*changes, "country_code"])
         national = _number(text, context.region)
         if national and international and national.country_code != international.country_code:
-            if _is_mobile(international) and _has_many_lengths(national):
+            is_clear = _is_mobile(national) and not _is_mobile(international)
+            if _has_many_lengths(national) and not is_clear:
                 return Reading(problem="ambiguous_phone")
         elif national is None and international:
             return Reading(problem="missing_plus")
