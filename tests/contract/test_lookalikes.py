@@ -60,7 +60,7 @@ def test_members_seed_and_baseline_are_of_the_countries(runners: tuple[Client, s
         {"data": {"city": "Lima", "tags": ["run"], "country": "Norway", "address": {"country": "PE"}}},
     ]
     ids = real_service.insert(org, elsewhere)
-    made = lookalike(client, source, count=2_000, countries=["pe"])
+    made = lookalike(client, source, count=2_000, countries=["Peru"])
     assert list(made.lookalike.countries) == ["PE"]
     members = client.members(audienceId=made.id)
     assert ids[0] in members

@@ -99,10 +99,19 @@ def test_every_org_sees_the_same_and_a_page_token_is_one_org_s(
 
 
 @pytest.mark.parametrize(
+    "country", ["GB", "uk", "U.K.", "gbr", "Great Britain", "Vereinigtes Königreich", "the United Kingdom"]
+)
+def test_a_country_is_named_as_people_write_it(client: Client, country: str) -> None:
+    """Targeting reads the table of countries that identifiers read."""
+    listed = client.call("ListLocations", {"query": "London", "country": country, "kind": "city"})
+    assert (listed.nodes[0].name, {node.country for node in listed.nodes}) == ("London", {"GB"})
+
+
+@pytest.mark.parametrize(
     ("request_", "field_path"),
     [
         ({"kind": "planet"}, "kind"),
-        ({"country": "Germany"}, "country"),
+        ({"country": "Nowhere"}, "country"),
         ({"platform": "myspace"}, "platform"),
         ({"parentId": "city-0"}, "parent_id"),
         ({"query": "x" * 201}, "query"),

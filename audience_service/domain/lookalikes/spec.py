@@ -7,7 +7,7 @@ from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.custom_audiences.model import FIELD_PATH, LookalikeSpec
 from audience_service.domain.filters import Filter
 from audience_service.domain.filters.population import Population
-from audience_service.domain.identifiers.countries import country_spellings, is_country_code
+from audience_service.domain.identifiers.countries import country_spellings, find_country, is_country_code
 from audience_service.domain.lookalikes.curve import share_of
 from audience_service.domain.lookalikes.features import Feature, parse_features
 from audience_service.domain.lookalikes.label_leakage import leaking_fields
@@ -29,11 +29,12 @@ def check_spec(spec: LookalikeSpec) -> LookalikeSpec:
             )
         if spec.count is not None and spec.count < 1:
             raise InvalidArgument.at("count", "is below 1; set at least 1")
-        countries = [country.strip().upper() for country in spec.countries]
+        countries = [find_country(country) or country.strip().upper() for country in spec.countries]
         for index, code in enumerate(countries):
             if not is_country_code(code):
                 raise InvalidArgument.at(
-                    f"countries[{index}]", f"{code[:20]!r} is not a two-letter country code (ISO 3166-1), such as US"
+                    f"countries[{index}]",
+                    f"{code[:20]!r} is not a country; give its name or its ISO 3166-1 code, such as US",
                 )
         parse_features(spec.fields, spec.exclude_fields)
     return dataclasses.replace(spec, countries=tuple(dict.fromkeys(countries)))

@@ -16,6 +16,7 @@ from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.core.normalisation import normalise
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.core.pages import ListedPage, Page, PageKey, PageRequest
+from audience_service.domain.identifiers.countries import find_country
 from audience_service.domain.targeting.bitmap import Bitmap, bitmap, members
 from audience_service.domain.targeting.model import Node
 from audience_service.domain.targeting.platform_ids import PlatformIds
@@ -54,7 +55,9 @@ class Targeting:
     def list(self, ctx: RequestContext, name: str, query: NodeQuery, request: PageRequest) -> ListedPage[NodeWithIds]:
         """A page of the taxonomy with this name. Raises InvalidArgument, InvalidPageToken."""
         taxonomy, ids = self._taxonomies[name], self._ids.current()
-        query = dataclasses.replace(query, platform=resolve_platform(query.platform), country=query.country.upper())
+        query = dataclasses.replace(
+            query, platform=resolve_platform(query.platform), country=_country_code(query.country)
+        )
         binding = ("targeting", name, taxonomy.version, ctx.org, *dataclasses.astuple(query))
 
         def read(after: PageKey | None) -> Page[NodeWithIds]:
@@ -126,6 +129,11 @@ def _parent(taxonomy: Taxonomy, query: NodeQuery) -> int | None:
     return number
 
 
+def _country_code(text: str) -> str:
+    """The two letters of a country from its code or any of its names; other text in upper case."""
+    return find_country(text) or text.upper()
+
+
 def _conditions(taxonomy: Taxonomy, query: NodeQuery, parent: int | None, with_ids: Bitmap) -> Iterator[Bitmap]:
     """The nodes that meet each condition except the query; at least one set. Raises InvalidArgument."""
     if query.kind:
@@ -136,7 +144,7 @@ def _conditions(taxonomy: Taxonomy, query: NodeQuery, parent: int | None, with_i
         yield taxonomy.default_nodes
     if query.country:
         if query.country not in taxonomy.in_country:
-            raise InvalidArgument.at("country", "is not a country; give its ISO 3166-1 code of two letters")
+            raise InvalidArgument.at("country", "is not a country; give its name or its ISO 3166-1 code of two letters")
         yield taxonomy.in_country[query.country]
     if query.top_level:
         if parent is not None:

@@ -339,7 +339,7 @@ class LookalikeSpec(_message.Message):
     """include_source: whether members of the source can be members of the lookalike. Default false."""
     @_builtins.property
     def countries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """countries: the countries of the members, as two-letter ISO 3166-1 codes: `US`. Default: every country."""
+        """countries: the countries of the members, by ISO 3166-1 code or name: `US`. Default: every country."""
 
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -320,7 +320,9 @@ class ListLocationsRequest(_message.Message):
     Default: all nodes.
     """
     country: _builtins.str
-    """country keeps locations in this country: its two-letter ISO 3166-1 code, in any case. Default: all countries."""
+    """country keeps locations in this country: its ISO 3166-1 code of two or three letters, or its name as people write
+    it (`UK`, `Turkey`). Default: all countries.
+    """
     kind: _builtins.str
     """kind keeps nodes of this kind: `country`, `subdivision`, `city` or `language`. Default: all kinds but `language`."""
     top_level: _builtins.bool
