@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.conftest import SEALING_KEY
+
 BIN = Path(sys.executable).parent
 _SERVER_SETTINGS = {
     "AUDIENCE_LISTEN": "127.0.0.1:0",
     "AUDIENCE_LOG_FORMAT": "json",
-    "AUDIENCE_SEALING_KEY": "the sealing key of servers that a test starts",
+    "AUDIENCE_SEALING_KEY": SEALING_KEY,  # so that each opens the tokens of the others
 }
 COMMAND = [sys.executable, "-m", "audience_service"]
 
