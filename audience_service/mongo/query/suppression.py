@@ -12,6 +12,7 @@ A channel's subscribers are found in one of two ways, which exclude the same rec
 An org with more unusual addresses gets an error, because it would reach people who unsubscribed.
 """
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,8 @@ class _Channel:
     """The forms of a subscriber's address, of which one equals an address of each contact that has it."""
     unusual: Callable[[], Document]
     """The match of subscribers whose address is not certainly in normal form."""
+    is_plain: Callable[[str], object]
+    """Whether the only form of a text is the text itself."""
     example: str
 
     @property
@@ -117,8 +120,10 @@ def _unusual_phone() -> Document:
 
 
 _CHANNELS = {
-    "email": _Channel("email", email_addresses, _email_forms, _unusual_email, "ann@example.com"),
-    "sms": _Channel("phone", phone_addresses, _phone_forms, _unusual_phone, "+12025550100"),
+    "email": _Channel(
+        "email", email_addresses, _email_forms, _unusual_email, re.compile(PLAIN_EMAIL).match, "ann@example.com"
+    ),
+    "sms": _Channel("phone", phone_addresses, _phone_forms, _unusual_phone, lambda _: False, "+12025550100"),
 }
 
 
@@ -195,8 +200,12 @@ def _read(
     found: dict[str, dict[str, None]] = {status: {} for status in statuses}
     unreadable_count = 0
     for row in rows:
-        forms = dict.fromkeys(form for form in kind.forms(row) if form)
-        unreadable_count += not any(map(_NORMALISE[channel], forms))
+        text = row["data"][kind.field]
+        if isinstance(text, str) and kind.is_plain(text):  # performance: most are, and the other forms take 50 us
+            forms = {text: None}
+        else:
+            forms = dict.fromkeys(form for form in kind.forms(row) if form)
+            unreadable_count += not any(map(_NORMALISE[channel], forms))
         for status in _texts(row["data"]["status"]):
             if status.lower() in found:
                 found[status.lower()] |= forms
