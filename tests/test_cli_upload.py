@@ -89,13 +89,13 @@ def test_upload_exits_with_1_and_the_reason_if_publication_fails(
 
 
 def test_upload_resumes_after_a_broken_connection(real_service: Service, tmp_path: Path) -> None:
-    org, count = "cliupload", 40_000
+    org, count = "cliupload", 20_000  # four batches; the connection breaks during the third
     real_service.insert(org, [{"data": {"email": f"person{n}@example.com"}} for n in range(count)])
     path = tmp_path / "people.csv"
     path.write_text("email\n" + "".join(f"person{n}@example.com\n" for n in range(count)))
     client = real_service.client(org)
     made = client.custom(name="list").id
-    proxy = BreakingProxy("127.0.0.1", real_service.app.port, 400_000)
+    proxy = BreakingProxy("127.0.0.1", real_service.app.port, 250_000)
     settings = {"AUDIENCE_LISTEN": f"127.0.0.1:{proxy.port}", "AUDIENCE_JWT_KEY": KEY}
     done = run("upload", str(path), "--audience", made, "--mode", "append", "--org", org, "--json", **settings)
     proxy.disconnect()

@@ -18,7 +18,7 @@ from tests.support.client import Refusal
 from tests.support.proxy import health
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.xdist_group("replica_set")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 ORG = "failures"
 ALL_CONTACTS = {"datatype": "contact", "where": {}}

@@ -8,7 +8,7 @@ import pytest
 from audience_service.mongo.audiences import repository as use_repository
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
-from tests.support.uses import refer, register, release
+from tests.support.uses import refer, refer_many, register, release
 
 VIP = {"datatype": "contact", "where": {"tags": "vip"}}
 Refused = Callable[..., Refusal]
@@ -167,8 +167,7 @@ def test_consumer_lists_are_truncated_and_fully_counted(client: Client, service:
     keys = [f"{record['sk']}{number}" for number in range(1_200)]
     many = [{**record, "_id": key, "sk": key, "consumer_id": "ü" * 200} for key in keys]
     service.store.database["audience_use"].insert_many(many)
-    for number in range(1_005):
-        refer(service, org, str(number), made.id, data={"name": "ü" * 300})
+    refer_many(service, org, map(str, range(1_005)), made.id, data={"name": "ü" * 300})
     usage = client.call("GetAudienceUsage", {"audienceId": made.id})
     assert (usage.use_count, len(usage.uses), usage.uses[0]) == (1_201, 1_000, word)
     assert (usage.segment_count, len(usage.segments)) == (1_005, 1_000)

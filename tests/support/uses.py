@@ -1,5 +1,6 @@
 """Uses of audiences: as clients register them, and as filters of the platform's segments refer to them."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from tests.conftest import Service
@@ -21,8 +22,17 @@ def release(client: Client, audience_id: str, kind: str = "campaign", consumer_i
 
 def refer(service: Service, org: str, key: str, audience_id: str, **record: Any) -> str:
     """A segment that the platform wrote, whose filter refers to an audience somewhere."""
-    where = {"$and": [{"country": "US"}, {"$or": [{"$inAudience": audience_id}, {"$inAudience": "segment-other"}]}]}
-    data = {"name": f"refers {key}", "filter": {"datatype": "contact", "where": where}, **record.pop("data", {})}
-    pk = f"segment-{key}{org}"
-    service.store.database["segment"].insert_one({"pk": pk, "sk": f"{org}/segment/{key}", **record, "data": data})
+    [pk] = refer_many(service, org, [key], audience_id, **record)
     return pk
+
+
+def refer_many(service: Service, org: str, keys: Iterable[str], audience_id: str, **record: Any) -> list[str]:
+    """As many segments as there are keys, written in one command."""
+    where = {"$and": [{"country": "US"}, {"$or": [{"$inAudience": audience_id}, {"$inAudience": "segment-other"}]}]}
+    data = {"filter": {"datatype": "contact", "where": where}, **record.pop("data", {})}
+    written = [
+        {"pk": f"segment-{key}{org}", "sk": f"{org}/segment/{key}", **record, "data": {"name": f"refers {key}", **data}}
+        for key in keys
+    ]
+    service.store.database["segment"].insert_many(written)
+    return [segment["pk"] for segment in written]
