@@ -26,7 +26,6 @@ from audience_service.domain.membership.repository import MembershipCheckReposit
 from audience_service.domain.schema.repository import SampleRepository
 from audience_service.domain.segments.repository import SegmentRepository, VersionRepository
 from audience_service.domain.snapshots.repository import (
-    SnapshotDiffRepository,
     SnapshotRepository,
     SnapshotRowRepository,
 )
@@ -98,7 +97,6 @@ class Store:
     lookalikes: LookalikeRepository
     snapshots: SnapshotRepository
     snapshot_rows: SnapshotRowRepository
-    snapshot_diff: SnapshotDiffRepository
     snapshot_sweeper: SnapshotSweeper
     custom_audiences: CustomAudienceRepository
     custom_audience_sweeper: CustomAudienceSweeper
@@ -178,7 +176,6 @@ def mongo_store(uri: str, database: str, new_random: Callable[[], random.Random]
         lookalikes=MongoLookalikes(connection),
         snapshots=MongoSnapshots(primary),
         snapshot_rows=snapshot_rows,
-        snapshot_diff=snapshot_rows,
         snapshot_sweeper=SnapshotSweeper(connection, snapshot_rows),
         custom_audiences=MongoCustomAudiences(primary),
         custom_audience_sweeper=CustomAudienceSweeper(connection, snapshot_rows, [upload_sweeper.delete_children]),

@@ -35,7 +35,7 @@ def build_membership_servicer(
         MembershipChecker(store.checks, pages, audiences, tokens, settings.datatypes),
         MembershipExplainer(store.checks, audiences),
         Snapshots(store.snapshots, snapshots, selections, snapshot_worker, tokens),
-        SnapshotDifferences(store.snapshot_diff, snapshots, tokens),
+        SnapshotDifferences(store.snapshot_rows, snapshots, tokens),
         Exports(store.members, selections, snapshots, tokens),
         watch_streams,
     )

@@ -107,7 +107,7 @@ def test_snapshots_deleted_midway_are_compared_completely_or_refused(
     swept: bool,
 ) -> None:
     first, second, entered, exited = two
-    differences = type(service.store.snapshot_diff)
+    differences = type(service.store.snapshot_rows)
     original = differences.diff
 
     def delayed(*arguments: Any) -> Any:

@@ -31,7 +31,7 @@ def test_snapshots_of_one_id_are_each_orgs_own(orgs: tuple[Store, str, str]) -> 
     streamed = [r["sk"] for batch in store.members.stream(ours, made.rows, [], 10, "", NO_DEADLINE) for r in batch]
     assert streamed == [f"{ours}/contact/a", f"{ours}/contact/b"]
     nothing = replace(made, attempt=2)
-    differing = [d.sk for batch in store.snapshot_diff.diff(ours, nothing, made, 10, "", NO_DEADLINE) for d in batch]
+    differing = [d.sk for batch in store.snapshot_rows.diff(ours, nothing, made, 10, "", NO_DEADLINE) for d in batch]
     assert differing == streamed
     assert store.snapshots.page(ours, SnapshotQuery(), 10, None, NO_DEADLINE).total == 1
     assert store.snapshots.find_by_key(f"{ours}x", REQUEST, NO_DEADLINE) is None

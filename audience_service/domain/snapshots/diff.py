@@ -9,7 +9,7 @@ from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.snapshots.model import Snapshot
 from audience_service.domain.snapshots.reader import SnapshotReader
-from audience_service.domain.snapshots.repository import Difference, SnapshotDiffRepository
+from audience_service.domain.snapshots.repository import Difference, SnapshotRowRepository
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class DiffBatch:
 class SnapshotDifferences:
     """Streams the differences between an org's snapshots."""
 
-    def __init__(self, repository: SnapshotDiffRepository, snapshot_reader: SnapshotReader, tokens: TokenCodec) -> None:
-        self._repository = repository
+    def __init__(self, rows: SnapshotRowRepository, snapshot_reader: SnapshotReader, tokens: TokenCodec) -> None:
+        self._rows = rows
         self._snapshot_reader = snapshot_reader
         self._tokens = tokens
 
@@ -50,7 +50,7 @@ class SnapshotDifferences:
         binding = ("differences", ctx.org, first.list_version_id, second.list_version_id)
         shape = (str, int, int)
         after, entered, exited = self._tokens.decode(cursor, binding, "cursor", shape) if cursor else ("", 0, 0)
-        batches = self._repository.diff(ctx.org, first, second, batch_size, after, ctx.deadline)
+        batches = self._rows.diff(ctx.org, first, second, batch_size, after, ctx.deadline)
         with closing(batches):
             for batch in batches:
                 entered_in_batch = sum(difference.entered for difference in batch)

@@ -116,10 +116,6 @@ class SnapshotRowRepository(Protocol):
     def delete(self, org: str, list_version_id: str, deadline: Deadline) -> None:
         """Delete all rows of an attempt."""
 
-
-class SnapshotDiffRepository(Protocol):
-    """The differences between two snapshots."""
-
     def diff(
         self, org: str, first: Snapshot, second: Snapshot, batch_size: int, after: str, deadline: Deadline
     ) -> Generator[list[Difference], None, None]:

@@ -78,7 +78,6 @@ def embedded_store(
         lookalikes=EmbeddedLookalikes(),
         snapshots=serialize(MongoSnapshots, database, lock),
         snapshot_rows=snapshot_rows,
-        snapshot_diff=snapshot_rows,
         snapshot_sweeper=SnapshotSweeper(database, snapshot_rows),
         custom_audiences=serialize(MongoCustomAudiences, database, lock),
         custom_audience_sweeper=CustomAudienceSweeper(database, snapshot_rows, [upload_sweeper.delete_children]),

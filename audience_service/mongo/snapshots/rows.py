@@ -50,7 +50,7 @@ CURSOR_BATCH_SIZE = 10_000
 
 
 class MongoSnapshotRows:
-    """The SnapshotRowRepository and SnapshotDiffRepository on MongoDB; see domain/snapshots/repository.py."""
+    """The SnapshotRowRepository on MongoDB; domain/snapshots/repository.py states what each method promises."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database
