@@ -1,6 +1,6 @@
 """The open calls of this process, and how they end.
 
-A call ends in one of four ways. The first thread to call `OpenCall.claim_end` decides which, so a client gets one
+A call ends in one of four ways. The first thread to call `OpenCall.claim_end` decides which, so that a client gets one
 status:
 
 1. Its thread has sent the response, or has raised an error.

@@ -186,7 +186,9 @@ class CallInterceptor(grpc.ServerInterceptor):
                 closing(self.responses(method, behavior, messages, call)) as responses,
             ):
                 for response in responses:
-                    call.send(serialize(response), self._timeouts.idle)
+                    message = serialize(response)
+                    del response  # while the client receives the message, its bytes are all that stays in memory
+                    call.send(message, self._timeouts.idle)
 
         return _non_blocking(handle)
 

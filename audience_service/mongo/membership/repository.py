@@ -1,6 +1,5 @@
 """Counts and streams of a population's members."""
 
-import itertools
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
@@ -12,12 +11,13 @@ from audience_service.domain.core.record import Record
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.ast import And, Nor
 from audience_service.domain.filters.population import Population
+from audience_service.mongo.core.cursor_batches import FIRST_BATCH_SIZE, BatchReader
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.query.pipeline import build_pipeline, execute, key_range_condition, read_count, run
 from audience_service.mongo.reach.regions import count_regions
 
 CURSOR_BATCH_SIZE = 10_000
-"""Records per batch of a cursor, up to 16 MiB. Each batch costs a round trip, even if the caller's are smaller."""
+"""The most records per batch of a cursor. Each batch costs a round trip, even if the caller's are smaller."""
 
 
 class MongoMembers:
@@ -89,13 +89,14 @@ class MongoMembers:
         with run(self._database, pipeline, deadline) as collection:
             cursor = collection.aggregate(
                 [*pipeline.stages(after=after, ordered=True), *projection],
-                batchSize=max(batch_size, CURSOR_BATCH_SIZE),
+                batchSize=FIRST_BATCH_SIZE,
                 allowDiskUse=True,
             )
         with closing(cursor):
+            reader = BatchReader(cursor, CURSOR_BATCH_SIZE)
             while True:
                 with run(self._database, pipeline, deadline):
-                    batch: list[Record] = list(itertools.islice(cursor, batch_size))
+                    batch = reader.read(batch_size)
                 if not batch:
                     return
                 yield batch

@@ -25,6 +25,7 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.history.model import Cause, ChangeKind, EventCounts, MembershipChange
 from audience_service.domain.snapshots.model import Snapshot
 from audience_service.mongo.core.collections import EVENTS, LISTS, MEMBER_STATES
+from audience_service.mongo.core.cursor_batches import FIRST_BATCH_SIZE, BatchReader
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.membership.repository import CURSOR_BATCH_SIZE, outermost
@@ -76,11 +77,12 @@ class MongoHistory:
             {"$project": {"_id": 0, "pk": 1, "sk": 1, "seq": 1, **dict.fromkeys(field_paths, 1)}},
         ]
         with with_deadline(self._database, deadline):
-            cursor = self._member_states.aggregate(stages, batchSize=CURSOR_BATCH_SIZE, allowDiskUse=True)
+            cursor = self._member_states.aggregate(stages, batchSize=FIRST_BATCH_SIZE, allowDiskUse=True)
         with closing(cursor):
+            reader = BatchReader(cursor, CURSOR_BATCH_SIZE)
             while True:
                 with with_deadline(self._database, deadline):
-                    rows = list(itertools.islice(cursor, CURSOR_BATCH_SIZE))
+                    rows = reader.read(CURSOR_BATCH_SIZE)
                 if not rows:
                     return
                 later = [row["sk"] for row in rows if row["seq"] > seq]
