@@ -20,6 +20,9 @@ _KEY_FILE = re.compile(r"(?:([\w.-]+)=)?(.+)", re.ASCII)
 _MIN_SECRET_BYTES = 32
 
 
+_RATE_PATTERN = r"^[1-9][0-9]{0,8}/(second|minute|hour)$"
+
+
 class SettingsError(Exception):
     """The environment has invalid settings. The message has a line with the problem of each variable."""
 
@@ -95,13 +98,13 @@ class Settings(BaseSettings):
         "times as many wait, and more are TOO_MANY_CALLS",
     )
     max_concurrent_queries: int = Field(
-        16,
+        8,
         ge=1,
         description="calls that query an org's records (EstimateReach, CheckMembership, writes of segments) and that a "
         "process works on concurrently; eight times as many wait, and more are TOO_MANY_CALLS",
     )
     max_concurrent_analyses: int = Field(
-        8,
+        4,
         ge=1,
         description="calls of GetInsights, GetOverlap, GetOverlapRegions, ExplainFilter and ListFields that a process "
         "works on concurrently; eight times as many wait, and more are TOO_MANY_CALLS",
@@ -122,6 +125,15 @@ class Settings(BaseSettings):
     )
     caller_share: float = Field(
         0.75, gt=0, le=1, description="the same share for one caller, which is the subject of a token, in all its orgs"
+    )
+    rate_limit_per_org: str | None = Field(
+        None,
+        pattern=_RATE_PATTERN,
+        description="calls of an org that a process accepts per second, minute or hour, like `100/second`; more are "
+        "RATE_LIMITED; unset: no limit",
+    )
+    rate_limit_per_caller: str | None = Field(
+        None, pattern=_RATE_PATTERN, description="the same for one caller, in all its orgs"
     )
     request_timeout_seconds: float = Field(
         10.0, gt=0, description="time in which a client must send its request; then the call is CLIENT_TIMEOUT"

@@ -15,6 +15,7 @@ from audience_service.wiring.server import build_key_ring
         ("AUDIENCE_WORKERS", "0", "AUDIENCE_WORKERS"),
         ("AUDIENCE_WORKERS", "2", "needs AUDIENCE_MONGODB_URI"),
         ("AUDIENCE_ORG_SHARE", "1.5", "AUDIENCE_ORG_SHARE"),
+        ("AUDIENCE_RATE_LIMIT_PER_ORG", "5/day", "AUDIENCE_RATE_LIMIT_PER_ORG"),
         ("AUDIENCE_DATATYPES", "contact,$cmd", "AUDIENCE_DATATYPES"),
         ("AUDIENCE_DATATYPES", ",", "AUDIENCE_DATATYPES"),
         ("AUDIENCE_JWT_ALGORITHMS", "HS256,none", "AUDIENCE_JWT_ALGORITHMS"),
@@ -91,6 +92,8 @@ def test_secrets_do_not_show_in_logs() -> None:
 
 def test_the_http_gateway_waits_longer_than_the_default_deadline() -> None:
     """A call without a deadline ends by the service's own timeout before Envoy gives it up."""
-    routes = re.findall(r"timeout: (\d+)s", (Path(__file__).parents[1] / "deploy" / "envoy.yaml").read_text())
+    routes = re.findall(
+        r"cluster: audience_service, timeout: (\d+)s", (Path(__file__).parents[1] / "deploy" / "envoy.yaml").read_text()
+    )
     default = Settings.model_fields["unary_timeout_seconds"].default
     assert int(routes[0]) > default

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from audience_service.rpc.permits import PermitPool, Shares
+from audience_service.rpc.rate_limits import RateLimiter
 from audience_service.rpc.stream_limits import StreamLimiter
 from audience_service.rpc.workloads import Workload
 
@@ -18,7 +19,7 @@ _MAX_OPEN_CALLS, _MAX_OPEN_CALLS_PER_PEER = 512, 8
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """The most concurrent calls of a process by workload, and the shares of one org and one caller."""
+    """The most concurrent calls of a process by workload, the shares of one org and one caller, and their rates."""
 
     reads: int
     queries: int
@@ -26,6 +27,8 @@ class CallLimits:
     streams: int
     watch_streams: int
     shares: Shares
+    org_rate: str | None
+    caller_rate: str | None
 
 
 class Admission:
@@ -33,6 +36,7 @@ class Admission:
 
     def __init__(self, limits: CallLimits) -> None:
         shares = limits.shares
+        self.rates = RateLimiter(limits.org_rate, limits.caller_rate)
         self.requests = PermitPool(_MAX_PENDING_REQUESTS, shares)
         """Permits to receive a request."""
         self.permits = {

@@ -38,6 +38,7 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     watch_errors.ServerStopping: grpc.StatusCode.UNAVAILABLE,
     errors.TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.TooManyCalls: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.RateLimited: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.RequestTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ClientTimeout: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.TooManySnapshots: grpc.StatusCode.RESOURCE_EXHAUSTED,

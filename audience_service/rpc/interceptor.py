@@ -2,7 +2,7 @@
 
 A call passes these steps, all in one thread of its own:
 
-    token -> permit to receive -> request -> decode -> permit or slot of the workload -> servicer -> response -> status
+    token -> rate -> permit to receive -> request -> decode -> permit or slot of the workload -> servicer -> response
 
 1. The token is verified before the request is received. A call without a valid token occupies nothing.
 2. The wrapped handlers stream bytes in both directions, so that they run before the request has arrived. grpcio would
@@ -116,6 +116,7 @@ class CallInterceptor(grpc.ServerInterceptor):
     ) -> Generator[Message, None, None]:
         """The responses of a call: one, or those of a stream. Raises the errors of the call."""
         ctx = self._authenticate(method, call)
+        self._admission.rates.check(ctx.caller)
         if method.is_client_streaming:
             with self._slot(method, ctx):
                 response = behavior(self._decode_stream(method, messages, call), call.context)

@@ -56,6 +56,8 @@ def call_limits(settings: Settings) -> CallLimits:
         streams=settings.max_streams,
         watch_streams=settings.max_watch_streams,
         shares=Shares(settings.org_share, settings.caller_share),
+        org_rate=settings.rate_limit_per_org,
+        caller_rate=settings.rate_limit_per_caller,
     )
 
 

@@ -171,6 +171,24 @@ def test_a_call_without_a_message_is_malformed(service: Service) -> None:
     assert (refusal.code.name, refusal.info.reason) == ("INVALID_ARGUMENT", "MALFORMED_REQUEST")
 
 
+def test_calls_above_the_callers_rate_are_refused(refused: Refused) -> None:
+    """Another caller of the org has a rate of its own, and so has the org."""
+    with serving(rate_limit_per_caller="2/hour", rate_limit_per_org="3/hour") as service:
+        ann, bob, eve = (service.client("busy", subject=subject) for subject in ("ann", "bob", "eve"))
+        for _ in range(2):
+            ann.call("ListSegments")
+        for client, limited, limit in ((ann, "caller", "2"), (bob, "", ""), (eve, "org", "3")):
+            if not limited:
+                client.call("ListSegments")
+                continue
+            refusal = refused(lambda client=client: client.call("ListSegments"))
+            assert (refusal.code.name, refusal.info.reason) == ("RESOURCE_EXHAUSTED", "RATE_LIMITED")
+            assert dict(refusal.info.metadata) == {"limit": limit, "limited": limited}
+            assert refusal.retry_seconds
+            assert refusal.retry_seconds <= 3_600
+        service.client("other", subject="sam").call("ListSegments")
+
+
 def test_a_path_that_is_no_text_harms_no_one(service: Service, refused: Refused) -> None:
     """It would end the loop of grpc.aio's server."""
     broken: Any = b"/audience.v1.ReachService/\xff\xfe"

@@ -43,6 +43,7 @@
     ├── UnknownSealingKey
     ├── TooManyStreams             retry later
     ├── TooManyCalls               retry later
+    ├── RateLimited                retry later
     ├── RequestTooLarge
     ├── ClientTimeout
     ├── TooManySnapshots           retry later
@@ -72,7 +73,7 @@ class AudienceError(Exception):
     """The base of all errors that callers receive. `metadata` goes into ErrorInfo, without personal data."""
 
     reason: ClassVar[str]
-    retry_after_seconds: ClassVar[float | None] = None
+    retry_after_seconds: float | None = None
 
     def __init__(
         self,
@@ -325,6 +326,13 @@ class TooManyCalls(AudienceError):
     """Too many calls of the org, of the caller or of all wait for earlier ones."""
 
     reason = "TOO_MANY_CALLS"
+    retry_after_seconds = 1.0
+
+
+class RateLimited(AudienceError):
+    """The org or the caller has made as many calls in a time as its rate allows."""
+
+    reason = "RATE_LIMITED"
     retry_after_seconds = 1.0
 
 

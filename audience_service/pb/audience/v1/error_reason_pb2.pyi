@@ -350,6 +350,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "STORE_REFUSED", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
+    RATE_LIMITED: _ErrorReason.ValueType  # 61
+    """RATE_LIMITED: the org or the caller has made as many calls as its rate allows. The metadata says which (`limited`).
+    Retry after the RetryInfo's delay. RESOURCE_EXHAUSTED.
+
+        {"reason": "RATE_LIMITED", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "100", "limited": "caller"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with the domain
@@ -683,5 +689,11 @@ STORE_REFUSED: ErrorReason.ValueType  # 60
 operator has to correct this; the message has the database's name of the error. UNAVAILABLE.
 
     {"reason": "STORE_REFUSED", "domain": "audience.crm.appengine.internal", "metadata": {}}
+"""
+RATE_LIMITED: ErrorReason.ValueType  # 61
+"""RATE_LIMITED: the org or the caller has made as many calls as its rate allows. The metadata says which (`limited`).
+Retry after the RetryInfo's delay. RESOURCE_EXHAUSTED.
+
+    {"reason": "RATE_LIMITED", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "100", "limited": "caller"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
