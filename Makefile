@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format type test test-fast coverage run http demo docs descriptors protos protos-check clients breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting taxonomies lock clean
+.PHONY: help install lint format type test test-fast coverage run http demo docs descriptors protos protos-check clients breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting robustness taxonomies lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,6 +106,9 @@ bench-cancel: install ## Measure the database work after a StreamReach is cancel
 
 bench-targeting: install ## Compare searches of the taxonomies with a bare call: make bench-targeting URI=mongodb://...
 	$(BIN)/python -m bench.targeting --uri "$(URI)"
+
+robustness: install ## Measure what slow and greedy clients do to others, in 5 minutes: make robustness URI=mongodb://...
+	$(BIN)/python -m bench.robustness --uri "$(URI)"
 
 taxonomies: install ## Build the taxonomies' data from the packages listed in scripts/taxonomies (needs npm)
 	$(BIN)/python -m scripts.taxonomies

@@ -16,7 +16,7 @@ import grpc
 import psutil
 
 KEY = secrets.token_hex(32)
-_START_SECONDS = 30
+_START_SECONDS, _STOP_SECONDS = 30, 20
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Server:
 
 
 @contextmanager
-def audience_service(uri: str, database: str) -> Iterator[Server]:
-    """The service on a database, as one process."""
+def audience_service(uri: str, database: str, **changes: str) -> Iterator[Server]:
+    """The service on a database, as one process unless the changed settings say otherwise."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
     settings = {
         "AUDIENCE_LISTEN": "127.0.0.1:0",
@@ -52,6 +52,7 @@ def audience_service(uri: str, database: str) -> Iterator[Server]:
         "AUDIENCE_JWT_KEY": KEY,
         "AUDIENCE_SEALING_KEY": KEY,
         "AUDIENCE_INSIGHTS_MIN_BUCKET_SIZE": "0",  # the references suppress nothing
+        **changes,
     }
     command = [sys.executable, "-m", "audience_service", "serve"]
     with _run_process(command, {**environment, **settings}, r"serving .*address=(\S+)") as server:
@@ -84,8 +85,12 @@ def _run_process(command: list[str], environment: dict[str, str], ready_pattern:
             grpc.channel_ready_future(channel).result(timeout=_START_SECONDS)
         yield Server(found[1], psutil.Process(process.pid))
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()  # a supervisor ends its workers
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         drain.shutdown()
 
 
