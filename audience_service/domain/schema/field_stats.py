@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, time
 from typing import Any
 
-from bson import Binary, Code, DatetimeMS, Decimal128, Int64, ObjectId, Regex, Timestamp
+from bson import Binary, Code, DatetimeMS, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 
 from audience_service.domain.filters.dates import is_comparable, read_instant
 from audience_service.domain.filters.field_profile import FieldProfile
@@ -32,10 +32,13 @@ _PERSONAL = frozenset(
 )  # fmt: skip
 """Names of fields whose values are never shown, at any depth."""
 
+# Code comes before text, of which it is a subclass.
 _TYPES: tuple[tuple[type, str], ...] = (
-    (bool, "bool"), (str, "string"), (Int64, "long"), (float, "double"), (datetime, "date"), (DatetimeMS, "date"),
+    (bool, "bool"), (Code, "javascript"), (str, "string"), (Int64, "long"), (float, "double"), (datetime, "date"),
+    (DatetimeMS, "date"),
     (Mapping, "object"), (list, "array"), (ObjectId, "objectId"), (Decimal128, "decimal"), (Regex, "regex"),
-    (Timestamp, "timestamp"), (Binary, "binData"), (bytes, "binData"), (Code, "javascript"),
+    (Timestamp, "timestamp"), (Binary, "binData"), (bytes, "binData"),
+    (DBRef, "object"), (MinKey, "minKey"), (MaxKey, "maxKey"),
 )  # fmt: skip
 
 _NUMBER = re.compile(r"\s*[-+]?\d+(?:[.,]\d+)*\s*%?", re.ASCII)

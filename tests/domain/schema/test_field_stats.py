@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from bson import Binary, DatetimeMS, Decimal128, Int64, ObjectId
 
 from audience_service.domain.filters.field_profile import FieldProfile
@@ -10,6 +11,7 @@ from audience_service.domain.filters.operators import OPERATORS, TEXT_OPERATORS
 from audience_service.domain.schema.field_stats import MAX_DEPTH, collect, type_name
 from audience_service.domain.schema.json_schema import schema_profiles
 from audience_service.domain.schema.service import operators_for
+from tests.support.odd_values import ODD_VALUES
 
 
 def profiles(*data: dict[str, Any]) -> dict[str, FieldProfile]:
@@ -160,3 +162,11 @@ def test_a_schema_states_fields_with_types_and_enums() -> None:
         "state", "data.leadStage", "data.vip", "data.tags", "data.address", "data.address.city", "data.email",
     }  # fmt: skip
     assert schema_profiles({}) == {}
+
+
+@pytest.mark.parametrize("name", ODD_VALUES)
+def test_every_value_has_a_type(name: str) -> None:
+    """A field that holds nothing but this value has a profile; a Code is no text, although it is a str."""
+    profiles = collect([{"data": {"odd": ODD_VALUES[name]}}]).profiles
+    assert "unknown" not in profiles["data.odd"].types
+    assert ("string" in profiles["data.odd"].types) == (name == "nul_in_text")
