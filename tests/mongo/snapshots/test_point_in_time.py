@@ -68,7 +68,7 @@ class Database:
 
     def __getitem__(self, name: str) -> Any:
         counted = [{"_id": SNAPSHOT.list_version_id, "n": 2, "first": 2**32 + 1, "second": -1}]
-        return SimpleNamespace(aggregate=lambda *_, **__: counted)
+        return SimpleNamespace(aggregate=lambda *_, **__: counted, find=lambda *_, **__: [])
 
     def command(self, command: dict[str, Any]) -> Mapping[str, Any]:
         self.commands.append(command)
