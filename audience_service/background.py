@@ -12,6 +12,7 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import AudienceError
 from audience_service.domain.targeting.platform_ids import PlatformIds
 from audience_service.mongo.store import Store
+from audience_service.observability import metrics
 from audience_service.rpc.server import RpcServer
 from audience_service.settings import Settings
 
@@ -59,6 +60,7 @@ class BackgroundTasks:
         healthy: bool | None = None
         while not self._stop_event.is_set():
             reachable = self._store.is_reachable()
+            metrics.DATABASE_REACHABLE.set(reachable)
             if reachable:
                 self._refresh_platform_ids()
             if reachable != healthy and not self._stop_event.is_set():

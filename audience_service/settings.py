@@ -16,6 +16,7 @@ Algorithm = Literal[
     "ES256", "ES384", "ES512", "EdDSA",
 ]  # fmt: skip
 
+_MAX_METRICS_ORGS = 100
 _MIN_SECRET_BYTES = 32
 """The minimum key size of HS256: that of its hash (RFC 7518, section 3.2)."""
 
@@ -144,6 +145,12 @@ class Settings(BaseSettings):
         "the retention time; more are TOO_MANY_WATCHES",
     )
     reflection: bool = Field(True, description="whether clients may list the services")
+    metrics_listen: str = Field(
+        "", description="address and port of the metrics for Prometheus (`/metrics`), such as 0.0.0.0:9464; unset: none"
+    )
+    metrics_orgs: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="orgs whose calls the metrics count separately, comma-separated, at most 100"
+    )
     log_format: Literal["text", "json"] = Field(
         "text",
         description="`text` or `json`, to stderr: one line for each RPC with `method`, `code` and `duration_ms`, and "
@@ -159,6 +166,16 @@ class Settings(BaseSettings):
         if not names or not all(re.fullmatch(r"[A-Za-z][\w-]*", name) for name in names):
             raise ValueError("is not a list of collections; write them comma-separated: contact,lead")
         return names
+
+    @field_validator("metrics_orgs", mode="before")
+    @classmethod
+    def _split_orgs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        orgs = tuple(org.strip() for org in value.split(",") if org.strip())
+        if len(orgs) > _MAX_METRICS_ORGS:
+            raise ValueError(f"names {len(orgs)} orgs; name at most {_MAX_METRICS_ORGS}, since each is a time series")
+        return orgs
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
@@ -178,6 +195,8 @@ class Settings(BaseSettings):
             raise ValueError("AUDIENCE_JWT_KEY and AUDIENCE_JWT_KEY_FILE are both set; set one of them")
         if not re.fullmatch(r".+:\d{1,5}", self.listen):
             raise ValueError("AUDIENCE_LISTEN is not an address with a port; write it like 127.0.0.1:50051")
+        if self.metrics_listen and not re.fullmatch(r".+:\d{1,5}", self.metrics_listen):
+            raise ValueError("AUDIENCE_METRICS_LISTEN is not an address with a port; write it like 0.0.0.0:9464")
         return self
 
     @classmethod

@@ -29,6 +29,7 @@ from audience_service.domain.filters.field_profile import FieldProfile
 from audience_service.domain.filters.operators import LOGICAL, OPERATORS, RECORD_OPERATORS
 from audience_service.domain.insights.dimensions import DIMENSIONS, Dimension
 from audience_service.domain.schema.service import operators_for
+from audience_service.observability.metrics import METRICS
 from audience_service.pb.audience.v1 import options_pb2
 from audience_service.rpc.errors import code_of
 from audience_service.rpc.server import SERVICES
@@ -258,6 +259,25 @@ def format_default(value: Any) -> str:
             return str(value)
 
 
+def metrics() -> str:
+    """Every metric with its labels."""
+    lines = [
+        "# Metrics",
+        "",
+        "A process with `AUDIENCE_METRICS_LISTEN` serves these metrics at `/metrics`, in the form of Prometheus. The",
+        "sums of all workers are on one port. [Monitor](../how-to/monitor.md) says how to use them.",
+        "",
+        "| metric | type | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    for metric in METRICS:
+        [family] = metric.describe()
+        suffix = "_total" if family.type == "counter" else ""
+        labels = ", ".join(f"`{name}`" for name in metric._labelnames)
+        lines.append(f"| `{family.name}{suffix}` | {family.type} | {labels} | {family.documentation} |")
+    return "\n".join([*lines, ""])
+
+
 def commands() -> str:
     """Every command with its arguments and options."""
     root = click.Context(command_line, info_name="audience-service")
@@ -403,6 +423,7 @@ def generate() -> dict[str, str]:
         "messages.md": messages(comments),
         "errors.md": errors(comments),
         "settings.md": settings(),
+        "metrics.md": metrics(),
         "command-line.md": commands(),
         "operators.md": operators(),
         "dimensions.md": dimensions(),

@@ -37,7 +37,7 @@ from audience_service.domain.uploads.repository import IdentifierRepository
 from audience_service.domain.watch.repository import ChangeStream, EventLogRepository, WatchRepository
 from audience_service.mongo.audiences.member_lists import MongoLists
 from audience_service.mongo.audiences.repository import MongoUses
-from audience_service.mongo.core.client import connect
+from audience_service.mongo.core.client import Listener, connect
 from audience_service.mongo.core.errors import map_driver_errors, with_deadline
 from audience_service.mongo.core.indexes import (
     Index,
@@ -146,14 +146,19 @@ class Store:
         self.database.client.close()
 
 
-def mongo_store(uri: str, database: str, new_random: Callable[[], random.Random] = random.Random) -> Store:
+def mongo_store(
+    uri: str,
+    database: str,
+    new_random: Callable[[], random.Random] = random.Random,
+    listeners: Sequence[Listener] = (),
+) -> Store:
     """Return the store on a MongoDB. It connects on first use.
 
-    `new_random` returns the generator that draws one sample of records.
+    `new_random` returns the generator that draws one sample of records. `listeners` observe the driver.
 
     Raises ValueError for a malformed URI.
     """
-    connection = connect(uri, database)
+    connection = connect(uri, database, listeners)
     key_sampler = KeySampler(connection, new_random=new_random)
     snapshot_rows = MongoSnapshotRows(connection)
     # These repositories read from the primary, whatever the URI says. A stale secondary would cause false changes of

@@ -8,9 +8,8 @@
 from __future__ import annotations  # grpc's handler types are generic to the type checker only
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -26,14 +25,13 @@ from audience_service.domain.core.context import Deadline, RequestContext, Scope
 from audience_service.domain.core.errors import AudienceError, InvalidArgument, MalformedRequest, OutOfTime
 from audience_service.pb.audience.v1 import options_pb2
 from audience_service.rpc.auth import Authenticator
+from audience_service.rpc.calls import CallObserver
 from audience_service.rpc.context import set_context
 from audience_service.rpc.errors import abort, code_of
 from audience_service.rpc.stream_limits import StreamLimiter, StreamSlot
 
 _MAX_DEADLINE_SECONDS = 365 * 86_400.0
 """grpcio reports a deadline centuries ahead for a call without a deadline."""
-
-_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +96,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         stream_limiter: StreamLimiter,
         open_stream_limiter: StreamLimiter,
         timeouts: Timeouts,
+        observer: CallObserver,
     ) -> None:
         methods = (Method.of(method) for service in services for method in service.methods)
         self._methods = {method.path: method for method in methods}
@@ -105,6 +104,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         self._stream_limiter = stream_limiter
         self._open_stream_limiter = open_stream_limiter
         self._timeouts = timeouts
+        self._observer = observer
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     def intercept_service(
@@ -143,7 +143,7 @@ class CallInterceptor(grpc.ServerInterceptor):
     def _unary_unary(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
 
         def handle(raw: bytes, context: grpc.ServicerContext) -> Any:
-            with _error_boundary(method.path, context) as cancel_event:
+            with self._error_boundary(method.path, context) as cancel_event:
                 self._authenticate(method, context, self._timeouts.unary_seconds, cancel_event)
                 return behavior(method.decode(raw), context)
 
@@ -151,7 +151,7 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     def _server_stream(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
         def handle(raw: bytes, context: grpc.ServicerContext) -> Iterator[Any]:
-            with _error_boundary(method.path, context) as cancel_event:
+            with self._error_boundary(method.path, context) as cancel_event:
                 self._authenticate(method, context, self._timeouts.stream_seconds, cancel_event)
                 request = method.decode(raw)
                 with self._stream_limiter.acquire(context) as slot, closing(behavior(request, context)) as responses:
@@ -163,7 +163,7 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     def _client_stream(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
         def handle(raws: Iterator[bytes], context: grpc.ServicerContext) -> Any:
-            with _error_boundary(method.path, context) as cancel_event:
+            with self._error_boundary(method.path, context) as cancel_event:
                 self._authenticate(method, context, self._timeouts.stream_seconds, cancel_event)
                 with self._stream_limiter.acquire(context) as slot:
                     return behavior(_decode_stream(method, raws, slot), context)
@@ -180,13 +180,35 @@ class CallInterceptor(grpc.ServerInterceptor):
         def handle(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
             # The stream counts as waiting for its client for its entire life, so the idle timeout ends it.
             with (
-                _error_boundary(path, context),
+                self._error_boundary(path, context),
                 self._open_stream_limiter.acquire(context) as slot,
                 slot.waiting_for_client(),
             ):
                 yield from behavior(requests, context)
 
         return grpc.stream_stream_rpc_method_handler(handle, handler.request_deserializer, handler.response_serializer)
+
+    @contextmanager
+    def _error_boundary(self, path: str, context: grpc.ServicerContext) -> Iterator[threading.Event]:
+        """Map exceptions to the RPC's status, and observe the call.
+
+        Yields an event that is set when the client disconnects before the response. The code is then CANCELLED.
+        """
+        call = self._observer.start(path)
+        code, reason = "CANCELLED", ""
+        cancel_event = threading.Event()
+        if not context.add_callback(lambda: cancel_event.set() if code == "CANCELLED" else None):
+            cancel_event.set()  # the client disconnected before the call began
+        try:
+            yield cancel_event
+            code = "OK"
+        except Exception as error:
+            code = reason = "INTERNAL"
+            if isinstance(error, AudienceError):
+                code, reason = code_of(error).name, error.reason
+            abort(context, error)
+        finally:
+            call.finish(code, reason)
 
     def _authenticate(
         self, method: Method, context: grpc.ServicerContext, timeout: float, cancel_event: threading.Event
@@ -222,27 +244,3 @@ def _decode_stream(method: Method, raws: Iterator[bytes], slot: StreamSlot) -> I
         if raw is None:
             return
         yield method.decode(raw)
-
-
-@contextmanager
-def _error_boundary(path: str, context: grpc.ServicerContext) -> Iterator[threading.Event]:
-    """Map exceptions to the RPC's status, and log one line for each call.
-
-    Yields an event that is set when the client disconnects before the response. The log line then has CANCELLED.
-    """
-    structlog.contextvars.clear_contextvars()
-    started_at = time.monotonic()
-    code = "CANCELLED"
-    cancel_event = threading.Event()
-    if not context.add_callback(lambda: cancel_event.set() if code == "CANCELLED" else None):
-        cancel_event.set()  # the client disconnected before the call began
-    try:
-        yield cancel_event
-        code = "OK"
-    except Exception as error:
-        code = code_of(error).name if isinstance(error, AudienceError) else "INTERNAL"
-        abort(context, error)
-    finally:
-        with suppress(Exception):  # a failure to log must not fail the call
-            duration_ms = round((time.monotonic() - started_at) * 1000, 1)
-            _log.info("rpc", method=path, code=code, duration_ms=duration_ms)

@@ -47,6 +47,7 @@ from audience_service.pb.audience.v1.targeting_service_pb2_grpc import (
     add_TargetingServiceServicer_to_server,
 )
 from audience_service.rpc.auth import Authenticator
+from audience_service.rpc.calls import CallObserver
 from audience_service.rpc.interceptor import CallInterceptor, Timeouts
 from audience_service.rpc.stream_limits import StreamLimiter
 
@@ -100,6 +101,7 @@ class ServerOptions:
     timeouts: Timeouts
     reflection: bool
     share_port: bool
+    metrics_orgs: tuple[str, ...] = ()
 
 
 class RpcServer:
@@ -114,7 +116,12 @@ class RpcServer:
             ThreadPoolExecutor(options.threads, thread_name_prefix="rpc"),
             interceptors=[
                 CallInterceptor(
-                    authenticator, SERVICES, self.stream_limiter, self._open_stream_limiter, options.timeouts
+                    authenticator,
+                    SERVICES,
+                    self.stream_limiter,
+                    self._open_stream_limiter,
+                    options.timeouts,
+                    CallObserver(SERVICES, options.metrics_orgs),
                 ),
             ],
             options=[("grpc.so_reuseport", int(options.share_port)), *_KEEPALIVE],

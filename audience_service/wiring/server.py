@@ -41,4 +41,5 @@ def server_options(settings: Settings) -> ServerOptions:
         timeouts=Timeouts(settings.unary_timeout_seconds, settings.stream_timeout_seconds),
         reflection=settings.reflection,
         share_port=settings.workers > 1,
+        metrics_orgs=settings.metrics_orgs,
     )

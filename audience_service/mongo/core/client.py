@@ -1,17 +1,21 @@
 """The connection to MongoDB."""
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import ConfigurationError, InvalidName
+from pymongo.monitoring import CommandListener, ConnectionPoolListener
+
+Listener = CommandListener | ConnectionPoolListener
 
 _SERVER_SELECTION_TIMEOUT_MS = 3_000
 _MAX_IDLE_TIME_MS = 300_000
 
 
-def connect(uri: str, database: str) -> Database[dict[str, Any]]:
+def connect(uri: str, database: str, listeners: Sequence[Listener] = ()) -> Database[dict[str, Any]]:
     """Return the database that a URI names.
 
     The driver connects on first use, so the service starts even while the database is unavailable. The URI decides
@@ -19,6 +23,8 @@ def connect(uri: str, database: str) -> Database[dict[str, Any]]:
 
     Writes wait for a majority, and reads see only what a majority has. A membership that a caller has received is
     therefore never rolled back.
+
+    `listeners` observe the commands and connections of the driver.
 
     Raises ValueError for a malformed URI, and for hosts that the name service does not know.
     """
@@ -29,6 +35,7 @@ def connect(uri: str, database: str) -> Database[dict[str, Any]]:
             datetime_conversion="DATETIME_AUTO",  # dates past the year 9999 are read as DatetimeMS
             appname="audience-service",
             connect=False,
+            event_listeners=listeners,
             **_default_options(uri),
         )
         return client[database]
