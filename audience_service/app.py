@@ -12,11 +12,11 @@ from audience_service.settings import Settings
 from audience_service.wiring.audiences import build_audience_servicer
 from audience_service.wiring.core import build_core
 from audience_service.wiring.custom_audiences import build_custom_audiences
-from audience_service.wiring.filters import build_filter_servicer
+from audience_service.wiring.filters import build_filter_explainer, build_filter_servicer, build_slow_call_log
 from audience_service.wiring.membership import build_membership_servicer
 from audience_service.wiring.reach import build_reach_servicer
 from audience_service.wiring.segments import build_segment_servicer
-from audience_service.wiring.server import build_authenticator, server_options
+from audience_service.wiring.server import build_authenticator, build_observer, server_options
 from audience_service.wiring.snapshots import build_snapshot_worker
 from audience_service.wiring.targeting import build_targeting_servicer
 from audience_service.wiring.watch import build_watch
@@ -39,16 +39,19 @@ class App:
         self._snapshot_worker = build_snapshot_worker(settings, store)
         self._watch = build_watch(settings, core, store)
         self._custom_audiences = build_custom_audiences(settings, core, store)
+        explainer = build_filter_explainer(core, store)
+        self._slow_calls = build_slow_call_log(settings, explainer)
         servicers = Servicers(
             segment=build_segment_servicer(core, store),
-            filter=build_filter_servicer(core, store),
+            filter=build_filter_servicer(core, explainer),
             audience=build_audience_servicer(store),
             reach=build_reach_servicer(settings, core, store, new_random),
             membership=build_membership_servicer(settings, core, store, self._snapshot_worker, self._watch.streams),
             targeting=build_targeting_servicer(platform_ids, core.tokens),
             custom_audience=self._custom_audiences.servicer,
         )
-        self.server = RpcServer(servicers, build_authenticator(settings), server_options(settings))
+        observer = build_observer(settings, self._slow_calls)
+        self.server = RpcServer(servicers, build_authenticator(settings), server_options(settings), observer)
         sweeps = [
             lambda: store.snapshot_sweeper.sweep(now(), self._snapshot_worker.capacity_free_at()),
             lambda: store.custom_audience_sweeper.sweep(now()),
@@ -78,4 +81,5 @@ class App:
         self._background_tasks.join()
         self._watch.stop()
         self._linter.close()
+        self._slow_calls.close()
         self._store.close()

@@ -57,20 +57,33 @@ class BackgroundTasks:
         self._health_thread.join()
 
     def _health_loop(self) -> None:
-        healthy: bool | None = None
+        healthy, outage = None, ""
         while not self._stop_event.is_set():
-            reachable = self._store.is_reachable()
-            metrics.DATABASE_REACHABLE.set(reachable)
-            if reachable:
-                self._refresh_platform_ids()
-            if reachable != healthy and not self._stop_event.is_set():
-                (_log.info if reachable else _log.warning)("database reachability changed", reachable=reachable)
-                healthy = reachable and self._is_isolated()
-                if healthy:
-                    self._log_missing_indexes()
-                self._server.set_healthy(healthy=healthy)
+            was_healthy, last_outage = healthy, outage
+            try:
+                outage = self._store.find_outage()
+                healthy = self._check(was_healthy) if not outage else False
+            except Exception as error:  # a privilege that is missing, for example; the check repeats after the interval
+                healthy, outage = False, f"the health check failed: {error}"
+            metrics.DATABASE_REACHABLE.set(not outage)
+            if not self._stop_event.is_set():
+                if outage and outage != last_outage:
+                    _log.warning("database unreachable", reason=outage)
+                if healthy != was_healthy:
+                    self._server.set_healthy(healthy=healthy)
             self._server.cancel_idle_streams()
             self._stop_event.wait(_HEALTH_INTERVAL_SECONDS)
+
+    def _check(self, was_healthy: bool | None) -> bool:
+        """Whether the process may serve, with a database that answers."""
+        self._refresh_platform_ids()
+        if was_healthy:
+            return True
+        healthy = self._is_isolated()
+        if healthy and not self._stop_event.is_set():
+            _log.info("database reachable")
+            self._log_missing_indexes()
+        return healthy
 
     def _refresh_platform_ids(self) -> None:
         """Load newly imported platform ids. After a failure calls use the previous ids until the next attempt."""

@@ -153,8 +153,21 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field(
         "text",
-        description="`text` or `json`, to stderr: one line for each RPC with `method`, `code` and `duration_ms`, and "
-        "with `org` and `subject` once the token is verified",
+        description="`text` or `json`, to stderr: one line for each RPC with `request_id`, `method`, `code` and "
+        "`duration_ms`, and with `org` and `subject` once the token is verified",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the lowest level of log lines: `debug`, `info`, `warning` or `error`; RPCs are `info`"
+    )
+    access_log: bool = Field(True, description="whether each RPC gets a log line")
+    access_log_success_share: float = Field(
+        1.0, ge=0, le=1, description="share of the successful RPCs that get a log line, drawn at random; failed ones do"
+    )
+    slow_call_seconds: float = Field(
+        5.0,
+        ge=0,
+        description="unary RPCs that take at least this long get a log line `slow call` with audience, query plan and "
+        "the index that would help; 0: none",
     )
 
     @field_validator("datatypes", "related_datatypes", mode="before")

@@ -278,7 +278,7 @@ def test_a_killed_database_loses_nothing(durable: str, monkeypatch: pytest.Monke
         proxy.disconnect()
         received = [read_until_cut(stream, first) for stream, first in zip(streams, firsts, strict=True)]
         assert _database("start") == durable
-        eventually(store.is_reachable, seconds=30)
+        eventually(lambda: not store.find_outage(), seconds=30)
         assert client.call("GetSnapshot", {"id": odd.id}) == odd
         streamed, compared = ({**request, "batchSize": 10_000} for request in (streamed, compared))
         rest = list(client.call("StreamMembers", {**streamed, "cursor": received[0][-1].cursor}))

@@ -89,7 +89,7 @@ def _serve_metrics(settings: Settings, stack: ExitStack) -> Path | None:
 
 def _serve_in_process(settings: Settings, stop: StopSignal) -> None:
     limit_arenas()
-    configure_logs(settings.log_format)
+    configure_logs(settings.log_format, settings.log_level)
     try:
         app = App(settings, open_store(settings))
     except RuntimeError as error:
@@ -117,7 +117,7 @@ def _run_worker(settings: Settings) -> None:
 
 def _supervise(settings: Settings, stop: StopSignal, metrics_directory: Path | None) -> None:
     """Start the workers, and replace each worker that dies, until a stop is requested."""
-    configure_logs(settings.log_format)
+    configure_logs(settings.log_format, settings.log_level)
     spawn = multiprocessing.get_context("spawn")
     reserved = _reserve_port(settings.listen)  # bound but not listening: it reserves the port while workers restart
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pymongo import ReadPreference
 from pymongo.database import Database
+from pymongo.errors import PyMongoError
 
 from audience_service.domain.audiences.repository import (
     KeyRangeRepository,
@@ -38,7 +39,7 @@ from audience_service.domain.watch.repository import ChangeStream, EventLogRepos
 from audience_service.mongo.audiences.member_lists import MongoLists
 from audience_service.mongo.audiences.repository import MongoUses
 from audience_service.mongo.core.client import Listener, connect
-from audience_service.mongo.core.errors import map_driver_errors, with_deadline
+from audience_service.mongo.core.errors import describe_outage, map_driver_errors, with_deadline
 from audience_service.mongo.core.indexes import (
     Index,
     collated_collections,
@@ -111,14 +112,16 @@ class Store:
     """Opens the change stream of a process. The stream calls the given function when it has changes."""
     database: Database[dict[str, Any]]
 
-    def is_reachable(self) -> bool:
-        """Return whether the database answers within 3 seconds."""
+    def find_outage(self) -> str:
+        """Return why the database does not answer within 3 seconds, empty if it answers."""
         try:
             with with_deadline(self.database, Deadline.after(3)):
                 self.database.command("ping")
-        except AudienceError:
-            return False
-        return True
+        except AudienceError as error:
+            return describe_outage(error.__cause__ or error)
+        except PyMongoError as error:  # it refuses the credentials, for example
+            return describe_outage(error)
+        return ""
 
     def missing_indexes(self, datatypes: Sequence[str], related: Sequence[str] = ()) -> list[Index]:
         """Return the required indexes that are missing. Raises StoreUnavailable, OutOfTime."""

@@ -14,6 +14,7 @@ from audience_service.domain.core import errors
 from audience_service.domain.custom_audiences import errors as custom
 from audience_service.domain.history import errors as history_errors
 from audience_service.domain.watch import errors as watch_errors
+from audience_service.rpc.calls import current_request_id
 
 DOMAIN = "audience.crm.appengine.internal"
 """The domain in ErrorInfo. It is unique among services, so that a reason means one thing everywhere (AIP-193)."""
@@ -75,6 +76,8 @@ def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
         _log.error("internal error", incident=incident, exc_info=error)
         info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN, metadata={"incident": incident})
         status = _build_status(grpc.StatusCode.INTERNAL, f"internal error; the log has incident {incident}", [info])
+    if request_id := current_request_id():
+        status.details.add().Pack(error_details_pb2.RequestInfo(request_id=request_id))
     full_status = rpc_status.to_status(status)
     context.set_trailing_metadata(full_status.trailing_metadata)
     context.abort(full_status.code, full_status.details)

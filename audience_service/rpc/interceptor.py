@@ -25,7 +25,7 @@ from audience_service.domain.core.context import Deadline, RequestContext, Scope
 from audience_service.domain.core.errors import AudienceError, InvalidArgument, MalformedRequest, OutOfTime
 from audience_service.pb.audience.v1 import options_pb2
 from audience_service.rpc.auth import Authenticator
-from audience_service.rpc.calls import CallObserver
+from audience_service.rpc.calls import CallObserver, observe_request
 from audience_service.rpc.context import set_context
 from audience_service.rpc.errors import abort, code_of
 from audience_service.rpc.stream_limits import StreamLimiter, StreamSlot
@@ -145,7 +145,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         def handle(raw: bytes, context: grpc.ServicerContext) -> Any:
             with self._error_boundary(method.path, context) as cancel_event:
                 self._authenticate(method, context, self._timeouts.unary_seconds, cancel_event)
-                return behavior(method.decode(raw), context)
+                return behavior(observe_request(method.decode(raw)), context)
 
         return handle
 
@@ -194,7 +194,7 @@ class CallInterceptor(grpc.ServerInterceptor):
 
         Yields an event that is set when the client disconnects before the response. The code is then CANCELLED.
         """
-        call = self._observer.start(path)
+        call = self._observer.start(path, context.invocation_metadata())
         code, reason = "CANCELLED", ""
         cancel_event = threading.Event()
         if not context.add_callback(lambda: cancel_event.set() if code == "CANCELLED" else None):

@@ -101,13 +101,14 @@ class ServerOptions:
     timeouts: Timeouts
     reflection: bool
     share_port: bool
-    metrics_orgs: tuple[str, ...] = ()
 
 
 class RpcServer:
     """A server that is bound to its port. `start` begins to serve."""
 
-    def __init__(self, servicers: Servicers, authenticator: Authenticator, options: ServerOptions) -> None:
+    def __init__(
+        self, servicers: Servicers, authenticator: Authenticator, options: ServerOptions, observer: CallObserver
+    ) -> None:
         """Bind the port. Raises RuntimeError if the port is not available."""
         self.stream_limiter = StreamLimiter(options.max_streams, options.stream_send_timeout_seconds)
         self._open_stream_limiter = StreamLimiter(_MAX_OPEN_STREAMS, options.stream_send_timeout_seconds)
@@ -121,7 +122,7 @@ class RpcServer:
                     self.stream_limiter,
                     self._open_stream_limiter,
                     options.timeouts,
-                    CallObserver(SERVICES, options.metrics_orgs),
+                    observer,
                 ),
             ],
             options=[("grpc.so_reuseport", int(options.share_port)), *_KEEPALIVE],

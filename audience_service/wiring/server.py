@@ -1,8 +1,10 @@
 """Builds the gRPC server's authenticator and options."""
 
 from audience_service.rpc.auth import Authenticator, ClaimNames, TokenRules
+from audience_service.rpc.calls import CallLogOptions, CallObserver
 from audience_service.rpc.interceptor import Timeouts
-from audience_service.rpc.server import ServerOptions
+from audience_service.rpc.server import SERVICES, ServerOptions
+from audience_service.rpc.slow_calls import SlowCallLog
 from audience_service.settings import Settings, SettingsError
 
 
@@ -31,6 +33,13 @@ def build_authenticator(settings: Settings) -> Authenticator:
         raise SettingsError(f"AUDIENCE_JWT_KEY: {error}") from None
 
 
+def build_observer(settings: Settings, slow_calls: SlowCallLog) -> CallObserver:
+    """The observer of all calls."""
+    orgs = frozenset(settings.metrics_orgs)
+    options = CallLogOptions(settings.access_log, settings.access_log_success_share, orgs)
+    return CallObserver(SERVICES, options, slow_calls)
+
+
 def server_options(settings: Settings) -> ServerOptions:
     """The options of the gRPC server."""
     return ServerOptions(
@@ -41,5 +50,4 @@ def server_options(settings: Settings) -> ServerOptions:
         timeouts=Timeouts(settings.unary_timeout_seconds, settings.stream_timeout_seconds),
         reflection=settings.reflection,
         share_port=settings.workers > 1,
-        metrics_orgs=settings.metrics_orgs,
     )

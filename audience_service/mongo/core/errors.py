@@ -40,6 +40,7 @@ _UNREACHABLE_CODES = frozenset((6, 7, 89, 91, 189, 11600, 11602, 13435, 13436))
 _CONFLICT_CODES = frozenset((24, 112))
 _TIMEOUT_CODES = frozenset((50, 202, 262))
 _DUPLICATE_KEY = 11000
+_MAX_OUTAGE_LENGTH = 300
 _INVALID_PATTERN_CODES = frozenset((2, 8, 51091, 51108, 51156))
 _OUT_OF_MEMORY_CODES = frozenset((146, 292, 17261))
 # maxTimeMS counts whole milliseconds in 31 bits, and 0 means no limit. Some clients that set no deadline send one in
@@ -96,6 +97,14 @@ def raise_unless_duplicate(error: BulkWriteError) -> None:
 
 class BulkWriteFailed(Exception):
     """The database refused a bulk write, for a reason that no caller causes."""
+
+
+def describe_outage(error: BaseException) -> str:
+    """Return why the database cannot be used, in one line: the driver's message without its list of servers."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OperationFailure):
+        text = f"the database refuses the command with code {error.code}: {text.partition(', full error')[0]}"
+    return f"{type(error).__name__}: {text.partition(', Timeout:')[0][:_MAX_OUTAGE_LENGTH]}"
 
 
 def _require_server(database: Database[dict[str, Any]]) -> None:
