@@ -119,7 +119,7 @@ breaking: install ## Check that protos/ is compatible with the last tag, if ther
 	echo "protos/ against $$base"; $(BIN)/buf breaking --against ".git#ref=$$(git rev-parse "$$base^{commit}")"
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
-	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml
+	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml --extra tracing
 
 check-monitoring: install ## Check rules and dashboard with promtool and Prometheus, which must be installed (Debian: prometheus)
 	$(BIN)/python -m scripts.check_monitoring

@@ -151,6 +151,11 @@ class Settings(BaseSettings):
     metrics_orgs: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="orgs whose calls the metrics count separately, comma-separated, at most 100"
     )
+    traces: bool = Field(
+        False,
+        description="whether calls are traced with OpenTelemetry and exported by OTLP over gRPC; the OTEL_* variables "
+        "set endpoint and sampling, and the package needs its extra `tracing`",
+    )
     log_format: Literal["text", "json"] = Field(
         "text",
         description="`text` or `json`, to stderr: one line for each RPC with `request_id`, `method`, `code` and "

@@ -19,7 +19,8 @@ from audience_service.cli.log import configure_logs
 from audience_service.cli.malloc import limit_arenas, tune_gc
 from audience_service.cli.token import mint
 from audience_service.observability.metrics import MULTIPROCESS_VARIABLE, forget_process, serve_metrics
-from audience_service.settings import Settings
+from audience_service.observability.tracing import close_tracing, configure_tracing
+from audience_service.settings import Settings, SettingsError
 from audience_service.wiring.store import SAMPLE_ORGS, open_store
 
 _GRACE_SECONDS = 10.0
@@ -90,6 +91,8 @@ def _serve_metrics(settings: Settings, stack: ExitStack) -> Path | None:
 def _serve_in_process(settings: Settings, stop: StopSignal) -> None:
     limit_arenas()
     configure_logs(settings.log_format, settings.log_level)
+    if settings.traces:
+        _start_tracing()
     try:
         app = App(settings, open_store(settings))
     except RuntimeError as error:
@@ -102,9 +105,19 @@ def _serve_in_process(settings: Settings, stop: StopSignal) -> None:
     stop.wait()
     _log.info("draining", grace_seconds=_GRACE_SECONDS)
     app.stop(_GRACE_SECONDS)
+    close_tracing()
     # A call that outlived the grace period may still occupy a thread, which sys.exit would wait for.
     sys.stderr.flush()
     os._exit(0)
+
+
+def _start_tracing() -> None:
+    try:
+        configure_tracing()
+    except ImportError as error:
+        raise SettingsError(
+            f"AUDIENCE_TRACES: the package {error.name} is missing; install 'audience-service[tracing]'"
+        ) from None
 
 
 def _run_worker(settings: Settings) -> None:

@@ -7,20 +7,24 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import grpc
 import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
 from audience_service.observability import metrics
+from audience_service.observability.tracing import end_span, start_call_span, trace_id_of
 from audience_service.rpc.context import find_context
 from audience_service.rpc.slow_calls import SlowCall, SlowCallLog
 
 REQUEST_ID_KEY = "x-request-id"
+_SERVER_ERRORS = frozenset(("UNKNOWN", "INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "DATA_LOSS"))
+"""The codes by which OpenTelemetry considers a call failed on the server (its conventions for gRPC)."""
 _REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 _RANDOM = random.Random()  # noqa: S311 - draws samples
 _REQUEST: ContextVar[Message | None] = ContextVar("request", default=None)
@@ -48,11 +52,14 @@ class CallLogOptions:
 class ObservedCall:
     """A call in progress."""
 
-    def __init__(self, observer: "CallObserver", path: str) -> None:
+    def __init__(self, observer: "CallObserver", path: str, headers: Mapping[str, str]) -> None:
         self._observer = observer
         self._path = path
         self._labels = observer.labels_of(path)
         self._started_at = time.monotonic()
+        self._span = start_call_span(*self._labels[1:], headers)
+        if self._span:
+            structlog.contextvars.bind_contextvars(trace_id=trace_id_of(self._span))
         metrics.CALLS_STARTED.labels(*self._labels).inc()
         metrics.CALLS_OPEN.labels(*self._labels).inc()
 
@@ -62,6 +69,9 @@ class ObservedCall:
         metrics.CALLS_OPEN.labels(*self._labels).dec()
         metrics.CALLS_HANDLED.labels(*self._labels, code).inc()
         metrics.CALL_SECONDS.labels(*self._labels).observe(seconds)
+        if self._span:
+            status = grpc.StatusCode[code].value[0]
+            end_span(self._span, reason if code in _SERVER_ERRORS else "", **{"rpc.grpc.status_code": status})
         if reason:
             metrics.ERRORS.labels(self._labels[2], reason).inc()
         org = structlog.contextvars.get_contextvars().get("org")
@@ -94,7 +104,7 @@ class CallObserver:
         """Begin to observe a call of a method. Call it in the thread that handles the call."""
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=_read_request_id(metadata) or uuid.uuid4().hex)
-        return ObservedCall(self, path)
+        return ObservedCall(self, path, {key: value for key, value in metadata or () if isinstance(value, str)})
 
     def labels_of(self, path: str) -> MethodLabels:
         """The labels of a method. Methods of other services that the interceptor limits stream both ways."""

@@ -1,7 +1,7 @@
 """Opens the database, or the embedded store with sample contacts."""
 
 from audience_service.mongo.core.client import Listener
-from audience_service.mongo.core.monitoring import CommandMetrics, PoolMetrics
+from audience_service.mongo.core.monitoring import CommandMetrics, CommandSpans, PoolMetrics
 from audience_service.mongo.embedded.store import embedded_store
 from audience_service.mongo.store import Store, mongo_store
 from audience_service.settings import Settings, SettingsError
@@ -23,7 +23,8 @@ def open_store(settings: Settings) -> Store:
 
 def _listeners(settings: Settings) -> list[Listener]:
     """The listeners of the driver that the settings need."""
-    return [CommandMetrics(), PoolMetrics()] if settings.metrics_listen else []
+    listeners: list[Listener] = [CommandMetrics(), PoolMetrics()] if settings.metrics_listen else []
+    return [*listeners, CommandSpans()] if settings.traces else listeners
 
 
 def open_sample_store(settings: Settings) -> Store:

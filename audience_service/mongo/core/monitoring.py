@@ -1,4 +1,4 @@
-"""Metrics of the driver: commands and connections.
+"""Metrics and traces of the driver: commands and connections.
 
 The driver draws a random number for each command if a listener is registered, and it draws from the generator that
 all of Python shares. Therefore listeners are registered only if a setting needs them.
@@ -10,6 +10,7 @@ from typing import Any
 from pymongo import monitoring
 
 from audience_service.observability import metrics
+from audience_service.observability.tracing import end_span, start_command_span
 
 _TIMEOUT_CODES = frozenset((50, 202, 262))
 
@@ -32,6 +33,33 @@ class CommandMetrics(monitoring.CommandListener):
     def _count(name: str, outcome: str, microseconds: int) -> None:
         metrics.COMMANDS.labels(name, outcome).inc()
         metrics.COMMAND_SECONDS.labels(name).observe(microseconds / 1e6)
+
+
+class CommandSpans(monitoring.CommandListener):
+    """A span for each command of a call: its name, collection and database, and none of its values."""
+
+    def __init__(self) -> None:
+        self._spans: dict[tuple[int, Any], Any] = {}
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        """Start a span."""
+        name = event.command_name
+        collection = event.command.get("collection" if name == "getMore" else name)
+        attributes = {"db.system.name": "mongodb", "db.namespace": event.database_name, "db.operation.name": name}
+        if isinstance(collection, str):
+            attributes["db.collection.name"] = collection
+        if span := start_command_span(f"{name} {collection}" if isinstance(collection, str) else name, attributes):
+            self._spans[event.request_id, event.connection_id] = span
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        """End the span."""
+        if span := self._spans.pop((event.request_id, event.connection_id), None):
+            end_span(span)
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        """End the span as failed, with the server's code."""
+        if span := self._spans.pop((event.request_id, event.connection_id), None):
+            end_span(span, str(event.failure.get("code", "network")))
 
 
 def outcome_of(failure: Mapping[str, Any]) -> str:
