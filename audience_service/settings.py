@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -16,6 +17,7 @@ Algorithm = Literal[
     "ES256", "ES384", "ES512", "EdDSA",
 ]  # fmt: skip
 
+_MAX_PORT = 65_535
 _MAX_METRICS_ORGS = 100
 _MIN_SECRET_BYTES = 32
 """The minimum key size of HS256: that of its hash (RFC 7518, section 3.2)."""
@@ -185,6 +187,15 @@ class Settings(BaseSettings):
             raise ValueError("is not a list of collections; write them comma-separated: contact,lead")
         return names
 
+    @field_validator("listen", "metrics_listen")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        if value and not re.fullmatch(r".+:\d{1,9}", value):
+            raise ValueError(f"{value} is not an address with a port; write it like 127.0.0.1:50051")
+        if value and int(value.rpartition(":")[2]) > _MAX_PORT:
+            raise ValueError(f"{value} has a port above {_MAX_PORT}")
+        return value
+
     @field_validator("metrics_orgs", mode="before")
     @classmethod
     def _split_orgs(cls, value: object) -> object:
@@ -211,24 +222,28 @@ class Settings(BaseSettings):
             )
         if self.jwt_key and self.jwt_key_file:
             raise ValueError("AUDIENCE_JWT_KEY and AUDIENCE_JWT_KEY_FILE are both set; set one of them")
-        if not re.fullmatch(r".+:\d{1,5}", self.listen):
-            raise ValueError("AUDIENCE_LISTEN is not an address with a port; write it like 127.0.0.1:50051")
-        if self.metrics_listen and not re.fullmatch(r".+:\d{1,5}", self.metrics_listen):
-            raise ValueError("AUDIENCE_METRICS_LISTEN is not an address with a port; write it like 0.0.0.0:9464")
         return self
 
     @classmethod
     def load(cls) -> Self:
         """The settings of the environment. Raises SettingsError, also for a variable that is not a setting."""
+        problems = list(cls._unknown_variables())
+        try:
+            settings = cls()
+        except ValidationError as error:
+            problems += [_format_error(item["loc"], item["msg"]) for item in error.errors()]
+        if problems:
+            raise SettingsError("\n".join(problems))
+        return settings
+
+    @classmethod
+    def _unknown_variables(cls) -> Iterator[str]:
+        """A message for each variable that is not a setting."""
         known = {f"AUDIENCE_{name.upper()}" for name in cls.model_fields}
-        for name in os.environ:
+        for name in sorted(os.environ):
             if name.startswith("AUDIENCE_") and not name.startswith("AUDIENCE_TEST_") and name not in known:
                 similar = difflib.get_close_matches(name, known, n=1)
-                raise SettingsError(f"{name}: is not a setting" + (f"; did you mean {similar[0]}?" if similar else ""))
-        try:
-            return cls()
-        except ValidationError as error:
-            raise SettingsError("\n".join(_format_error(item["loc"], item["msg"]) for item in error.errors())) from None
+                yield f"{name}: is not a setting" + (f"; did you mean {similar[0]}?" if similar else "")
 
     @property
     def collections(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # a process takes sec
 
 
 def test_help_names_every_command_and_says_in_a_line_what_it_does() -> None:
-    names = "demo health indexes insights lookalike overlap reach seed serve taxonomy token upload"
+    names = "demo doctor health indexes insights lookalike overlap reach seed serve taxonomy token upload"
     shown = run("--help").stdout
     assert re.findall(r"^  (\w+)  ", shown, re.M) == names.split()
     assert not re.findall(r"^  \w+  .*\.\.\.$", shown, re.M), "these are cut"
@@ -29,7 +29,7 @@ def test_help_names_every_command_and_says_in_a_line_what_it_does() -> None:
 
 def test_serve_refuses_to_start_without_a_key() -> None:
     done = run("serve")
-    assert done.returncode == 1
+    assert done.returncode == 78
     assert "AUDIENCE_JWT_KEY: is missing" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -39,13 +39,15 @@ def test_serve_refuses_to_start_without_a_key() -> None:
     [
         ({"AUDIENCE_MONGODB_URI": "postgres://x"}, "AUDIENCE_MONGODB_URI: Invalid URI scheme"),
         ({"AUDIENCE_MONGODB_URI": "mongodb://x/", "AUDIENCE_DATABASE": "a.b"}, "AUDIENCE_MONGODB_URI"),
+        ({"AUDIENCE_MONGODB_URI": "mongodb://x/?retrywrite=true"}, "AUDIENCE_MONGODB_URI: Unknown option: retrywrite"),
+        ({"AUDIENCE_MONGODB_URI": "mongodb://x:70000/", "AUDIENCE_WORKERS": "2"}, "AUDIENCE_MONGODB_URI: Port must be"),
         ({"AUDIENCE_JWT_ALGORITHM": "RS256"}, "AUDIENCE_JWT_KEY: does not suit RS256"),
         ({"AUDIENCE_WORKERS": "many"}, "AUDIENCE_WORKERS"),
     ],
 )
 def test_serve_names_the_invalid_setting(settings: dict[str, str], expected: str) -> None:
     done = run("serve", **{"AUDIENCE_JWT_KEY": KEY, **settings})
-    assert (done.returncode, expected in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
+    assert (done.returncode, expected in done.stderr, "Traceback" in done.stderr) == (78, True, False), done.stderr
 
 
 def test_serve_dev_prints_a_working_token_and_drains_on_sigterm() -> None:
@@ -150,7 +152,7 @@ def test_seed_and_indexes_fill_a_database(real_service: Service) -> None:
 @pytest.mark.parametrize("command", ["seed", "indexes", "taxonomy list"])
 def test_commands_on_a_database_need_one(command: str) -> None:
     done = run(*command.split())
-    assert (done.returncode, "AUDIENCE_MONGODB_URI: is missing" in done.stderr) == (1, True)
+    assert (done.returncode, "AUDIENCE_MONGODB_URI: is missing" in done.stderr) == (78, True)
 
 
 def test_an_unreachable_database_is_a_plain_error() -> None:

@@ -21,6 +21,7 @@ from audience_service.cli.token import mint
 from audience_service.observability.metrics import MULTIPROCESS_VARIABLE, forget_process, serve_metrics
 from audience_service.observability.tracing import close_tracing, configure_tracing
 from audience_service.settings import Settings, SettingsError
+from audience_service.wiring.server import build_authenticator
 from audience_service.wiring.store import SAMPLE_ORGS, open_store
 
 _GRACE_SECONDS = 10.0
@@ -60,7 +61,9 @@ def serve(*, dev: bool) -> None:
     if dev and not settings.has_key:
         settings = settings.with_dev_key()
         _print_dev_token(settings)
-    settings.key()  # fail before any process or port is opened
+    build_authenticator(settings)  # fail before any process or port is opened
+    if settings.workers > 1:
+        open_store(settings).close()  # an invalid URI would end each worker
     stop = StopSignal()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop.request)

@@ -1,5 +1,6 @@
 """The connection to MongoDB."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -26,21 +27,24 @@ def connect(uri: str, database: str, listeners: Sequence[Listener] = ()) -> Data
 
     `listeners` observe the commands and connections of the driver.
 
-    Raises ValueError for a malformed URI, and for hosts that the name service does not know.
+    Raises ValueError for a malformed URI, for unknown options and values, and for hosts that the name
+    service does not know.
     """
     try:
-        client: MongoClient[dict[str, Any]] = MongoClient(
-            uri,
-            tz_aware=True,
-            datetime_conversion="DATETIME_AUTO",  # dates past the year 9999 are read as DatetimeMS
-            appname="audience-service",
-            connect=False,
-            event_listeners=listeners,
-            **_default_options(uri),
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # the driver ignores an option that it does not know
+            client: MongoClient[dict[str, Any]] = MongoClient(
+                uri,
+                tz_aware=True,
+                datetime_conversion="DATETIME_AUTO",  # dates past the year 9999 are read as DatetimeMS
+                appname="audience-service",
+                connect=False,
+                event_listeners=listeners,
+                **_default_options(uri),
+            )
         return client[database]
-    except (ConfigurationError, InvalidName) as error:
-        raise ValueError(str(error)) from error
+    except (ConfigurationError, InvalidName, UserWarning) as error:
+        raise ValueError(str(error).partition(" or maybe a camelCase")[0]) from error
 
 
 def _default_options(uri: str) -> dict[str, Any]:
