@@ -46,6 +46,7 @@ from audience_service.mongo.core.indexes import (
     create_index,
     missing_indexes,
 )
+from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.custom_audiences.cleanup import CustomAudienceSweeper
 from audience_service.mongo.custom_audiences.repository import MongoCustomAudiences
 from audience_service.mongo.explain.repository import MongoPlans
@@ -137,6 +138,11 @@ class Store:
         """Return the collections whose collation breaks the tenant scope. Raises StoreUnavailable, OutOfTime."""
         with with_deadline(self.database, Deadline.after(_INSPECT_TIMEOUT_SECONDS)):
             return collated_collections(self.database, datatypes)
+
+    def has_records(self, org: str, datatype: str) -> bool:
+        """Return whether the org has a record of the datatype. Raises StoreUnavailable."""
+        with map_driver_errors():
+            return self.database[datatype].find_one(org_match(org), {"_id": 1}) is not None
 
     def insert(self, records: Sequence[Record]) -> None:
         """Insert records of one datatype. Raises StoreUnavailable."""

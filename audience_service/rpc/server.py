@@ -66,6 +66,8 @@ SERVICES: tuple[ServiceDescriptor, ...] = tuple(
 )
 """The descriptors of all services of this package."""
 
+LIVENESS = "liveness"
+"""The name under which health checks see whether the process answers, with or without its database."""
 _QUEUED_CALLS_PER_THREAD = 8
 _MAX_OPEN_STREAMS = 4
 """The most concurrent streams of services that need no token (reflection)."""
@@ -144,6 +146,7 @@ class RpcServer:
     def start(self) -> None:
         """Begin to serve. Health is NOT_SERVING until `set_healthy` changes it."""
         self.set_healthy(healthy=False)
+        self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         self._server.start()
 
     def set_healthy(self, *, healthy: bool) -> None:
