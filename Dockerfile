@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Two images: `service` (the last one, so the default) and `gateway`, the Envoy in front of it.
+# Three images: `service` (the last one, so the default), `gateway`, the Envoy in front of it, and `samples` for trials.
 
 FROM python:3.13-slim AS build
 WORKDIR /src
@@ -21,6 +21,13 @@ RUN python -m venv /venv \
 COPY --from=build /out/*.whl ./
 RUN /venv/bin/pip install --no-cache-dir --no-deps --no-index ./*.whl
 
+# The service with sample contacts, whose packages the production lock omits. compose.yaml uses it.
+FROM build AS samples
+RUN pip install --no-cache-dir --no-deps --no-index /out/*.whl
+USER 65532:65532
+ENTRYPOINT ["audience-service"]
+CMD ["seed"]
+
 FROM envoyproxy/envoy:distroless-v1.40.0 AS gateway
 COPY --from=build /out/audience.binpb /etc/envoy/audience.binpb
 COPY deploy/envoy.yaml /etc/envoy/envoy.yaml
@@ -33,9 +40,10 @@ FROM python:3.13-slim AS service
 ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     AUDIENCE_LISTEN=0.0.0.0:50051 AUDIENCE_LOG_FORMAT=json
 COPY --from=installed /venv /venv
+COPY deploy/health_probe.py /health_probe.py
 USER 65532:65532
 EXPOSE 50051
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=20s CMD ["audience-service", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s CMD ["python", "-I", "-S", "/health_probe.py"]
 ENTRYPOINT ["audience-service"]
 CMD ["serve"]

@@ -12,11 +12,11 @@ from audience_service.settings import Settings
 from audience_service.wiring.audiences import build_audience_servicer
 from audience_service.wiring.core import build_core
 from audience_service.wiring.custom_audiences import build_custom_audiences
-from audience_service.wiring.filters import build_filter_servicer
+from audience_service.wiring.filters import build_filter_explainer, build_filter_servicer, build_slow_call_log
 from audience_service.wiring.membership import build_membership_servicer
 from audience_service.wiring.reach import build_reach_servicer
 from audience_service.wiring.segments import build_segment_servicer
-from audience_service.wiring.server import build_authenticator, build_key_ring, server_options
+from audience_service.wiring.server import build_authenticator, build_key_ring, build_observer, server_options
 from audience_service.wiring.snapshots import build_snapshot_worker
 from audience_service.wiring.targeting import build_targeting_servicer
 from audience_service.wiring.watch import build_watch
@@ -39,9 +39,11 @@ class App:
         self._snapshot_worker = build_snapshot_worker(settings, store)
         self._watch = build_watch(settings, core, store)
         self._custom_audiences = build_custom_audiences(settings, core, store)
+        explainer = build_filter_explainer(core, store)
+        self._slow_calls = build_slow_call_log(settings, explainer)
         servicers = Servicers(
             segment=build_segment_servicer(core, store),
-            filter=build_filter_servicer(core, store),
+            filter=build_filter_servicer(core, explainer),
             audience=build_audience_servicer(store),
             reach=build_reach_servicer(settings, core, store, new_random),
             membership=build_membership_servicer(settings, core, store, self._snapshot_worker, self._watch.streams),
@@ -50,7 +52,9 @@ class App:
         )
         self._token_keys = build_key_ring(settings)
         authenticator = build_authenticator(settings, self._token_keys)
-        self.server = RpcServer(servicers, authenticator, server_options(settings))
+        self.server = RpcServer(
+            servicers, authenticator, server_options(settings), build_observer(settings, self._slow_calls)
+        )
         sweeps = [
             lambda: store.snapshot_sweeper.sweep(now(), self._snapshot_worker.capacity_free_at()),
             lambda: store.custom_audience_sweeper.sweep(now()),
@@ -82,4 +86,5 @@ class App:
         self.background_tasks.join()
         self._watch.stop()
         self._linter.close()
+        self._slow_calls.close()
         self._store.close()

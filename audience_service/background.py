@@ -13,6 +13,7 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import AudienceError
 from audience_service.domain.targeting.platform_ids import PlatformIds
 from audience_service.mongo.store import Store
+from audience_service.observability import metrics
 from audience_service.rpc.server import RpcServer
 from audience_service.settings import Settings
 
@@ -75,6 +76,7 @@ class BackgroundTasks:
     def _check_health(self) -> None:
         """Set the health to the state of the database: to healthy at once, to unhealthy after failures in a row."""
         problem = self._find_problem()
+        metrics.DATABASE_REACHABLE.set(not problem)
         if self._stop_event.is_set():
             return
         self._failed_checks = self._failed_checks + 1 if problem else 0
@@ -94,13 +96,10 @@ class BackgroundTasks:
     def _find_problem(self) -> str:
         """Return why the database cannot serve calls; empty if it can. A defect of the check counts as a problem."""
         try:
-            self._store.check_reachable()
-        except AudienceError as error:
-            return str(error)
+            return self._store.find_outage()
         except Exception as error:
             self._record("health check", error)
             return type(error).__name__
-        return ""
 
     @contextlib.contextmanager
     def _surviving(self, task: str) -> Iterator[None]:

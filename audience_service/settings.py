@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -17,6 +18,8 @@ Algorithm = Literal[
 ]  # fmt: skip
 
 _KEY_FILE = re.compile(r"(?:([\w.-]+)=)?(.+)", re.ASCII)
+_MAX_PORT = 65_535
+_MAX_METRICS_ORGS = 100
 _MIN_SECRET_BYTES = 32
 
 
@@ -216,10 +219,34 @@ class Settings(BaseSettings):
         "the retention time; more are TOO_MANY_WATCHES",
     )
     reflection: bool = Field(True, description="whether clients may list the services")
+    metrics_listen: str = Field(
+        "", description="address and port of the metrics for Prometheus (`/metrics`), such as 0.0.0.0:9464; unset: none"
+    )
+    metrics_orgs: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="orgs whose calls the metrics count separately, comma-separated, at most 100"
+    )
+    traces: bool = Field(
+        False,
+        description="whether calls are traced with OpenTelemetry and exported by OTLP over gRPC; the OTEL_* variables "
+        "set endpoint and sampling, and the package needs its extra `tracing`",
+    )
     log_format: Literal["text", "json"] = Field(
         "text",
-        description="`text` or `json`, to stderr: one line for each RPC with `method`, `code` and `duration_ms`, and "
-        "with `org` and `subject` once the token is verified",
+        description="`text` or `json`, to stderr: one line for each RPC with `request_id`, `method`, `code` and "
+        "`duration_ms`, and with `org` and `subject` once the token is verified",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the lowest level of log lines: `debug`, `info`, `warning` or `error`; RPCs are `info`"
+    )
+    access_log: bool = Field(True, description="whether each RPC gets a log line")
+    access_log_success_share: float = Field(
+        1.0, ge=0, le=1, description="share of the successful RPCs that get a log line, drawn at random; failed ones do"
+    )
+    slow_call_seconds: float = Field(
+        5.0,
+        ge=0,
+        description="unary RPCs that take at least this long get a log line `slow call` with audience, query plan and "
+        "the index that would help; 0: none",
     )
 
     @field_validator("datatypes", "related_datatypes", mode="before")
@@ -237,6 +264,25 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator("listen", "metrics_listen")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        if value and not re.fullmatch(r".+:\d{1,9}", value):
+            raise ValueError(f"{value} is not an address with a port; write it like 127.0.0.1:50051")
+        if value and int(value.rpartition(":")[2]) > _MAX_PORT:
+            raise ValueError(f"{value} has a port above {_MAX_PORT}")
+        return value
+
+    @field_validator("metrics_orgs", mode="before")
+    @classmethod
+    def _split_orgs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        orgs = tuple(org.strip() for org in value.split(",") if org.strip())
+        if len(orgs) > _MAX_METRICS_ORGS:
+            raise ValueError(f"names {len(orgs)} orgs; name at most {_MAX_METRICS_ORGS}, since each is a time series")
+        return orgs
+
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
         if self.workers > 1 and self.mongodb_uri is None:
@@ -253,22 +299,28 @@ class Settings(BaseSettings):
             raise ValueError("AUDIENCE_JWT_ALGORITHMS is empty; set at least one, for example RS256")
         if self.sealing_key and self.sealing_key_file:
             raise ValueError("AUDIENCE_SEALING_KEY and AUDIENCE_SEALING_KEY_FILE are both set; set one of them")
-        if not re.fullmatch(r".+:\d{1,5}", self.listen):
-            raise ValueError("AUDIENCE_LISTEN is not an address with a port; write it like 127.0.0.1:50051")
         return self
 
     @classmethod
     def load(cls) -> Self:
         """The settings of the environment. Raises SettingsError, also for a variable that is not a setting."""
+        problems = list(cls._unknown_variables())
+        try:
+            settings = cls()
+        except ValidationError as error:
+            problems += [_format_error(item["loc"], item["msg"]) for item in error.errors()]
+        if problems:
+            raise SettingsError("\n".join(problems))
+        return settings
+
+    @classmethod
+    def _unknown_variables(cls) -> Iterator[str]:
+        """A message for each variable that is not a setting."""
         known = {f"AUDIENCE_{name.upper()}" for name in cls.model_fields}
-        for name in os.environ:
+        for name in sorted(os.environ):
             if name.startswith("AUDIENCE_") and not name.startswith("AUDIENCE_TEST_") and name not in known:
                 similar = difflib.get_close_matches(name, known, n=1)
-                raise SettingsError(f"{name}: is not a setting" + (f"; did you mean {similar[0]}?" if similar else ""))
-        try:
-            return cls()
-        except ValidationError as error:
-            raise SettingsError("\n".join(_format_error(item["loc"], item["msg"]) for item in error.errors())) from None
+                yield f"{name}: is not a setting" + (f"; did you mean {similar[0]}?" if similar else "")
 
     @property
     def collections(self) -> tuple[str, ...]:

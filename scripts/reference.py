@@ -29,6 +29,7 @@ from audience_service.domain.filters.field_profile import FieldProfile
 from audience_service.domain.filters.operators import LOGICAL, OPERATORS, RECORD_OPERATORS
 from audience_service.domain.insights.dimensions import DIMENSIONS, Dimension
 from audience_service.domain.schema.service import operators_for
+from audience_service.observability.metrics import METRICS
 from audience_service.pb.audience.v1 import options_pb2
 from audience_service.rpc.errors import code_of
 from audience_service.rpc.server import SERVICES
@@ -203,7 +204,8 @@ def errors(comments: Comments) -> str:
         comments["ErrorReason"],
         "",
         "For an invalid request, `google.rpc.BadRequest` names each invalid field by its path in the request. Errors",
-        "that pass by themselves have a `google.rpc.RetryInfo` with a delay. The protos have an example of each.",
+        "that pass by themselves have a `google.rpc.RetryInfo` with a delay. Each has a `google.rpc.RequestInfo` with",
+        "the request id, by which the operator finds the log lines. The protos have an example of each.",
         "",
         "| reason | status | retry after | meaning |",
         "|---|---|---|---|",
@@ -256,6 +258,25 @@ def format_default(value: Any) -> str:
             return str(int(value))
         case _:
             return str(value)
+
+
+def metrics() -> str:
+    """Every metric with its labels."""
+    lines = [
+        "# Metrics",
+        "",
+        "A process with `AUDIENCE_METRICS_LISTEN` serves these metrics at `/metrics`, in the form of Prometheus. The",
+        "sums of all workers are on one port. [Monitor](../how-to/monitor.md) says how to use them.",
+        "",
+        "| metric | type | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    for metric in METRICS:
+        [family] = metric.describe()
+        suffix = "_total" if family.type == "counter" else ""
+        labels = ", ".join(f"`{name}`" for name in metric._labelnames)
+        lines.append(f"| `{family.name}{suffix}` | {family.type} | {labels} | {family.documentation} |")
+    return "\n".join([*lines, ""])
 
 
 def commands() -> str:
@@ -403,6 +424,7 @@ def generate() -> dict[str, str]:
         "messages.md": messages(comments),
         "errors.md": errors(comments),
         "settings.md": settings(),
+        "metrics.md": metrics(),
         "command-line.md": commands(),
         "operators.md": operators(),
         "dimensions.md": dimensions(),

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # a process takes sec
 
 
 def test_help_names_every_command_and_says_in_a_line_what_it_does() -> None:
-    names = "demo health indexes insights lookalike overlap reach seed serve taxonomy token upload"
+    names = "demo doctor health indexes insights lookalike overlap reach seed serve taxonomy token upload"
     shown = run("--help").stdout
     assert re.findall(r"^  (\w+)  ", shown, re.M) == names.split()
     assert not re.findall(r"^  \w+  .*\.\.\.$", shown, re.M), "these are cut"
@@ -29,7 +29,7 @@ def test_help_names_every_command_and_says_in_a_line_what_it_does() -> None:
 
 def test_serve_refuses_to_start_without_a_key() -> None:
     done = run("serve")
-    assert done.returncode == 1
+    assert done.returncode == 78
     assert "AUDIENCE_JWT_KEY: is missing" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -45,6 +45,8 @@ def test_serve_refuses_to_start_without_a_key() -> None:
             "AUDIENCE_JWT_KEY: is shorter than 64 bytes",
         ),
         ({"AUDIENCE_JWT_JWKS_URL": "http://issuer/jwks"}, "AUDIENCE_JWT_JWKS_URL: is not an HTTPS URL"),
+        ({"AUDIENCE_MONGODB_URI": "mongodb://x/?retrywrite=true"}, "AUDIENCE_MONGODB_URI: Unknown option: retrywrite"),
+        ({"AUDIENCE_MONGODB_URI": "mongodb://x:70000/", "AUDIENCE_WORKERS": "2"}, "AUDIENCE_MONGODB_URI: Port must be"),
         ({"AUDIENCE_WORKERS": "many"}, "AUDIENCE_WORKERS"),
         ({"AUDIENCE_SEALING_KEY": ""}, "AUDIENCE_SEALING_KEY: is missing"),
         ({"AUDIENCE_SEALING_KEY": f"{SEALING_KEY},short"}, "AUDIENCE_SEALING_KEY: secret 2 is shorter than 32 bytes"),
@@ -52,7 +54,7 @@ def test_serve_refuses_to_start_without_a_key() -> None:
 )
 def test_serve_names_the_invalid_setting(settings: dict[str, str], expected: str) -> None:
     done = run("serve", **{"AUDIENCE_JWT_KEY": KEY, "AUDIENCE_SEALING_KEY": SEALING_KEY, **settings})
-    assert (done.returncode, expected in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
+    assert (done.returncode, expected in done.stderr, "Traceback" in done.stderr) == (78, True, False), done.stderr
 
 
 def test_serve_dev_prints_a_working_token_and_drains_on_sigterm() -> None:
@@ -160,7 +162,7 @@ def test_seed_and_indexes_fill_a_database(real_service: Service) -> None:
 @pytest.mark.parametrize("command", ["seed", "indexes", "taxonomy list"])
 def test_commands_on_a_database_need_one(command: str) -> None:
     done = run(*command.split())
-    assert (done.returncode, "AUDIENCE_MONGODB_URI: is missing" in done.stderr) == (1, True)
+    assert (done.returncode, "AUDIENCE_MONGODB_URI: is missing" in done.stderr) == (78, True)
 
 
 def test_an_unreachable_database_is_a_plain_error() -> None:

@@ -172,7 +172,7 @@ def test_a_token_comes_from_the_environment_or_the_key(environment: Any, org: st
     assert environment(*command, AUDIENCE_CLI_TOKEN=token, AUDIENCE_JWT_KEY="").returncode == 0
     assert environment(*command, "--token", token, AUDIENCE_CLI_TOKEN="no", AUDIENCE_JWT_KEY="").returncode == 0
     done = environment(*command, AUDIENCE_JWT_KEY="")
-    assert (done.returncode, "AUDIENCE_CLI_TOKEN: is missing" in done.stderr) == (1, True)
+    assert (done.returncode, "AUDIENCE_CLI_TOKEN: is missing" in done.stderr) == (78, True)
 
 
 def test_an_unreachable_server_is_a_plain_error() -> None:

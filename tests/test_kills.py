@@ -11,7 +11,6 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -280,7 +279,7 @@ def test_a_killed_database_loses_nothing(durable: str, monkeypatch: pytest.Monke
         proxy.disconnect()
         received = [read_until_cut(stream, first) for stream, first in zip(streams, firsts, strict=True)]
         assert _database("start") == durable
-        eventually(partial(is_reachable, store), seconds=30)
+        eventually(lambda: not store.find_outage(), seconds=30)
         assert client.call("GetSnapshot", {"id": odd.id}) == odd
         streamed, compared = ({**request, "batchSize": 10_000} for request in (streamed, compared))
         rest = list(client.call("StreamMembers", {**streamed, "cursor": received[0][-1].cursor}))

@@ -19,7 +19,16 @@ def generated() -> dict[str, str]:
 
 @pytest.mark.parametrize(
     "name",
-    ["rpcs.md", "messages.md", "errors.md", "settings.md", "command-line.md", "operators.md", "dimensions.md"],
+    [
+        "rpcs.md",
+        "messages.md",
+        "errors.md",
+        "settings.md",
+        "metrics.md",
+        "command-line.md",
+        "operators.md",
+        "dimensions.md",
+    ],
 )
 def test_a_generated_page_is_current(generated: dict[str, str], name: str) -> None:
     """If this fails, run `make docs`."""

@@ -19,7 +19,9 @@ from audience_service.wiring.server import build_key_ring
         ("AUDIENCE_DATATYPES", "contact,$cmd", "AUDIENCE_DATATYPES"),
         ("AUDIENCE_DATATYPES", ",", "AUDIENCE_DATATYPES"),
         ("AUDIENCE_JWT_ALGORITHMS", "HS256,none", "AUDIENCE_JWT_ALGORITHMS"),
-        ("AUDIENCE_LISTEN", "nowhere", "AUDIENCE_LISTEN"),
+        ("AUDIENCE_LISTEN", "nowhere", "AUDIENCE_LISTEN: nowhere is not an address"),
+        ("AUDIENCE_LISTEN", "127.0.0.1:65536", "AUDIENCE_LISTEN: 127.0.0.1:65536 has a port above 65535"),
+        ("AUDIENCE_METRICS_LISTEN", "0.0.0.0:99999", "AUDIENCE_METRICS_LISTEN: .* has a port above"),
         ("AUDIENCE_REFLECTION", "perhaps", "AUDIENCE_REFLECTION"),
         ("AUDIENCE_MONGO_URI", "mongodb://db/", "did you mean AUDIENCE_MONGODB_URI"),
     ],
@@ -28,6 +30,17 @@ def test_an_invalid_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str,
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=expected.replace("(", r"\(")):
         Settings.load()
+
+
+def test_each_problem_has_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator corrects all of them at once."""
+    for name in ("AUDIENCE_THREAD", "AUDIENCE_MAX_STREAM"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("AUDIENCE_WORKERS", "many")
+    with pytest.raises(SettingsError) as caught:
+        Settings.load()
+    names = [line.partition(":")[0] for line in str(caught.value).splitlines()]
+    assert names == ["AUDIENCE_MAX_STREAM", "AUDIENCE_THREAD", "AUDIENCE_WORKERS"]
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

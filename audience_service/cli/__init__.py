@@ -9,6 +9,7 @@ from audience_service.settings import SettingsError
 
 _COMMANDS = (
     "demo",
+    "doctor",
     "health",
     "indexes",
     "insights",
@@ -22,6 +23,12 @@ _COMMANDS = (
     "upload",
 )
 """The commands. Each is in the module of the same name."""
+
+
+class ConfigurationError(click.ClickException):
+    """The settings are invalid. The exit code is EX_CONFIG of sysexits(3), so that a supervisor need not retry."""
+
+    exit_code = 78
 
 
 class _Commands(click.Group):
@@ -45,7 +52,9 @@ class _Commands(click.Group):
         """Run the command. Raises ClickException for errors that the user can correct."""
         try:
             return super().invoke(ctx)
-        except (SettingsError, AudienceError) as error:
+        except SettingsError as error:
+            raise ConfigurationError(str(error)) from error
+        except AudienceError as error:
             raise click.ClickException(str(error)) from error
 
 

@@ -1,7 +1,6 @@
 """`audience-service demo`: segments, reach, members and an upload, over gRPC on the embedded store."""
 
 import json
-import logging
 import zlib
 
 import click
@@ -37,7 +36,7 @@ def demo() -> None:
 
     Saves a segment, streams its members and uploads a list.
     """
-    configure_logs("text", logging.WARNING)
+    configure_logs("text", "warning")
     settings = Settings(listen="127.0.0.1:0", mongodb_uri=None).with_dev_keys()
     console = Console(highlight=False)
     app = App(settings, open_sample_store(settings))

@@ -6,7 +6,7 @@ import sys
 import structlog
 
 
-def configure_logs(log_format: str, level: int = logging.INFO) -> None:
+def configure_logs(log_format: str, level: str = "info") -> None:
     """Configure structlog to write to stderr in the format `text` or `json`."""
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
@@ -23,6 +23,6 @@ def configure_logs(log_format: str, level: int = logging.INFO) -> None:
             *exceptions,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )

@@ -17,8 +17,9 @@ _BATCH_SIZE = 5_000
 @click.option(
     "--seed", "seed_number", default=7, show_default=True, help="The random seed; equal seeds give equal contacts."
 )
+@click.option("--if-empty", is_flag=True, help="Do nothing if the org has contacts.")
 @click.option("--iso-text", is_flag=True, help="Store dates as ISO 8601 text instead of BSON dates.")
-def seed(*, org: str, count: int, seed_number: int, iso_text: bool) -> None:
+def seed(*, org: str, count: int, seed_number: int, if_empty: bool, iso_text: bool) -> None:
     """Add sample contacts to the database.
 
     AUDIENCE_MONGODB_URI and AUDIENCE_DATABASE name the database.
@@ -33,6 +34,9 @@ def seed(*, org: str, count: int, seed_number: int, iso_text: bool) -> None:
             "the sample data is not installed; run: pip install 'audience-service[embedded]'"
         ) from None
     store = open_store(settings)
+    if if_empty and store.has_records(org, "contact"):
+        click.echo(f"the org {org} has contacts already")
+        return
     contacts = sample_contacts(org, count, seed=seed_number, iso_text=iso_text)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:

@@ -6,7 +6,10 @@ import queue
 import signal
 import socket
 import sys
+import tempfile
+from contextlib import ExitStack
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import click
 import structlog
@@ -15,7 +18,9 @@ from audience_service.app import App
 from audience_service.cli.log import configure_logs
 from audience_service.cli.malloc import limit_arenas, tune_gc
 from audience_service.cli.token import mint
-from audience_service.settings import Settings
+from audience_service.observability.metrics import MULTIPROCESS_VARIABLE, forget_process, serve_metrics
+from audience_service.observability.tracing import close_tracing, configure_tracing
+from audience_service.settings import Settings, SettingsError
 from audience_service.wiring.server import build_key_ring
 from audience_service.wiring.store import SAMPLE_ORGS, open_store
 
@@ -58,18 +63,40 @@ def serve(*, dev: bool) -> None:
         if not has_key:
             _print_dev_token(settings)
     build_key_ring(settings), settings.sealing_keys()  # fail before any process or port is opened
+    if settings.workers > 1:
+        open_store(settings).close()  # an invalid URI would end each worker
     stop = StopSignal()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop.request)
-    if settings.workers == 1:
-        _serve_in_process(settings, stop)
-    else:
-        _supervise(settings, stop)
+    with ExitStack() as stack:
+        metrics_directory = _serve_metrics(settings, stack)
+        if settings.workers == 1:
+            _serve_in_process(settings, stop)
+        else:
+            _supervise(settings, stop, metrics_directory)
+
+
+def _serve_metrics(settings: Settings, stack: ExitStack) -> Path | None:
+    """Serve the metrics if a setting says so. Returns the directory to which worker processes write theirs."""
+    if not settings.metrics_listen:
+        return None
+    directory = None
+    if settings.workers > 1:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="audience-metrics-")))
+        os.environ[MULTIPROCESS_VARIABLE] = str(directory)  # the workers inherit it
+    try:
+        stack.enter_context(serve_metrics(settings.metrics_listen, directory))
+    except OSError as error:
+        message = f"AUDIENCE_METRICS_LISTEN: cannot serve on {settings.metrics_listen}: {error}"
+        raise click.ClickException(message) from None
+    return directory
 
 
 def _serve_in_process(settings: Settings, stop: StopSignal) -> None:
     limit_arenas()
-    configure_logs(settings.log_format)
+    configure_logs(settings.log_format, settings.log_level)
+    if settings.traces:
+        _start_tracing()
     try:
         app = App(settings, open_store(settings))
     except RuntimeError as error:
@@ -82,9 +109,19 @@ def _serve_in_process(settings: Settings, stop: StopSignal) -> None:
     stop.wait()
     _log.info("draining", grace_seconds=_GRACE_SECONDS)
     app.stop(_GRACE_SECONDS)
+    close_tracing()
     # A call that outlived the grace period may still occupy a thread, which sys.exit would wait for.
     sys.stderr.flush()
     os._exit(0)
+
+
+def _start_tracing() -> None:
+    try:
+        configure_tracing()
+    except ImportError as error:
+        raise SettingsError(
+            f"AUDIENCE_TRACES: the package {error.name} is missing; install 'audience-service[tracing]'"
+        ) from None
 
 
 def _run_worker(settings: Settings) -> None:
@@ -95,9 +132,9 @@ def _run_worker(settings: Settings) -> None:
     _serve_in_process(settings, stop)
 
 
-def _supervise(settings: Settings, stop: StopSignal) -> None:
+def _supervise(settings: Settings, stop: StopSignal, metrics_directory: Path | None) -> None:
     """Start the workers, and replace each worker that dies, until a stop is requested."""
-    configure_logs(settings.log_format)
+    configure_logs(settings.log_format, settings.log_level)
     spawn = multiprocessing.get_context("spawn")
     reserved = _reserve_port(settings.listen)  # bound but not listening: it reserves the port while workers restart
 
@@ -111,6 +148,8 @@ def _supervise(settings: Settings, stop: StopSignal) -> None:
         for index, worker in enumerate(workers):
             if not worker.is_alive():
                 _log.error("worker died", pid=worker.pid, exit_code=worker.exitcode)
+                if metrics_directory and worker.pid:
+                    forget_process(worker.pid, metrics_directory)
                 workers[index] = start_worker()
     for worker in workers:
         worker.terminate()

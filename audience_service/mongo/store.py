@@ -16,6 +16,7 @@ from audience_service.domain.audiences.repository import (
     UseRepository,
 )
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import AudienceError
 from audience_service.domain.core.record import Record
 from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
 from audience_service.domain.explain.repository import PlanRepository
@@ -35,15 +36,16 @@ from audience_service.domain.uploads.repository import IdentifierRepository
 from audience_service.domain.watch.repository import ChangeStream, EventLogRepository, WatchRepository
 from audience_service.mongo.audiences.member_lists import MongoLists
 from audience_service.mongo.audiences.repository import MongoUses
-from audience_service.mongo.core.client import connect
+from audience_service.mongo.core.client import Listener, connect
 from audience_service.mongo.core.collections import SEGMENTS
-from audience_service.mongo.core.errors import map_driver_errors, with_deadline
+from audience_service.mongo.core.errors import describe_outage, map_driver_errors, with_deadline
 from audience_service.mongo.core.indexes import (
     Index,
     collated_collections,
     create_index,
     missing_indexes,
 )
+from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.custom_audiences.cleanup import CustomAudienceSweeper
 from audience_service.mongo.custom_audiences.repository import MongoCustomAudiences
 from audience_service.mongo.explain.repository import MongoPlans
@@ -120,6 +122,14 @@ class Store:
         with with_deadline(primary, Deadline.after(_REACHABLE_TIMEOUT_SECONDS)):
             primary[SEGMENTS].find_one({"_id": ""}, {"_id": 1})
 
+    def find_outage(self) -> str:
+        """Return why the database does not answer such a read, empty if it answers."""
+        try:
+            self.check_reachable()
+        except AudienceError as error:
+            return describe_outage(error.__cause__ or error)
+        return ""
+
     def missing_indexes(self, datatypes: Sequence[str], related: Sequence[str] = ()) -> list[Index]:
         """Return the required indexes that are missing. Raises StoreUnavailable, OutOfTime."""
         with with_deadline(self.database, Deadline.after(_INSPECT_TIMEOUT_SECONDS)):
@@ -135,6 +145,11 @@ class Store:
         with with_deadline(self.database, Deadline.after(_INSPECT_TIMEOUT_SECONDS)):
             return collated_collections(self.database, datatypes)
 
+    def has_records(self, org: str, datatype: str) -> bool:
+        """Return whether the org has a record of the datatype. Raises StoreUnavailable."""
+        with map_driver_errors():
+            return self.database[datatype].find_one(org_match(org), {"_id": 1}) is not None
+
     def insert(self, records: Sequence[Record]) -> None:
         """Insert records of one datatype. Raises StoreUnavailable."""
         with map_driver_errors():
@@ -146,14 +161,19 @@ class Store:
         self.database.client.close()
 
 
-def mongo_store(uri: str, database: str, new_random: Callable[[], random.Random] = random.Random) -> Store:
+def mongo_store(
+    uri: str,
+    database: str,
+    new_random: Callable[[], random.Random] = random.Random,
+    listeners: Sequence[Listener] = (),
+) -> Store:
     """Return the store on a MongoDB. It connects on first use.
 
-    `new_random` returns the generator that draws one sample of records.
+    `new_random` returns the generator that draws one sample of records. `listeners` observe the driver.
 
     Raises ValueError for a malformed URI.
     """
-    connection = connect(uri, database)
+    connection = connect(uri, database, listeners)
     key_sampler = KeySampler(connection, new_random=new_random)
     snapshot_rows = MongoSnapshotRows(connection)
     # These repositories read from the primary, whatever the URI says. A stale secondary would cause false changes of

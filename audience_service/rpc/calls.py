@@ -20,7 +20,6 @@ from typing import Any
 import grpc
 import structlog
 
-from audience_service.domain.core.context import Caller
 from audience_service.domain.core.errors import AudienceError, ClientTimeout
 from audience_service.rpc.errors import set_status
 
@@ -59,10 +58,10 @@ class OpenCall:
 
     def __init__(self, context: grpc.ServicerContext, send: Callable[[bytes | None], None] | None = None) -> None:
         self.context = context
-        self.caller: Caller | None = None
         self.cancel_event = CancelEvent()
         self.failure: AudienceError | None = None
         """The error that another thread ended the call with."""
+        self.request_id = ""
         self._send = send
         self._lock = threading.Lock()
         self._has_ended = False
@@ -120,7 +119,7 @@ class OpenCall:
             return
         self.failure = error
         if is_readable and self._send:
-            set_status(self.context, error)
+            set_status(self.context, error, self.request_id)
             self._send(None)
         else:
             self.context.cancel()

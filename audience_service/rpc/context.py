@@ -12,6 +12,11 @@ def current_context() -> RequestContext:
     return _CONTEXT.get()
 
 
+def find_context() -> RequestContext | None:
+    """The context of the current RPC, None before its token is verified."""
+    return _CONTEXT.get(None)
+
+
 def set_context(ctx: RequestContext) -> None:
     """Set the context for the rest of this RPC."""
     _CONTEXT.set(ctx)

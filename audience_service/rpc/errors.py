@@ -14,6 +14,7 @@ from audience_service.domain.core import errors
 from audience_service.domain.custom_audiences import errors as custom
 from audience_service.domain.history import errors as history_errors
 from audience_service.domain.watch import errors as watch_errors
+from audience_service.rpc.call_observer import current_request_id
 
 DOMAIN = "audience.crm.appengine.internal"
 """The domain in ErrorInfo. It is unique among services, so that a reason means one thing everywhere (AIP-193)."""
@@ -75,27 +76,25 @@ def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     An error that is not an AudienceError is a defect: it is logged and becomes INTERNAL.
     """
     if isinstance(error, errors.AudienceError):
-        status = _status_of(error)
+        status = _build_status(code_of(error), str(error), _build_details(error), current_request_id())
     else:
         incident = uuid.uuid4().hex[:8]
         _log.error("internal error", incident=incident, exc_info=error)
         info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN, metadata={"incident": incident})
-        status = _build_status(grpc.StatusCode.INTERNAL, f"internal error; the log has incident {incident}", [info])
+        status = _build_status(
+            grpc.StatusCode.INTERNAL, f"internal error; the log has incident {incident}", [info], current_request_id()
+        )
     context.set_trailing_metadata(status.trailing_metadata)
     context.abort(status.code, status.details)
     raise AssertionError("abort raises")
 
 
-def set_status(context: grpc.ServicerContext, error: errors.AudienceError) -> None:
-    """Set the status that the RPC will end with."""
-    status = _status_of(error)
+def set_status(context: grpc.ServicerContext, error: errors.AudienceError, request_id: str) -> None:
+    """Set the status that the RPC will end with. Threads other than the call's own pass its request id."""
+    status = _build_status(code_of(error), str(error), _build_details(error), request_id)
     context.set_trailing_metadata(status.trailing_metadata)
     context.set_code(status.code)
     context.set_details(status.details)
-
-
-def _status_of(error: errors.AudienceError) -> grpc.Status:
-    return _build_status(code_of(error), str(error), _build_details(error))
 
 
 def _build_details(error: errors.AudienceError) -> list[Message]:
@@ -116,8 +115,10 @@ def _build_details(error: errors.AudienceError) -> list[Message]:
     return details
 
 
-def _build_status(code: grpc.StatusCode, message: str, details: list[Message]) -> grpc.Status:
+def _build_status(code: grpc.StatusCode, message: str, details: list[Message], request_id: str) -> grpc.Status:
     status = status_pb2.Status(code=code.value[0], message=_truncate(message, _MAX_MESSAGE_LENGTH))
+    if request_id:
+        details = [*details, error_details_pb2.RequestInfo(request_id=request_id)]
     for detail in details:
         status.details.add().Pack(detail)
     return rpc_status.to_status(status)

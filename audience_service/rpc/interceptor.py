@@ -15,7 +15,6 @@ A call passes these steps, all in one thread of its own:
 
 from __future__ import annotations  # grpc's handler types are generic to the type checker only
 
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -26,10 +25,11 @@ import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from audience_service.domain.core.context import Caller, Deadline, RequestContext
+from audience_service.domain.core.context import Deadline, RequestContext
 from audience_service.domain.core.errors import AudienceError, MalformedRequest, OutOfTime
 from audience_service.rpc.admission import Admission
 from audience_service.rpc.auth import Authenticator
+from audience_service.rpc.call_observer import CallObserver, current_request_id, observe_request
 from audience_service.rpc.calls import CallEnded, OpenCall, OpenCalls
 from audience_service.rpc.context import set_context
 from audience_service.rpc.errors import abort, code_of
@@ -39,8 +39,6 @@ _MAX_DEADLINE_SECONDS = 365 * 86_400.0
 """grpcio reports a deadline centuries ahead for a call without a deadline."""
 _OPEN_REQUEST_TIMEOUT_SECONDS = 2.0
 """The time in which a health check must send its request."""
-
-_log = structlog.get_logger()
 
 Send = Callable[[bytes | None], None]
 
@@ -59,17 +57,6 @@ class Timeouts:
     idle: float
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedCall:
-    """A call that has ended. `caller` is None if the token was not verified; `reason` is "" without an error."""
-
-    path: str
-    caller: Caller | None
-    code: str
-    reason: str
-    duration_seconds: float
-
-
 class CallInterceptor(grpc.ServerInterceptor):
     """Wraps the handlers of the given services.
 
@@ -83,6 +70,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         admission: Admission,
         open_calls: OpenCalls,
         timeouts: Timeouts,
+        observer: CallObserver,
     ) -> None:
         methods = (Method.of(method) for service in services for method in service.methods)
         self._methods = {method.path: method for method in methods}
@@ -90,6 +78,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         self._admission = admission
         self._open_calls = open_calls
         self._timeouts = timeouts
+        self._observer = observer
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     def intercept_service(
@@ -124,7 +113,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             return
         with self._admission.requests.acquire(ctx):
             raw = call.receive(messages, self._timeouts.request)
-        request = method.decode(raw)
+        request = observe_request(method.decode(raw))
         del raw
         if method.is_server_streaming:
             with self._slot(method, ctx), closing(behavior(request, call.context)) as responses:
@@ -135,10 +124,10 @@ class CallInterceptor(grpc.ServerInterceptor):
             yield response
 
     @contextmanager
-    def boundary(self, path: str, call: OpenCall, *, is_logged: bool = True) -> Iterator[None]:
-        """Run a call: end it with OK or with the status of an error, and report it."""
-        structlog.contextvars.clear_contextvars()
-        started_at = time.monotonic()
+    def boundary(self, path: str, call: OpenCall, *, is_observed: bool = True) -> Iterator[None]:
+        """Run a call: end it with OK or with the status of an error, and observe it."""
+        observed = self._observer.start(path, call.context.invocation_metadata()) if is_observed else None
+        call.request_id = current_request_id()
         code, reason = "CANCELLED", ""
         failure: Exception | None = None
         self._open_calls.add(call)
@@ -157,8 +146,9 @@ class CallInterceptor(grpc.ServerInterceptor):
             self._open_calls.discard(call)
             if call.failure:
                 code, reason = _outcome(call.failure)
-            if is_logged:
-                self._report(FinishedCall(path, call.caller, code, reason, time.monotonic() - started_at))
+            if observed:
+                with suppress(Exception):  # a failure to observe must not fail the call
+                    observed.finish(code, reason)
         if failure:
             try:
                 abort(call.context, failure)
@@ -166,13 +156,6 @@ class CallInterceptor(grpc.ServerInterceptor):
                 del failure  # with its traceback, it would keep the request until the next garbage collection
         if code == "OK":
             call.complete()
-
-    def _report(self, finished: FinishedCall) -> None:
-        """The only place that knows every finished call. A failure here must not fail the call."""
-        with suppress(Exception):
-            duration_ms = round(finished.duration_seconds * 1000, 1)
-            reason = {"reason": finished.reason} if finished.reason else {}
-            _log.info("rpc", method=finished.path, code=finished.code, **reason, duration_ms=duration_ms)
 
     def _wrap(self, method: Method, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
         behavior = handler.unary_unary or handler.unary_stream or handler.stream_unary
@@ -203,7 +186,7 @@ class CallInterceptor(grpc.ServerInterceptor):
 
         def handle(messages: Iterator[bytes], context: grpc.ServicerContext, send: Send) -> None:
             call = OpenCall(context, send)
-            with self.boundary(path, call, is_logged=False):
+            with self.boundary(path, call, is_observed=False):
                 with self._admission.open_requests.acquire(connection=context.peer()):
                     raw = call.receive(messages, _OPEN_REQUEST_TIMEOUT_SECONDS)
                 try:
@@ -240,7 +223,6 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     def _authenticate(self, method: Method, call: OpenCall) -> RequestContext:
         caller = self._authenticator.authenticate(call.context.invocation_metadata(), method.scope)
-        call.caller = caller
         structlog.contextvars.bind_contextvars(org=caller.org, subject=caller.subject)
         remaining = call.context.time_remaining()
         if remaining is None or remaining > _MAX_DEADLINE_SECONDS:

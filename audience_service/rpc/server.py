@@ -48,6 +48,7 @@ from audience_service.pb.audience.v1.targeting_service_pb2_grpc import (
 )
 from audience_service.rpc.admission import MAX_REQUEST_BYTES, Admission, CallLimits
 from audience_service.rpc.auth import Authenticator
+from audience_service.rpc.call_observer import CallObserver
 from audience_service.rpc.calls import OpenCalls
 from audience_service.rpc.interceptor import CallInterceptor, Timeouts
 from audience_service.rpc.threads import ElasticExecutor
@@ -67,6 +68,8 @@ SERVICES: tuple[ServiceDescriptor, ...] = tuple(
 )
 """The descriptors of all services of this package."""
 
+LIVENESS = "liveness"
+"""The name under which health checks see whether the process answers, with or without its database."""
 _MAX_OPEN_CALLS = 4_096
 """The most open calls. This is the last line: permits and slots refuse earlier, with an ErrorInfo."""
 
@@ -116,7 +119,9 @@ class ServerOptions:
 class RpcServer:
     """A server that is bound to its port. `start` begins to serve."""
 
-    def __init__(self, servicers: Servicers, authenticator: Authenticator, options: ServerOptions) -> None:
+    def __init__(
+        self, servicers: Servicers, authenticator: Authenticator, options: ServerOptions, observer: CallObserver
+    ) -> None:
         """Bind the port. Raises RuntimeError if the port is not available."""
         self.admission = Admission(options.limits)
         self.open_calls = OpenCalls()
@@ -124,7 +129,7 @@ class RpcServer:
         self._server = grpc.server(
             ElasticExecutor("rpc"),  # type: ignore[arg-type]  # grpcio calls `submit` alone
             interceptors=[
-                CallInterceptor(authenticator, SERVICES, self.admission, self.open_calls, options.timeouts),
+                CallInterceptor(authenticator, SERVICES, self.admission, self.open_calls, options.timeouts, observer),
             ],
             options=[
                 ("grpc.so_reuseport", int(options.share_port)),
@@ -149,6 +154,7 @@ class RpcServer:
     def start(self) -> None:
         """Begin to serve. Health is NOT_SERVING until `set_healthy` changes it."""
         self.set_healthy(healthy=False)
+        self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         self.open_calls.start()
         self._server.start()
 

@@ -1,12 +1,26 @@
-"""Builds FilterService."""
+"""Builds FilterService, and the log of slow calls, which explains their filters."""
+
+from functools import partial
 
 from audience_service.domain.explain.filter_explanation import ExplainRepositories, FilterExplainer
 from audience_service.mongo.store import Store
 from audience_service.rpc.services.filter import FilterServicer
+from audience_service.rpc.slow_calls import SlowCallLog
+from audience_service.settings import Settings
 from audience_service.wiring.core import Core
 
 
-def build_filter_servicer(core: Core, store: Store) -> FilterServicer:
-    """The servicer of FilterService."""
+def build_filter_explainer(core: Core, store: Store) -> FilterExplainer:
+    """The explainer of filters."""
     repositories = ExplainRepositories(store.plans, store.samples, store.members)
-    return FilterServicer(FilterExplainer(repositories, core.catalog, core.audiences, core.compiler), core.catalog)
+    return FilterExplainer(repositories, core.catalog, core.audiences, core.compiler)
+
+
+def build_filter_servicer(core: Core, explainer: FilterExplainer) -> FilterServicer:
+    """The servicer of FilterService."""
+    return FilterServicer(explainer, core.catalog)
+
+
+def build_slow_call_log(settings: Settings, explainer: FilterExplainer) -> SlowCallLog:
+    """The log of slow calls. Close it when the process stops."""
+    return SlowCallLog(settings.slow_call_seconds, partial(explainer.explain, analyze=False))

@@ -4,10 +4,12 @@ import functools
 
 from audience_service.rpc.admission import CallLimits
 from audience_service.rpc.auth import Authenticator, ClaimNames, TokenRules
+from audience_service.rpc.call_observer import CallLogOptions, CallObserver
 from audience_service.rpc.interceptor import Timeouts
 from audience_service.rpc.key_ring import KeyRing, fetch_jwks, is_trustworthy_url
 from audience_service.rpc.permits import Shares
-from audience_service.rpc.server import ServerOptions
+from audience_service.rpc.server import SERVICES, ServerOptions
+from audience_service.rpc.slow_calls import SlowCallLog
 from audience_service.rpc.token_keys import KeySource, KeySourceError
 from audience_service.settings import Settings, SettingsError
 from audience_service.wiring.token_keys import local_key_sources
@@ -69,6 +71,13 @@ def timeouts(settings: Settings) -> Timeouts:
         request=settings.request_timeout_seconds,
         idle=settings.stream_send_timeout_seconds,
     )
+
+
+def build_observer(settings: Settings, slow_calls: SlowCallLog) -> CallObserver:
+    """The observer of all calls."""
+    orgs = frozenset(settings.metrics_orgs)
+    options = CallLogOptions(settings.access_log, settings.access_log_success_share, orgs)
+    return CallObserver(SERVICES, options, slow_calls)
 
 
 def server_options(settings: Settings) -> ServerOptions:

@@ -1,5 +1,7 @@
 """Opens the database, or the embedded store with sample contacts."""
 
+from audience_service.mongo.core.client import Listener
+from audience_service.mongo.core.monitoring import CommandMetrics, CommandSpans, PoolMetrics
 from audience_service.mongo.embedded.store import embedded_store
 from audience_service.mongo.store import Store, mongo_store
 from audience_service.settings import Settings, SettingsError
@@ -12,10 +14,17 @@ def open_store(settings: Settings) -> Store:
     """The database that the settings name, or a new embedded store with sample contacts. Raises SettingsError."""
     if settings.mongodb_uri:
         try:
-            return mongo_store(settings.mongodb_uri.get_secret_value(), settings.database)
+            uri = settings.mongodb_uri.get_secret_value()
+            return mongo_store(uri, settings.database, listeners=_listeners(settings))
         except ValueError as error:
             raise SettingsError(f"AUDIENCE_MONGODB_URI: {error}") from None
     return open_sample_store(settings)
+
+
+def _listeners(settings: Settings) -> list[Listener]:
+    """The listeners of the driver that the settings need."""
+    listeners: list[Listener] = [CommandMetrics(), PoolMetrics()] if settings.metrics_listen else []
+    return [*listeners, CommandSpans()] if settings.traces else listeners
 
 
 def open_sample_store(settings: Settings) -> Store:

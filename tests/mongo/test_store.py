@@ -12,7 +12,7 @@ from audience_service.mongo.core.client import connect
 from audience_service.mongo.core.indexes import collated_collections, required_indexes
 from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.embedded.store import embedded_store
-from audience_service.mongo.store import mongo_store
+from audience_service.mongo.store import Store, mongo_store
 from tests.conftest import Service, envelope
 
 
@@ -121,3 +121,9 @@ def test_the_embedded_store_rejects_decimals() -> None:
     record = envelope("acme", {"id": "a", "data": {"prices": [{"net": Decimal128("1.5")}]}})
     with pytest.raises(UnsupportedByStore, match="contact-a"):
         embedded_store([record], ["contact"])
+
+
+def test_an_org_has_records_of_its_own_only(store: Store) -> None:
+    store.database["contact"].insert_one(envelope("acme2", {"data": {}}))
+    assert store.has_records("acme2", "contact")
+    assert not store.has_records("acme", "contact")

@@ -29,6 +29,7 @@ from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import AudienceError, OutOfTime, StoreUnavailable
 from audience_service.domain.core.lease import Lease
+from audience_service.observability import metrics
 
 _WRITE_TIMEOUT_SECONDS = 30.0
 _RENEW_TIMEOUT_SECONDS = 3.0
@@ -138,11 +139,13 @@ class JobRunner:
                 self._heartbeat.start()
             done = self._pool.submit(self._run, running)
             self._running.add(running)
+        metrics.JOBS_OPEN.labels(self._name).inc()
         done.add_done_callback(lambda _: self._end(running))
 
     def _end(self, running: _Running) -> None:
         with self._lock:
             self._running.discard(running)
+        metrics.JOBS_OPEN.labels(self._name).dec()
         self._free.release()
 
     def _all(self) -> tuple[_Running, ...]:
@@ -159,6 +162,7 @@ class JobRunner:
                 lambda percent: self._report(running, percent),
             )
             self._retried(lambda until: job.finish("", until))
+            metrics.JOBS_ENDED.labels(self._name, "ok").inc()
         except OutOfTime:
             limit = self._limits.timeout_seconds
             self._fail(running, f"OUT_OF_TIME: the job took longer than the limit of {limit:g} seconds")
@@ -171,6 +175,7 @@ class JobRunner:
 
     def _fail(self, running: _Running, error: str) -> None:
         """Store the error, if the database can be reached; otherwise the lease expires."""
+        metrics.JOBS_ENDED.labels(self._name, error.partition(":")[0]).inc()
         if not running.cancelled.is_set():
             with suppress(AudienceError):
                 self._retried(lambda until: running.job.finish(error, until))

@@ -44,6 +44,7 @@ from audience_service.domain.filters.lint.warning import FilterWarning
 from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.filters.near_date_check import ReadFields, check_near_dates
 from audience_service.domain.filters.parser import parse
+from audience_service.observability.tracing import traced
 
 MATCH_NONE: Document = {"$nor": [{}]}
 """A match for no record."""
@@ -131,6 +132,7 @@ class FilterCompiler:
         """The warnings about a parsed filter. `fields` are the profiles of fields by datatype and path, if known."""
         return lint_filter(node, self._clock(), fields.get(datatype), datatype=datatype, related=fields)
 
+    @traced("compile filter")
     def compile(
         self,
         audience_filter: Filter,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import OutOfTime
 from audience_service.domain.insights.model import Breakdown
+from audience_service.observability import metrics
 
 _MAX_BASELINES = 64
 
@@ -33,7 +34,9 @@ class BaselineCache:
 
         Raises OutOfTime if another call is still reading the baseline at the deadline.
         """
-        if cached := self._get_fresh(key):
+        cached = self._get_fresh(key)
+        metrics.count_lookup("insights_baseline", hit=cached is not None)
+        if cached:
             return cached
         with self._lock:
             load_lock = self._load_locks.setdefault(key, threading.Lock())

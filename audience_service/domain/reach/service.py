@@ -24,6 +24,7 @@ from audience_service.domain.reach.single_flight import SingleFlight
 from audience_service.domain.schema.filter_linter import FilterLinter, PendingWarnings
 from audience_service.domain.schema.sample_masking import mask_profile
 from audience_service.domain.segments.model import ID_PREFIX
+from audience_service.observability import metrics
 
 _RESERVED_SECONDS, _RESERVED_SHARE = 1.0, 0.4
 """The time reserved for a sample if the caller sets no budget: 1 s or 40 % of the remaining time.
@@ -102,6 +103,7 @@ class Reach:
 
         key = (ctx.org, flight_key(selection, choice), budget)
         reach = self._single_flight.run(key, ctx.deadline, work, is_acceptable).reach
+        _count_answer(reach.estimate)
         return replace(reach, warnings=pending.get(ctx.deadline)) if pending else reach
 
     def stream(self, ctx: RequestContext, selection: AudienceSelector) -> Generator[ReachProgress, None, None]:
@@ -117,6 +119,7 @@ class Reach:
             for progress in counting:
                 if progress.estimate.exact:
                     self._selection_resolver.verify_complete(ctx, choice, progress.estimate.count)
+                    _count_answer(progress.estimate)
                 is_complete = pending is not None and (progress.estimate.exact or pending.is_ready)
                 yield ReachProgress(
                     progress.estimate,
@@ -173,6 +176,10 @@ def flight_key(selection: AudienceSelector, resolved_selection: ResolvedSelectio
         exclude_audience_ids=tuple(selection.exclude_audience_ids),
     )
     return comparable, json.dumps(identity(selection.filter), sort_keys=True), versions
+
+
+def _count_answer(estimate: Estimate) -> None:
+    metrics.REACH_ANSWERS.labels("exact" if estimate.exact else "sampled").inc()
 
 
 def _timeout(deadline: Deadline, budget: float | None) -> float | None:

@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import OutOfTime
+from audience_service.observability import metrics
 
 Result = TypeVar("Result")
 
@@ -44,6 +45,7 @@ class SingleFlight(Generic[Result]):
                 if flight is None:
                     flight = self._in_flight[key] = _InFlight()
             if is_leader:
+                metrics.count_lookup("identical_call", hit=False)
                 return self._execute(key, flight, work)
             if not flight.done.wait(deadline.remaining()):
                 raise OutOfTime("the deadline passed while an identical call was still executing; allow more time")
@@ -51,6 +53,7 @@ class SingleFlight(Generic[Result]):
                 raise flight.error
             for result in flight.results:
                 if is_acceptable(result):
+                    metrics.count_lookup("identical_call", hit=True)
                     return result
 
     def _execute(self, key: Hashable, flight: _InFlight[Result], work: Callable[[], Result]) -> Result:

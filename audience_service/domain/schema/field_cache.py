@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from audience_service.domain.filters.field_profile import FieldProfile
+from audience_service.observability import metrics
 
 Fields = Mapping[str, FieldProfile]
 """The profiles of a datatype's fields by path; empty if the org has no records of it."""
@@ -37,7 +38,9 @@ class FieldCache:
         key = org, datatype
         with self._lock:
             expires_at, fields = self._cache.get(key, (0.0, {}))
-            if expires_at > self._clock():
+            is_fresh = expires_at > self._clock()
+            metrics.count_lookup("fields", hit=is_fresh)
+            if is_fresh:
                 self._cache.move_to_end(key)
                 done: Future[Fields] = Future()
                 done.set_result(fields)

@@ -64,6 +64,10 @@ class ScheduledWatch:
     """The result of the previous scan; None before the first scan and after a failed one."""
     subscription: Subscription | None = None
     running: bool = False
+    acquired_at: float = 0.0
+    """When the process leased the watch."""
+    overdue_since: float = 0.0
+    """When the running scan became due."""
 
     @property
     def _is_streaming(self) -> bool:
@@ -77,6 +81,12 @@ class ScheduledWatch:
             due_at = min(due_at, self.earliest_incremental_at if is_complete else self.earliest_full_scan_at)
         trigger = self.last_result and self.last_result.next_trigger
         return min(due_at - monotonic, (trigger - timestamp).total_seconds() if trigger else inf)
+
+    def lag_seconds(self, monotonic: float, timestamp: datetime) -> float:
+        """How long a scan has been due, including the time that it has run; 0 if none is due."""
+        if self.running:
+            return monotonic - self.overdue_since
+        return max(0.0, min(-self.seconds_until_due(monotonic, timestamp), monotonic - self.acquired_at))
 
     def next_scope(self, monotonic: float) -> ScanScope:
         """The scope of the scan that is due. It takes over the changes that the subscription has collected."""

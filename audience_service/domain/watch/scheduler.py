@@ -16,6 +16,7 @@ from audience_service.domain.watch.model import ScanScope
 from audience_service.domain.watch.reconciler import Reconciler
 from audience_service.domain.watch.repository import ChangeStream, WatchRepository
 from audience_service.domain.watch.schedule import PollingConfig, ScheduledWatch
+from audience_service.observability import metrics
 
 _RENEWALS_PER_LEASE = 3
 """Leases are renewed each time that a third of the lease duration has passed."""
@@ -58,8 +59,11 @@ class WatchScheduler:
         try:
             self._run(watch, scope)
         finally:
+            finished = self._monotonic()
+            outcome = "ok" if watch.last_result else "failed"
+            metrics.RECONCILE_SECONDS.labels(outcome).observe(finished - started)
             with self._lock:
-                watch.record_finish(scope, started, self._monotonic(), self._config)
+                watch.record_finish(scope, started, finished, self._config)
         return self._idle_seconds()
 
     def wake(self) -> None:
@@ -74,6 +78,10 @@ class WatchScheduler:
     def renew_leases(self) -> None:
         """Extend all leases. A reconciliation, and the pause between two, may take longer than a lease lasts."""
         with self._lock:
+            monotonic, timestamp = self._monotonic(), self._clock()
+            metrics.WATCH_LAG_SECONDS.set(
+                max((each.lag_seconds(monotonic, timestamp) for each in self._scheduled), default=0.0)
+            )
             leases = [(each.org, each.audience_id, each.lease) for each in self._scheduled]
         if leases:
             self._watches.renew_all(leases, self._lease_end(), Deadline.after(_CALL_TIMEOUT_SECONDS))
@@ -82,6 +90,7 @@ class WatchScheduler:
         """Release all watches, so other processes can acquire them immediately. Call it after the last `step`."""
         while self._scheduled:
             watch = self._scheduled.pop()
+            _count_lease("released")
             watch.unsubscribe()
             self._watches.release(watch.org, watch.audience_id, watch.lease, Deadline.after(_CALL_TIMEOUT_SECONDS))
 
@@ -95,8 +104,9 @@ class WatchScheduler:
         found = self._watches.acquire(lease, self._clock(), self._lease_end(), Deadline.after(_CALL_TIMEOUT_SECONDS))
         if found:
             with self._lock:
-                self._scheduled.append(ScheduledWatch(*found, lease))
+                self._scheduled.append(ScheduledWatch(*found, lease, acquired_at=self._monotonic()))
                 self._acquire_at = 0.0
+            _count_lease("acquired")
 
     def _next(self) -> tuple[ScheduledWatch, ScanScope] | None:
         with self._lock:
@@ -107,6 +117,7 @@ class WatchScheduler:
             chosen = min(free, key=lambda watch: watch.seconds_until_due(monotonic, timestamp))
             if chosen.seconds_until_due(monotonic, timestamp) > 0:
                 return None
+            chosen.overdue_since = monotonic - chosen.lag_seconds(monotonic, timestamp)
             chosen.running = True
             return chosen, chosen.next_scope(monotonic)
 
@@ -149,3 +160,9 @@ class WatchScheduler:
         with self._lock:
             if watch in self._scheduled:  # `release` may have removed it
                 self._scheduled.remove(watch)
+                _count_lease("lost")
+
+
+def _count_lease(change: str) -> None:
+    metrics.WATCH_LEASES.labels(change).inc()
+    metrics.WATCHES_LEASED.inc(1 if change == "acquired" else -1)

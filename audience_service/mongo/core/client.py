@@ -1,11 +1,16 @@
 """The connection to MongoDB."""
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import ConfigurationError, InvalidName
+from pymongo.monitoring import CommandListener, ConnectionPoolListener
+
+Listener = CommandListener | ConnectionPoolListener
 
 _SERVER_SELECTION_TIMEOUT_MS = 3_000
 _CONNECT_TIMEOUT_MS = 2_000
@@ -14,7 +19,7 @@ _MAX_CONNECTING = 8
 _MAX_IDLE_TIME_MS = 300_000
 
 
-def connect(uri: str, database: str) -> Database[dict[str, Any]]:
+def connect(uri: str, database: str, listeners: Sequence[Listener] = ()) -> Database[dict[str, Any]]:
     """Return the database that a URI names.
 
     The driver connects on first use, so the service starts even while the database is unavailable. The URI decides
@@ -23,20 +28,26 @@ def connect(uri: str, database: str) -> Database[dict[str, Any]]:
     Writes wait for a majority, and reads see only what a majority has. A membership that a caller has received is
     therefore never rolled back.
 
-    Raises ValueError for a malformed URI, and for hosts that the name service does not know.
+    `listeners` observe the commands and connections of the driver.
+
+    Raises ValueError for a malformed URI, for unknown options and values, and for hosts that the name
+    service does not know.
     """
     try:
-        client: MongoClient[dict[str, Any]] = MongoClient(
-            uri,
-            tz_aware=True,
-            datetime_conversion="DATETIME_AUTO",  # dates past the year 9999 are read as DatetimeMS
-            appname="audience-service",
-            connect=False,
-            **_default_options(uri),
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # the driver ignores an option that it does not know
+            client: MongoClient[dict[str, Any]] = MongoClient(
+                uri,
+                tz_aware=True,
+                datetime_conversion="DATETIME_AUTO",  # dates past the year 9999 are read as DatetimeMS
+                appname="audience-service",
+                connect=False,
+                event_listeners=listeners,
+                **_default_options(uri),
+            )
         return client[database]
-    except (ConfigurationError, InvalidName) as error:
-        raise ValueError(str(error)) from error
+    except (ConfigurationError, InvalidName, UserWarning) as error:
+        raise ValueError(str(error).partition(" or maybe a camelCase")[0]) from error
 
 
 def _default_options(uri: str) -> dict[str, Any]:

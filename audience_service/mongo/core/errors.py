@@ -55,6 +55,7 @@ from audience_service.mongo.core.server_errors import (
 Result = TypeVar("Result")
 
 _DUPLICATE_KEY = 11000
+_MAX_OUTAGE_LENGTH = 300
 _INVALID_PATTERN_CODES = frozenset((2, 8, 51091, 51108, 51156))
 # InternalError and UnknownError: also what an expression may fail with.
 _UNSPECIFIC_CODES = frozenset((1, 8))
@@ -143,6 +144,14 @@ def raise_unless_duplicate(error: BulkWriteError) -> None:
 
 class BulkWriteFailed(Exception):
     """The database refused a bulk write, for a reason that no caller causes."""
+
+
+def describe_outage(error: BaseException) -> str:
+    """Return why the database cannot be used, in one line: the driver's message without its list of servers."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OperationFailure):
+        text = f"the database refuses the command with code {error.code}: {text.partition(', full error')[0]}"
+    return f"{type(error).__name__}: {text.partition(', Timeout:')[0][:_MAX_OUTAGE_LENGTH]}"
 
 
 def _require_server(database: Database[dict[str, Any]]) -> None:

@@ -51,6 +51,7 @@ from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import org_match
+from audience_service.observability import metrics
 
 PAGE_SIZE = 4_096
 """Keys per query, which take the database about 10 ms."""
@@ -180,6 +181,7 @@ class KeySampler:
             if cached:
                 self._cache.move_to_end(key)
         age = self._clock() - cached.created_at if cached else _MAX_AGE_SECONDS
+        metrics.count_lookup("key_sample", hit=age < _MAX_AGE_SECONDS)
         if cached and age < _MAX_AGE_SECONDS:
             if age >= _REFRESH_AFTER_SECONDS:
                 self._start(key, self._new_scan(org, population), deadline)

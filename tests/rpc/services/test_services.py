@@ -35,6 +35,7 @@ from audience_service.domain.watch.registry import WatchRegistry
 from audience_service.domain.watch.stream import WatchStreams
 from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2
 from audience_service.rpc.admission import Admission
+from audience_service.rpc.call_observer import CallObserver
 from audience_service.rpc.calls import OpenCalls
 from audience_service.rpc.interceptor import CallInterceptor
 from audience_service.rpc.method import Method
@@ -92,6 +93,7 @@ class Harness:
             admission,
             OpenCalls(),
             timeouts(SETTINGS),
+            CallObserver(SERVICES),
         )
         audiences = AudienceResolver(FilterCompiler(["contact"]), {})
         populations = SelectionResolver(audiences, members, SnapshotReader(None, members))  # type: ignore[arg-type]

@@ -1,0 +1,121 @@
+"""Traces for OpenTelemetry: a span for each call, and in it for the compilation of filters and for database commands.
+
+1. Without `configure_tracing` no span exists, and OpenTelemetry is not imported.
+2. A span has names, ids and numbers. It has no value of a filter or of a record.
+3. grpcio runs each call in a context of its own, so the span of a call is the current one until the call ends. Work in
+   other threads has no span.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.trace import Span
+
+SERVICE_NAME = "audience-service"
+"""The name of the service in traces, unless OTEL_SERVICE_NAME has another."""
+
+_provider: "TracerProvider | None" = None
+
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
+
+
+def configure_tracing(exporter: "SpanExporter | None" = None) -> None:
+    """Create spans from now on. They go to the exporter, by default by OTLP as the OTEL_* variables say.
+
+    Raises ImportError if the extra `tracing` is not installed.
+    """
+    global _provider
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+
+    resource = Resource({"service.name": SERVICE_NAME}).merge(OTELResourceDetector().detect())
+    provider = TracerProvider(resource=resource)
+    provider.add_span_processor(SimpleSpanProcessor(exporter) if exporter else BatchSpanProcessor(OTLPSpanExporter()))
+    _provider = provider
+
+
+def close_tracing() -> None:
+    """Export the spans that are left, and create none from now on."""
+    global _provider
+    if _provider:
+        _provider.shutdown()
+    _provider = None
+
+
+def start_call_span(service: str, method: str, headers: Mapping[str, str]) -> "Span | None":
+    """The span of a call, current in this context from now on; None without tracing. The caller ends it.
+
+    It continues the trace of the W3C headers `traceparent` and `tracestate`, if they are valid.
+    """
+    if not _provider:
+        return None
+    from opentelemetry import context, trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    span = _provider.get_tracer(SERVICE_NAME).start_span(
+        f"{service}/{method}",
+        TraceContextTextMapPropagator().extract(headers),
+        trace.SpanKind.SERVER,
+        {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method},
+    )
+    context.attach(trace.set_span_in_context(span))
+    return span
+
+
+def start_command_span(name: str, attributes: Mapping[str, str]) -> "Span | None":
+    """The span of a database command in the current call; None without tracing or outside of a call."""
+    if not _provider:
+        return None
+    from opentelemetry import trace
+
+    if not _is_in_call():
+        return None
+    return _provider.get_tracer(SERVICE_NAME).start_span(name, None, trace.SpanKind.CLIENT, attributes)
+
+
+def end_span(span: "Span", error: str = "", **attributes: str | int) -> None:
+    """End a span, as failed if there is an error."""
+    from opentelemetry.trace import Status, StatusCode
+
+    span.set_attributes(attributes)
+    if error:
+        span.set_attribute("error.type", error)
+        span.set_status(Status(StatusCode.ERROR))
+    span.end()
+
+
+def trace_id_of(span: "Span") -> str:
+    """The id of the span's trace, in hexadecimal digits."""
+    return f"{span.get_span_context().trace_id:032x}"
+
+
+def traced(name: str) -> Callable[[Callable[Params, Result]], Callable[Params, Result]]:
+    """A decorator: each run of the function is a span of the current call."""
+
+    def decorate(function: Callable[Params, Result]) -> Callable[Params, Result]:
+        @wraps(function)
+        def run(*args: Params.args, **kwargs: Params.kwargs) -> Result:
+            if not _provider or not _is_in_call():
+                return function(*args, **kwargs)
+            with _provider.get_tracer(SERVICE_NAME).start_as_current_span(
+                name, record_exception=False, set_status_on_exception=False
+            ):
+                return function(*args, **kwargs)
+
+        return run
+
+    return decorate
+
+
+def _is_in_call() -> bool:
+    from opentelemetry import trace
+
+    span: Any = trace.get_current_span()
+    return bool(span.get_span_context().is_valid)

@@ -1,0 +1,166 @@
+"""Log lines of calls: request ids, the access log, and slow calls with their plan."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import pytest
+import structlog
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from audience_service.domain.audiences.selection import AudienceSelector
+from audience_service.domain.core.context import Caller, Deadline, RequestContext, Scope
+from audience_service.domain.core.errors import AudienceError, UnsupportedByStore
+from audience_service.domain.explain.filter_explanation import FilterExplanation
+from audience_service.domain.explain.index_advice import IndexAdvice
+from audience_service.domain.explain.query_plan import PlanKind, QueryPlan
+from audience_service.mongo.embedded.store import embedded_store
+from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2, segment_service_pb2
+from audience_service.rpc.call_observer import CallLogOptions, CallObserver
+from audience_service.rpc.server import SERVICES
+from audience_service.rpc.slow_calls import SlowCall, SlowCallLog
+from tests.conftest import Service, run_service
+from tests.support.client import Client, Refusal
+from tests.support.waiting import eventually
+
+CTX = RequestContext(Caller("ann", "acme", frozenset(Scope)), Deadline.after(30))
+PLAN = QueryPlan(PlanKind.SCAN, "", 0, None)
+
+
+def request_ids(error: Any) -> list[str]:
+    status = rpc_status.from_call(error)
+    found = []
+    for detail in status.details if status else ():
+        info = error_details_pb2.RequestInfo()
+        if detail.Unpack(info):
+            found.append(info.request_id)
+    return found
+
+
+def refuse(client: Client, **metadata: str) -> Any:
+    """The error of a call with these metadata in addition."""
+    pairs = tuple((key.replace("_", "-"), value) for key, value in metadata.items())
+    with pytest.raises(grpc.RpcError) as caught:
+        Client(client.channel, (*client.metadata, *pairs)).call("GetSegment", {"id": "segment-none"})
+    return caught.value
+
+
+def test_an_error_has_the_callers_request_id(client: Client) -> None:
+    assert request_ids(refuse(client, x_request_id="order-77:retry")) == ["order-77:retry"]
+
+
+@pytest.mark.parametrize("sent", ["", "with space", "x" * 129])
+def test_an_unsuitable_request_id_is_replaced(client: Client, sent: str) -> None:
+    [given] = request_ids(refuse(client, x_request_id=sent))
+    assert given != sent
+    assert len(given) == 32
+
+
+def test_the_refusal_of_a_token_has_a_request_id(service: Service) -> None:
+    call: Any = service.channel.unary_unary("/audience.v1.SegmentService/ListSegments")
+    with pytest.raises(grpc.RpcError) as caught:
+        call(b"")
+    assert Refusal(caught.value).info.reason == "MISSING_TOKEN"
+    assert len(request_ids(caught.value)) == 1
+
+
+@contextmanager
+def captured() -> Iterator[list[Any]]:
+    """The log lines, with the bound variables of the call."""
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as lines:
+        yield lines
+
+
+def test_a_line_has_request_id_and_reason() -> None:
+    for service in run_service("embedded", embedded_store([], ("contact",))):
+        with captured() as lines:
+            refuse(service.client("acme"), x_request_id="r1")
+            eventually(lambda: any(line["event"] == "rpc" for line in lines))
+        [line] = [line for line in lines if line["event"] == "rpc"]
+        assert (line["request_id"], line["code"], line["reason"]) == ("r1", "NOT_FOUND", "AUDIENCE_NOT_FOUND")
+
+
+def observe(options: CallLogOptions, code: str) -> int:
+    """The number of lines of 20 calls."""
+    observer = CallObserver(SERVICES, options)
+    with captured() as lines:
+        for _ in range(20):
+            observer.start("/audience.v1.SegmentService/ListSegments", ()).finish(code)
+    return len(lines)
+
+
+def test_the_access_log_can_be_sampled_or_switched_off() -> None:
+    """Failed calls are logged in any sample."""
+    assert observe(CallLogOptions(success_share=0.0), "OK") == 0
+    assert observe(CallLogOptions(success_share=0.0), "INTERNAL") == 20
+    assert 0 < observe(CallLogOptions(success_share=0.5), "OK") < 20
+    assert observe(CallLogOptions(access_log=False), "INTERNAL") == 0
+
+
+class Explainer:
+    """Answers with an index for each selection."""
+
+    def __init__(self, error: AudienceError | None = None) -> None:
+        self.error = error
+        self.selections: list[AudienceSelector] = []
+
+    def __call__(self, ctx: RequestContext, selection: AudienceSelector) -> FilterExplanation:
+        self.selections.append(selection)
+        if self.error:
+            raise self.error
+        advice = IndexAdvice("contact", ("data.country", "sk"), useful=True, reason="few match")
+        return FilterExplanation("", (), PLAN, advice, ())
+
+
+def slow_line(request: Any, explainer: Explainer) -> dict[str, Any]:
+    slow = SlowCallLog(1.0, explainer)
+    with captured() as lines:
+        slow.add(SlowCall(CTX, request, {"method": "/m", "duration_ms": 1500.0}))
+        eventually(lambda: len(lines) == 1)
+    slow.close()
+    line: dict[str, Any] = lines[0]
+    return line
+
+
+def test_a_slow_call_names_audience_plan_and_index() -> None:
+    line = slow_line(reach_service_pb2.EstimateReachRequest(audience_id="segment-1"), Explainer())
+    assert line["audiences"] == ["segment-1"]
+    assert (line["plan"], line["index"]) == ("SCAN", "contact(data.country, sk)")
+
+
+def test_a_slow_filter_is_explained_without_its_values_in_the_line() -> None:
+    request, explainer = segment_service_pb2.CreateSegmentRequest(), Explainer()
+    request.segment.filter.datatype = "contact"
+    request.segment.filter.where.update({"email": "ann@example.com"})
+    line = slow_line(request, explainer)
+    assert explainer.selections[0].filter
+    assert line["has_filter"] is True
+    assert "ann@example.com" not in json.dumps(line, default=str)
+
+
+def test_a_slow_call_of_several_audiences_names_them() -> None:
+    request = membership_service_pb2.CheckMembershipRequest(audience_ids=["segment-1", "custom-2"])
+    assert slow_line(request, Explainer())["audiences"] == ["segment-1", "custom-2"]
+
+
+def test_a_slow_call_that_cannot_be_explained_says_so() -> None:
+    request = reach_service_pb2.EstimateReachRequest(audience_id="segment-1")
+    line = slow_line(request, Explainer(UnsupportedByStore("no plans")))
+    assert line["plan"] == "not explained: UNSUPPORTED_BY_STORE"
+
+
+def test_a_process_logs_a_slow_call_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a threshold of a nanosecond each unary call is slow."""
+    for service in run_service("embedded", embedded_store([], ("contact",)), slow_call_seconds=1e-9):
+        client = service.client("acme")
+        with captured() as lines:
+            client.call("EstimateReach", {"filter": {"datatype": "contact", "where": {}}})
+            eventually(lambda: any(line["event"] == "slow call" for line in lines))
+        [line] = [line for line in lines if line["event"] == "slow call"]
+        assert line["org"] == "acme"
+        assert line["plan"].startswith("not explained: UNSUPPORTED_BY_STORE")
+        assert line["duration_ms"] < time.monotonic() * 1000

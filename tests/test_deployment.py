@@ -1,0 +1,93 @@
+"""The files of deploy/: valid by their schemas, and consistent with the service."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import ruamel.yaml
+
+from audience_service.mongo.embedded.store import embedded_store
+from audience_service.settings import Settings
+from tests.conftest import run_service
+from tests.support.proxy import health
+from tests.support.waiting import eventually
+from tests.test_background import is_serving
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parent.parent
+YAML = ruamel.yaml.YAML(typ="safe", pure=True)
+MANIFESTS = [
+    document for path in sorted((ROOT / "deploy/kubernetes").glob("*.yaml")) for document in YAML.load_all(path)
+]
+POD = next(each for each in MANIFESTS if each["kind"] == "Deployment")["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda each: each["kind"])
+def test_a_manifest_is_valid_by_the_schema_of_kubernetes(manifest: dict[str, Any]) -> None:
+    """Strict: an unknown field is an error."""
+    kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_the_variables_of_the_manifests_are_settings() -> None:
+    """Service links would add variables with the prefix of the settings."""
+    names = {f"AUDIENCE_{name.upper()}" for name in Settings.model_fields}
+    for each in MANIFESTS:
+        if each["kind"] in {"Deployment", "Job"}:
+            pod = each["spec"]["template"]["spec"]
+            assert {variable["name"] for variable in pod["containers"][0]["env"]} <= names
+            assert pod["enableServiceLinks"] is False
+
+
+def test_liveness_is_apart_from_readiness() -> None:
+    [container] = POD["containers"]
+    assert container["livenessProbe"]["grpc"]["service"] == "liveness"
+    assert "service" not in container["readinessProbe"]["grpc"]
+
+
+def test_a_process_without_its_database_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    from audience_service.mongo.store import Store
+
+    monkeypatch.setattr(Store, "find_outage", lambda _: "down")
+    for service in run_service("embedded", embedded_store([], ("contact",))):
+        assert health(service) != health_pb2.HealthCheckResponse.SERVING
+        stub: Any = health_pb2_grpc.HealthStub(service.channel)
+        request = health_pb2.HealthCheckRequest(service="liveness")
+        assert stub.Check(request, timeout=5).status == health_pb2.HealthCheckResponse.SERVING
+        assert probe(service.app.port).returncode != 0
+
+
+def probe(port: int) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603
+        [sys.executable, "-I", "-S", str(ROOT / "deploy/health_probe.py")],
+        env={**os.environ, "AUDIENCE_LISTEN": f"0.0.0.0:{port}"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_the_health_check_of_the_container_takes_less_than_a_tenth_of_a_second_of_cpu() -> None:
+    for service in run_service("embedded", embedded_store([], ("contact",))):
+        eventually(lambda: is_serving(service))  # noqa: B023 - called in this iteration
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = probe(service.app.port)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.returncode == 0, done.stderr
+        assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.1
+    assert probe(1).returncode != 0
+
+
+def test_the_image_uses_the_probe_and_compose_starts_with_samples() -> None:
+    assert "/health_probe.py" in (ROOT / "Dockerfile").read_text()
+    compose = YAML.load(ROOT / "compose.yaml")["services"]
+    assert compose["samples"]["command"] == ["seed", "--org", "demo", "--if-empty"]
+    assert compose["service"]["depends_on"]["samples"] == {"condition": "service_completed_successfully"}
