@@ -111,6 +111,8 @@ class CallInterceptor(grpc.ServerInterceptor):
                 response = behavior(self._decode_stream(method, messages, call), call.context)
             yield response
             return
+        if not method.is_server_streaming:
+            self._admission.permits[method.workload].check(ctx.caller)
         with self._admission.requests.acquire(ctx):
             raw = call.receive(messages, self._timeouts.request)
         request = observe_request(method.decode(raw))

@@ -96,6 +96,15 @@ class PermitPool:
         """The number of waiting calls."""
         return self._queued.total
 
+    def check(self, caller: Caller) -> None:
+        """Raise TooManyCalls if a call of the caller would find neither a permit nor a place to wait.
+
+        It refuses a call before its request is received and decoded.
+        """
+        with self._lock:
+            if self._running.exhausted(caller):
+                self._check_queue(caller)
+
     @contextmanager
     def acquire(self, ctx: RequestContext) -> Iterator[None]:
         """Occupy a permit; wait for one if necessary.
@@ -132,13 +141,16 @@ class PermitPool:
             if isinstance(cancel_event, CancelEvent):
                 cancel_event.waker = None
 
-    def _enqueue(self, caller: Caller) -> _Waiter:
+    def _check_queue(self, caller: Caller) -> None:
         if exhausted := self._queued.exhausted(caller):
             holder, limit = exhausted
             raise TooManyCalls(
                 f"{limit} calls of this {holder} wait for earlier ones, which is the limit; retry later",
                 metadata={"limit": str(limit), "limited": holder},
             )
+
+    def _enqueue(self, caller: Caller) -> _Waiter:
+        self._check_queue(caller)
         waiter = _Waiter(caller)
         self._queues.setdefault(caller.org, deque()).append(waiter)
         self._queued.add(caller, 1)

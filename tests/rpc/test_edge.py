@@ -115,6 +115,9 @@ def test_an_org_that_uses_its_share_delays_no_other_org(monkeypatch: pytest.Monk
         assert (refusal.code.name, refusal.info.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_CALLS")
         assert dict(refusal.info.metadata) == {"limit": "16", "limited": "org"}
         assert refusal.retry_seconds == 1
+        with held_calls(service.channel, REACH, 1, metadata) as calls:
+            refusal = Refusal(calls[0].exception(timeout=20))
+        assert refusal.info.reason == "TOO_MANY_CALLS", "and before its request has come"
         assert service.client("other").count(filter=ALL_CONTACTS) == 0
         assert service.client("greedy").call("ListSegments").total_size == 0, "reads have permits of their own"
         assert health(service) == health_pb2.HealthCheckResponse.SERVING
