@@ -15,7 +15,7 @@ import pytest
 from audience_service.domain.insights.dimensions import DIMENSIONS
 from tests.conftest import KEY, SEALING_KEY, URI, Service
 from tests.support.client import Client
-from tests.support.command import held_port, run, run_server
+from tests.support.command import free_port, held_port, run, run_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # a process takes seconds to start on a busy machine
 
@@ -97,16 +97,13 @@ def test_a_port_in_use_is_a_plain_error() -> None:
 def test_several_workers_share_the_port(real_service: Service) -> None:
     org = "workers"
     ids = real_service.insert(org, [{} for _ in range(5)])
-    with (
-        held_port() as port,
-        run_server(
-            AUDIENCE_MONGODB_URI=URI,
-            AUDIENCE_DATABASE=real_service.store.database.name,
-            AUDIENCE_WORKERS="2",
-            AUDIENCE_LISTEN=f"127.0.0.1:{port}",
-            AUDIENCE_JWT_KEY=KEY,
-        ) as (process, address, _),
-    ):
+    with run_server(
+        AUDIENCE_MONGODB_URI=URI,
+        AUDIENCE_DATABASE=real_service.store.database.name,
+        AUDIENCE_WORKERS="2",
+        AUDIENCE_LISTEN=f"127.0.0.1:{free_port()}",
+        AUDIENCE_JWT_KEY=KEY,
+    ) as (process, address, _):
         for _ in range(6):
             with grpc.insecure_channel(address) as channel:
                 client = Client(channel, real_service.client(org).metadata)

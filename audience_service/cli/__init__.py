@@ -25,10 +25,14 @@ _COMMANDS = (
 """The commands. Each is in the module of the same name."""
 
 
-class ConfigurationError(click.ClickException):
-    """The settings are invalid. The exit code is EX_CONFIG of sysexits(3), so that a supervisor need not retry."""
+EX_CONFIG = 78
+"""The exit code of an invalid configuration (sysexits.h). A restart does not cure it."""
 
-    exit_code = 78
+
+class ConfigurationError(click.ClickException):
+    """The settings are invalid."""
+
+    exit_code = EX_CONFIG
 
 
 class _Commands(click.Group):

@@ -1,22 +1,24 @@
 """`audience-service serve`: one server process, or several that share a port."""
 
-import multiprocessing
 import os
 import queue
 import signal
-import socket
 import sys
 import tempfile
-from contextlib import ExitStack
-from multiprocessing.process import BaseProcess
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import click
 import structlog
 
 from audience_service.app import App
+from audience_service.cli import EX_CONFIG
 from audience_service.cli.log import configure_logs
 from audience_service.cli.malloc import limit_arenas, tune_gc
+from audience_service.cli.supervisor import BEAT_SECONDS, PortTaken, Supervisor, watch_supervisor
 from audience_service.cli.token import mint
 from audience_service.observability.metrics import MULTIPROCESS_VARIABLE, forget_process, serve_metrics
 from audience_service.observability.tracing import close_tracing, configure_tracing
@@ -25,7 +27,6 @@ from audience_service.wiring.server import build_key_ring
 from audience_service.wiring.store import SAMPLE_ORGS, open_store
 
 _GRACE_SECONDS = 10.0
-_RESTART_INTERVAL_SECONDS = 1.0
 
 _log = structlog.get_logger()
 
@@ -56,7 +57,7 @@ class StopSignal:
 @click.command()
 @click.option("--dev", is_flag=True, help="For this run, generate the keys that are not set, and print a token.")
 def serve(*, dev: bool) -> None:
-    """Serve until SIGTERM or SIGINT, then drain."""
+    """Serve until SIGTERM or SIGINT, then drain. Exits with 78 if the settings are invalid."""
     settings = Settings.load()
     if dev:
         has_key, settings = settings.has_key, settings.with_dev_keys()
@@ -71,7 +72,7 @@ def serve(*, dev: bool) -> None:
     with ExitStack() as stack:
         metrics_directory = _serve_metrics(settings, stack)
         if settings.workers == 1:
-            _serve_in_process(settings, stop)
+            _serve_in_process(settings, stop.wait)
         else:
             _supervise(settings, stop, metrics_directory)
 
@@ -92,7 +93,7 @@ def _serve_metrics(settings: Settings, stack: ExitStack) -> Path | None:
     return directory
 
 
-def _serve_in_process(settings: Settings, stop: StopSignal) -> None:
+def _serve_in_process(settings: Settings, wait_for_stop: Callable[[], object]) -> None:
     limit_arenas()
     configure_logs(settings.log_format, settings.log_level)
     if settings.traces:
@@ -106,7 +107,7 @@ def _serve_in_process(settings: Settings, stop: StopSignal) -> None:
     host = settings.listen.rpartition(":")[0]
     store = settings.database if settings.mongodb_uri else "the embedded store"
     _log.info("serving", address=f"{host}:{app.port}", store=store, datatypes=",".join(settings.datatypes))
-    stop.wait()
+    wait_for_stop()
     _log.info("draining", grace_seconds=_GRACE_SECONDS)
     app.stop(_GRACE_SECONDS)
     close_tracing()
@@ -124,52 +125,43 @@ def _start_tracing() -> None:
         ) from None
 
 
-def _run_worker(settings: Settings) -> None:
-    """Run a worker process. It is spawned, not forked, since grpcio does not support forks."""
+def _run_worker(settings: Settings, pipe: Connection) -> None:
+    """Run a worker process until SIGTERM or the end of its supervisor."""
     stop = StopSignal()
     signal.signal(signal.SIGTERM, stop.request)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; the parent sends SIGTERM
-    _serve_in_process(settings, stop)
+    watch_supervisor(pipe, stop.request)
+
+    def beat_until_stop() -> None:
+        is_stopping = False
+        while not is_stopping:
+            with suppress(OSError):  # the supervisor has ended
+                pipe.send_bytes(b".")
+            is_stopping = stop.wait(BEAT_SECONDS)
+        pipe.close()
+
+    try:
+        _serve_in_process(settings, beat_until_stop)
+    except SettingsError as error:
+        _log.critical("invalid settings", error=str(error))
+        sys.exit(EX_CONFIG)
 
 
 def _supervise(settings: Settings, stop: StopSignal, metrics_directory: Path | None) -> None:
-    """Start the workers, and replace each worker that dies, until a stop is requested."""
+    """Run several workers until a stop is requested. Exits with EX_CONFIG if they refuse their settings."""
     configure_logs(settings.log_format, settings.log_level)
-    spawn = multiprocessing.get_context("spawn")
-    reserved = _reserve_port(settings.listen)  # bound but not listening: it reserves the port while workers restart
 
-    def start_worker() -> BaseProcess:
-        worker = spawn.Process(target=_run_worker, args=(settings,), name="audience-worker")
-        worker.start()
-        return worker
+    def forget(pid: int) -> None:
+        if metrics_directory:
+            forget_process(pid, metrics_directory)
 
-    workers = [start_worker() for _ in range(settings.workers)]
-    while not stop.wait(_RESTART_INTERVAL_SECONDS):
-        for index, worker in enumerate(workers):
-            if not worker.is_alive():
-                _log.error("worker died", pid=worker.pid, exit_code=worker.exitcode)
-                if metrics_directory and worker.pid:
-                    forget_process(worker.pid, metrics_directory)
-                workers[index] = start_worker()
-    for worker in workers:
-        worker.terminate()
-    for worker in workers:
-        worker.join(_GRACE_SECONDS + 5)
-    reserved.close()
-
-
-def _reserve_port(listen: str) -> socket.socket:
-    """A socket bound to the port that the workers share. Raises ClickException if the port is not available."""
-    host, _, port = listen.rpartition(":")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    reserved = socket.socket(family, socket.SOCK_STREAM)
     try:
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        reserved.bind((host.strip("[]"), int(port)))
-    except OSError as error:
-        reserved.close()
-        raise click.ClickException(f"AUDIENCE_LISTEN: cannot serve on {listen}: {error}") from None
-    return reserved
+        supervisor = Supervisor(
+            settings.listen, settings.workers, partial(_run_worker, settings), _GRACE_SECONDS + 5, forget
+        )
+    except PortTaken as error:
+        raise click.ClickException(f"AUDIENCE_LISTEN: cannot serve on {settings.listen}: {error}") from None
+    sys.exit(supervisor.run(stop.wait))
 
 
 def _print_dev_token(settings: Settings) -> None:

@@ -36,6 +36,13 @@ def held_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
+def free_port() -> int:
+    """A port that was free a moment ago. The system gives the next port to others before it repeats this one."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
 def _environment(settings: dict[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
     return {**kept, **settings, "PYTHONUNBUFFERED": "1"}
