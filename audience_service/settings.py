@@ -91,6 +91,21 @@ class Settings(BaseSettings):
         description="token of the commands that call a server (`reach`, `overlap`, `insights`, `lookalike`, `upload`); "
         "unset: one signed with the key",
     )
+    tls_certificate_file: Path | None = Field(
+        None, description="the server's certificate chain as PEM, read again when it changes; unset: no TLS"
+    )
+    tls_key_file: Path | None = Field(None, description="the key of the certificate as PEM, read again when it changes")
+    tls_client_ca_file: Path | None = Field(
+        None, description="certificate authorities of clients as PEM; set: clients need a certificate (mutual TLS)"
+    )
+    cli_tls_ca_file: Path | None = Field(
+        None,
+        description="authorities that commands trust in a server with TLS; unset: the server's own certificate",
+    )
+    cli_tls_certificate_file: Path | None = Field(
+        None, description="the certificate that commands present to a server with mutual TLS"
+    )
+    cli_tls_key_file: Path | None = Field(None, description="the key of AUDIENCE_CLI_TLS_CERTIFICATE_FILE")
     workers: int = Field(
         1, ge=1, le=64, description="processes that share the port, about one per core; a crashed one is replaced"
     )
@@ -299,6 +314,12 @@ class Settings(BaseSettings):
             raise ValueError("AUDIENCE_JWT_ALGORITHMS is empty; set at least one, for example RS256")
         if self.sealing_key and self.sealing_key_file:
             raise ValueError("AUDIENCE_SEALING_KEY and AUDIENCE_SEALING_KEY_FILE are both set; set one of them")
+        if bool(self.tls_certificate_file) != bool(self.tls_key_file):
+            raise ValueError("AUDIENCE_TLS_CERTIFICATE_FILE and AUDIENCE_TLS_KEY_FILE go together; set both or neither")
+        if self.tls_client_ca_file and not self.tls_certificate_file:
+            raise ValueError("AUDIENCE_TLS_CLIENT_CA_FILE needs AUDIENCE_TLS_CERTIFICATE_FILE; set it as well")
+        if bool(self.cli_tls_certificate_file) != bool(self.cli_tls_key_file):
+            raise ValueError("AUDIENCE_CLI_TLS_CERTIFICATE_FILE and AUDIENCE_CLI_TLS_KEY_FILE go together; set both")
         return self
 
     @classmethod

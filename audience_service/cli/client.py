@@ -36,6 +36,23 @@ def server_address(settings: Settings) -> str:
     return f"{_WILDCARD_ADDRESSES.get(host, host)}:{port}"
 
 
+def open_channel(settings: Settings) -> grpc.Channel:
+    """A channel to the server with these settings, with TLS if it has a certificate. Raises SettingsError."""
+    address = server_address(settings)
+    if not (settings.tls_certificate_file or settings.cli_tls_ca_file):
+        return grpc.insecure_channel(address)
+    paths = (
+        settings.cli_tls_ca_file or settings.tls_certificate_file,
+        settings.cli_tls_key_file,
+        settings.cli_tls_certificate_file,
+    )
+    try:
+        credentials = grpc.ssl_channel_credentials(*(path.read_bytes() if path else None for path in paths))
+    except OSError as error:
+        raise SettingsError(f"AUDIENCE_CLI_TLS_CA_FILE, AUDIENCE_CLI_TLS_CERTIFICATE_FILE: {error}") from None
+    return grpc.secure_channel(address, credentials)
+
+
 def client_options(command: Command) -> Command:
     """The command with the options of a client: `org`, `token`, `timeout` and `as_json`."""
     for option in (
@@ -76,7 +93,7 @@ def connect(org: str, token: str, timeout: float, scopes: tuple[Scope, ...] = (S
     settings = Settings.load()
     address = server_address(settings)
     metadata = (("authorization", f"Bearer {token or _resolve_token(settings, org, scopes)}"), ("orgid", org))
-    with grpc.insecure_channel(address) as channel:
+    with open_channel(settings) as channel:
         stubs = (SegmentServiceStub, ReachServiceStub, MembershipServiceStub, CustomAudienceServiceStub)
         try:
             segments, reach, membership, custom_audiences = (stub(channel) for stub in stubs)

@@ -6,7 +6,7 @@ import click
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from audience_service.cli.client import server_address
+from audience_service.cli.client import open_channel, server_address
 from audience_service.settings import Settings
 
 
@@ -14,9 +14,10 @@ from audience_service.settings import Settings
 @click.option("--timeout", default=3.0, show_default=True, type=click.FloatRange(0.1), help="Timeout in seconds.")
 def health(*, timeout: float) -> None:
     """Check the health of the server at AUDIENCE_LISTEN. Exits with 0 if it is SERVING, otherwise with 1."""
-    address = server_address(Settings.load())
+    settings = Settings.load()
+    address = server_address(settings)
     try:
-        with grpc.insecure_channel(address) as channel:
+        with open_channel(settings) as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)
             response = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout)
     except grpc.RpcError as error:

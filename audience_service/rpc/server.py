@@ -52,6 +52,7 @@ from audience_service.rpc.call_observer import CallObserver
 from audience_service.rpc.calls import OpenCalls
 from audience_service.rpc.interceptor import CallInterceptor, Timeouts
 from audience_service.rpc.threads import ElasticExecutor
+from audience_service.rpc.tls import TlsFiles, server_credentials
 
 SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     service
@@ -114,6 +115,7 @@ class ServerOptions:
     max_connection_age_seconds: float
     reflection: bool
     share_port: bool
+    tls: TlsFiles | None = None
 
 
 class RpcServer:
@@ -149,7 +151,11 @@ class RpcServer:
         if options.reflection:
             names = (*(service.full_name for service in SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
-        self.port = self._server.add_insecure_port(options.listen)
+        self.port = (
+            self._server.add_secure_port(options.listen, server_credentials(options.tls))
+            if options.tls
+            else self._server.add_insecure_port(options.listen)
+        )
 
     def start(self) -> None:
         """Begin to serve. Health is NOT_SERVING until `set_healthy` changes it."""

@@ -10,6 +10,7 @@ from audience_service.rpc.key_ring import KeyRing, fetch_jwks, is_trustworthy_ur
 from audience_service.rpc.permits import Shares
 from audience_service.rpc.server import SERVICES, ServerOptions
 from audience_service.rpc.slow_calls import SlowCallLog
+from audience_service.rpc.tls import TlsFiles
 from audience_service.rpc.token_keys import KeySource, KeySourceError
 from audience_service.settings import Settings, SettingsError
 from audience_service.wiring.token_keys import local_key_sources
@@ -89,9 +90,22 @@ def server_options(settings: Settings) -> ServerOptions:
         max_connection_age_seconds=settings.max_connection_age_seconds,
         reflection=settings.reflection,
         share_port=settings.workers > 1,
+        tls=_tls_files(settings),
     )
 
 
 def build_authenticator(settings: Settings, keys: KeyRing) -> Authenticator:
     """The authenticator."""
     return Authenticator(token_rules(settings), keys)
+
+
+def _tls_files(settings: Settings) -> TlsFiles | None:
+    """The files of the server's certificate; None without TLS. Raises SettingsError if one cannot be read."""
+    if not (settings.tls_certificate_file and settings.tls_key_file):
+        return None
+    files = TlsFiles(settings.tls_certificate_file, settings.tls_key_file, settings.tls_client_ca_file)
+    try:
+        files.read()
+    except OSError as error:
+        raise SettingsError(f"AUDIENCE_TLS_CERTIFICATE_FILE, AUDIENCE_TLS_KEY_FILE: {error}") from None
+    return files
