@@ -84,7 +84,7 @@ class Service:
     names: Iterator[int] = field(default_factory=Numbers)
 
     def client(self, org: str, **token: Any) -> Client:
-        """A client of an org, with both scopes by default."""
+        """A client of an org, with every scope by default."""
         bearer = mint(self.settings, org=org, subject=token.pop("subject", "tester"), **token)
         return Client(self.channel, (("authorization", f"Bearer {bearer}"), ("orgid", org)))
 

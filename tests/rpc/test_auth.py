@@ -140,13 +140,13 @@ def test_a_system_principal_acts_only_for_orgs_that_it_is_granted() -> None:
     ("roles", "scopes"),
     [
         *(
-            ([role], "rw")
+            ([role], "rwx")
             for role in ["System", "RootAdmin", "ConfigAdmin", "ContentAdmin", "Owner", "Publisher", "PowerUser"]
         ),
         (["Reviewer"], "r"),
         (["User"], "r"),
         ("User", "r"),
-        (["User", "Owner"], "rw"),
+        (["User", "Owner"], "rwx"),
         (["Guest"], ""),
         (["Customer"], ""),
         (["Customer", "Owner"], ""),
@@ -156,7 +156,7 @@ def test_a_system_principal_acts_only_for_orgs_that_it_is_granted() -> None:
 )
 def test_without_a_scope_claim_roles_grant_scopes(roles: Any, scopes: str) -> None:
     granted = ""
-    for letter, scope in (("r", Scope.READ), ("w", Scope.WRITE)):
+    for letter, scope in (("r", Scope.READ), ("w", Scope.WRITE), ("x", Scope.EXPORT)):
         try:
             authenticator().authenticate(metadata(sign(scope=..., roles=roles)), scope)
             granted += letter

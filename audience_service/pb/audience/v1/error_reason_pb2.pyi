@@ -57,7 +57,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "FOREIGN_ORG", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     MISSING_SCOPE: _ErrorReason.ValueType  # 7
-    """MISSING_SCOPE: the caller lacks the scope that the method requires. PERMISSION_DENIED.
+    """MISSING_SCOPE: the caller lacks the scope that the method, or a field of the request, requires.
+    PERMISSION_DENIED.
 
         {"reason": "MISSING_SCOPE", "domain": "audience.crm.appengine.internal", "metadata": {"scope": "audiences.write"}}
     """
@@ -349,7 +350,8 @@ FOREIGN_ORG: ErrorReason.ValueType  # 6
     {"reason": "FOREIGN_ORG", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 MISSING_SCOPE: ErrorReason.ValueType  # 7
-"""MISSING_SCOPE: the caller lacks the scope that the method requires. PERMISSION_DENIED.
+"""MISSING_SCOPE: the caller lacks the scope that the method, or a field of the request, requires.
+PERMISSION_DENIED.
 
     {"reason": "MISSING_SCOPE", "domain": "audience.crm.appengine.internal", "metadata": {"scope": "audiences.write"}}
 """
