@@ -16,7 +16,7 @@ from audience_service.wiring.filters import build_filter_servicer
 from audience_service.wiring.membership import build_membership_servicer
 from audience_service.wiring.reach import build_reach_servicer
 from audience_service.wiring.segments import build_segment_servicer
-from audience_service.wiring.server import build_authenticator, server_options
+from audience_service.wiring.server import build_authenticator, open_audit_log, server_options
 from audience_service.wiring.snapshots import build_snapshot_worker
 from audience_service.wiring.targeting import build_targeting_servicer
 from audience_service.wiring.watch import build_watch
@@ -48,7 +48,8 @@ class App:
             targeting=build_targeting_servicer(platform_ids, core.tokens),
             custom_audience=self._custom_audiences.servicer,
         )
-        self.server = RpcServer(servicers, build_authenticator(settings), server_options(settings))
+        self._audit_log = open_audit_log(settings)
+        self.server = RpcServer(servicers, build_authenticator(settings), server_options(settings), self._audit_log)
         sweeps = [
             lambda: store.snapshot_sweeper.sweep(now(), self._snapshot_worker.capacity_free_at()),
             lambda: store.custom_audience_sweeper.sweep(now()),
@@ -73,6 +74,7 @@ class App:
         drained = self.server.drain(grace_seconds)
         self._watch.streams.stop()  # open watches would use all of the grace period
         drained.wait()
+        self._audit_log.close()
         self._snapshot_worker.runner.close()
         self._custom_audiences.close()
         self._background_tasks.join()

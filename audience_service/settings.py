@@ -150,6 +150,18 @@ class Settings(BaseSettings):
         "with `org` and `subject` once the token is verified",
     )
 
+    audit_log: str = Field(
+        "stdout",
+        description="where the audit log goes: `stdout`, `stderr`, `off`, or the path of a file, with a slash in it",
+    )
+
+    @field_validator("audit_log")
+    @classmethod
+    def _check_audit_log(cls, value: str) -> str:
+        if value not in ("stdout", "stderr", "off") and "/" not in value:
+            raise ValueError(f"{value} is no destination; use stdout, stderr, off, or a path with a slash")
+        return value
+
     @field_validator("datatypes", "related_datatypes", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:

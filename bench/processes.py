@@ -50,6 +50,7 @@ def audience_service(uri: str, database: str) -> Iterator[Server]:
         "AUDIENCE_MONGODB_URI": uri,
         "AUDIENCE_DATABASE": database,
         "AUDIENCE_JWT_KEY": KEY,
+        "AUDIENCE_AUDIT_LOG": "off",  # stdout is for results
         "AUDIENCE_INSIGHTS_MIN_BUCKET_SIZE": "0",  # the references suppress nothing
     }
     command = [sys.executable, "-m", "audience_service", "serve"]

@@ -190,7 +190,8 @@ def _run_server(uri: str, database: str, subscription: FakeSubscription | None) 
         return subscription
 
     app = App(
-        Settings(listen="127.0.0.1:0", jwt_key=SecretStr(KEY)), replace(store, open_change_stream=open_change_stream)
+        Settings(listen="127.0.0.1:0", jwt_key=SecretStr(KEY), audit_log="off"),
+        replace(store, open_change_stream=open_change_stream),
     )
     app.start()
     try:

@@ -49,6 +49,7 @@ HAS_ENVOY = importlib.util.find_spec("envoy") is not None
 def test_settings(**changes: Any) -> Settings:
     """Settings that do not depend on the machine's environment."""
     defaults = {"listen": "127.0.0.1:0", "jwt_key": SecretStr(KEY), "mongodb_uri": None, "log_format": "json"}
+    defaults |= {"audit_log": "off"}
     defaults |= {"watch_poll_interval_seconds": 0.02, "watch_heartbeat_seconds": 0.2}
     return Settings(**{**defaults, **changes})
 

@@ -38,7 +38,7 @@ def demo() -> None:
     Saves a segment, streams its members and uploads a list.
     """
     configure_logs("text", logging.WARNING)
-    settings = Settings(listen="127.0.0.1:0", mongodb_uri=None).with_dev_key()
+    settings = Settings(listen="127.0.0.1:0", mongodb_uri=None, audit_log="off").with_dev_key()
     console = Console(highlight=False)
     app = App(settings, open_sample_store(settings))
     app.start()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jwt
+import structlog
 
 from audience_service.domain.core.context import SCOPES_OF_ROLE, Caller, Scope
 from audience_service.domain.core.errors import (
@@ -78,6 +79,7 @@ class Authenticator:
         subject = claims.get(names.subject)
         if not isinstance(subject, str) or not 0 < len(subject) <= 255 or not subject.isprintable():
             raise InvalidToken(f"the token's {names.subject} is invalid; use text of 1 to 255 printable characters")
+        structlog.contextvars.bind_contextvars(subject=subject)  # refusals below are logged with it
         roles = _read_texts(claims, names.roles, separator=None)
         org = _read_org(values.get("orgid", []))
         if _CROSS_ORG_ROLE not in roles and org not in self._read_orgs(claims):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import grpc
@@ -25,6 +25,7 @@ from google.protobuf.message_factory import GetMessageClass
 from audience_service.domain.core.context import Deadline, RequestContext, Scope
 from audience_service.domain.core.errors import AudienceError, InvalidArgument, MalformedRequest, OutOfTime
 from audience_service.pb.audience.v1 import options_pb2
+from audience_service.rpc.audit import AuditLog
 from audience_service.rpc.auth import Authenticator
 from audience_service.rpc.context import set_context
 from audience_service.rpc.errors import abort, code_of
@@ -98,6 +99,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         stream_limiter: StreamLimiter,
         open_stream_limiter: StreamLimiter,
         timeouts: Timeouts,
+        audit_log: AuditLog,
     ) -> None:
         methods = (Method.of(method) for service in services for method in service.methods)
         self._methods = {method.path: method for method in methods}
@@ -105,6 +107,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         self._stream_limiter = stream_limiter
         self._open_stream_limiter = open_stream_limiter
         self._timeouts = timeouts
+        self._audit_log = audit_log
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     def intercept_service(
@@ -143,7 +146,7 @@ class CallInterceptor(grpc.ServerInterceptor):
     def _unary_unary(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
 
         def handle(raw: bytes, context: grpc.ServicerContext) -> Any:
-            with _error_boundary(method.path, context) as cancel_event:
+            with self._recorded(method, context) as cancel_event:
                 self._authenticate(method, context, self._timeouts.unary_seconds, cancel_event)
                 return behavior(method.decode(raw), context)
 
@@ -151,7 +154,7 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     def _server_stream(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
         def handle(raw: bytes, context: grpc.ServicerContext) -> Iterator[Any]:
-            with _error_boundary(method.path, context) as cancel_event:
+            with self._recorded(method, context) as cancel_event:
                 self._authenticate(method, context, self._timeouts.stream_seconds, cancel_event)
                 request = method.decode(raw)
                 with self._stream_limiter.acquire(context) as slot, closing(behavior(request, context)) as responses:
@@ -163,12 +166,19 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     def _client_stream(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
         def handle(raws: Iterator[bytes], context: grpc.ServicerContext) -> Any:
-            with _error_boundary(method.path, context) as cancel_event:
+            with self._recorded(method, context) as cancel_event:
                 self._authenticate(method, context, self._timeouts.stream_seconds, cancel_event)
                 with self._stream_limiter.acquire(context) as slot:
                     return behavior(_decode_stream(method, raws, slot), context)
 
         return handle
+
+    @contextmanager
+    def _recorded(self, method: Method, context: grpc.ServicerContext) -> Iterator[threading.Event]:
+        """The error boundary of a call that has a record in the audit log."""
+        call = self._audit_log.begin(method.path, method.scope, context)
+        with _error_boundary(method.path, context, partial(self._audit_log.finish, call)) as cancel_event:
+            yield cancel_event
 
     def _limit_open_stream(
         self, path: str, handler: grpc.RpcMethodHandler[Any, Any]
@@ -225,14 +235,16 @@ def _decode_stream(method: Method, raws: Iterator[bytes], slot: StreamSlot) -> I
 
 
 @contextmanager
-def _error_boundary(path: str, context: grpc.ServicerContext) -> Iterator[threading.Event]:
-    """Map exceptions to the RPC's status, and log one line for each call.
+def _error_boundary(
+    path: str, context: grpc.ServicerContext, on_finish: Callable[[str, str], None] | None = None
+) -> Iterator[threading.Event]:
+    """Map exceptions to the RPC's status, and log one line for each call. `on_finish` gets the code and the reason.
 
     Yields an event that is set when the client disconnects before the response. The log line then has CANCELLED.
     """
     structlog.contextvars.clear_contextvars()
     started_at = time.monotonic()
-    code = "CANCELLED"
+    code, reason = "CANCELLED", ""
     cancel_event = threading.Event()
     if not context.add_callback(lambda: cancel_event.set() if code == "CANCELLED" else None):
         cancel_event.set()  # the client disconnected before the call began
@@ -240,9 +252,14 @@ def _error_boundary(path: str, context: grpc.ServicerContext) -> Iterator[thread
         yield cancel_event
         code = "OK"
     except Exception as error:
-        code = code_of(error).name if isinstance(error, AudienceError) else "INTERNAL"
+        code = reason = "INTERNAL"
+        if isinstance(error, AudienceError):
+            code, reason = code_of(error).name, error.reason
         abort(context, error)
     finally:
         with suppress(Exception):  # a failure to log must not fail the call
+            if on_finish:
+                on_finish(code, reason)
+        with suppress(Exception):
             duration_ms = round((time.monotonic() - started_at) * 1000, 1)
             _log.info("rpc", method=path, code=code, duration_ms=duration_ms)

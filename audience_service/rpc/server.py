@@ -46,6 +46,7 @@ from audience_service.pb.audience.v1.targeting_service_pb2_grpc import (
     TargetingServiceServicer,
     add_TargetingServiceServicer_to_server,
 )
+from audience_service.rpc.audit import AuditLog, AuditObserver
 from audience_service.rpc.auth import Authenticator
 from audience_service.rpc.interceptor import CallInterceptor, Timeouts
 from audience_service.rpc.stream_limits import StreamLimiter
@@ -105,7 +106,9 @@ class ServerOptions:
 class RpcServer:
     """A server that is bound to its port. `start` begins to serve."""
 
-    def __init__(self, servicers: Servicers, authenticator: Authenticator, options: ServerOptions) -> None:
+    def __init__(
+        self, servicers: Servicers, authenticator: Authenticator, options: ServerOptions, audit_log: AuditLog
+    ) -> None:
         """Bind the port. Raises RuntimeError if the port is not available."""
         self.stream_limiter = StreamLimiter(options.max_streams, options.stream_send_timeout_seconds)
         self._open_stream_limiter = StreamLimiter(_MAX_OPEN_STREAMS, options.stream_send_timeout_seconds)
@@ -114,8 +117,14 @@ class RpcServer:
             ThreadPoolExecutor(options.threads, thread_name_prefix="rpc"),
             interceptors=[
                 CallInterceptor(
-                    authenticator, SERVICES, self.stream_limiter, self._open_stream_limiter, options.timeouts
+                    authenticator,
+                    SERVICES,
+                    self.stream_limiter,
+                    self._open_stream_limiter,
+                    options.timeouts,
+                    audit_log,
                 ),
+                AuditObserver(SERVICES),
             ],
             options=[("grpc.so_reuseport", int(options.share_port)), *_KEEPALIVE],
             maximum_concurrent_rpcs=options.threads * _QUEUED_CALLS_PER_THREAD,

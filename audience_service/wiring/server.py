@@ -1,5 +1,10 @@
 """Builds the gRPC server's authenticator and options."""
 
+import logging
+import sys
+from logging.handlers import WatchedFileHandler
+
+from audience_service.rpc.audit import AuditLog
 from audience_service.rpc.auth import Authenticator, ClaimNames, TokenRules
 from audience_service.rpc.interceptor import Timeouts
 from audience_service.rpc.server import ServerOptions
@@ -42,3 +47,16 @@ def server_options(settings: Settings) -> ServerOptions:
         reflection=settings.reflection,
         share_port=settings.workers > 1,
     )
+
+
+def open_audit_log(settings: Settings) -> AuditLog:
+    """The audit log at its destination. Raises SettingsError if its file cannot be written."""
+    destination = settings.audit_log
+    if destination == "off":
+        return AuditLog()
+    if destination in ("stdout", "stderr"):
+        return AuditLog(logging.StreamHandler(getattr(sys, destination)))
+    try:
+        return AuditLog(WatchedFileHandler(destination, encoding="utf-8"))  # it follows a file that is rotated
+    except OSError as error:
+        raise SettingsError(f"AUDIENCE_AUDIT_LOG: cannot write {destination}: {error.strerror}") from None

@@ -34,6 +34,7 @@ from audience_service.domain.watch.notifier import Notifier
 from audience_service.domain.watch.registry import WatchRegistry
 from audience_service.domain.watch.stream import WatchStreams
 from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2
+from audience_service.rpc.audit import AuditLog
 from audience_service.rpc.auth import Authenticator
 from audience_service.rpc.interceptor import CallInterceptor, Method, Timeouts
 from audience_service.rpc.server import SERVICES
@@ -83,7 +84,12 @@ class Harness:
     def __init__(self, members: Any, stream_limiter: StreamLimiter | None = None) -> None:
         self.stream_limiter = stream_limiter or StreamLimiter(2, 60)
         interceptor = CallInterceptor(
-            Authenticator(token_rules(SETTINGS)), SERVICES, self.stream_limiter, StreamLimiter(1, 60), Timeouts(30, 60)
+            Authenticator(token_rules(SETTINGS)),
+            SERVICES,
+            self.stream_limiter,
+            StreamLimiter(1, 60),
+            Timeouts(30, 60),
+            AuditLog(),
         )
         audiences = AudienceResolver(FilterCompiler(["contact"]), {})
         populations = SelectionResolver(audiences, members, SnapshotReader(None, members))  # type: ignore[arg-type]
