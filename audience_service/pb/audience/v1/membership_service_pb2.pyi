@@ -136,8 +136,8 @@ class StreamMembersRequest(_message.Message):
         Default now, from the records themselves. Not with `filter`, `snapshot_id`, `audience_ids`, `exclude_audience_ids`,
         `purpose` or `partition`.
 
-        Values in `fields` are current. The stream includes records that were archived or deleted since; of a record that
-        no longer exists it sends the id only.
+        Values in `fields` are current. The stream includes records that were archived or deleted since. Of a record that
+        is marked as deleted, or no longer exists, it sends the id only.
         """
 
     def __init__(
