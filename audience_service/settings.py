@@ -1,6 +1,7 @@
 """The settings of the service. Only this module reads the environment."""
 
 import difflib
+import hashlib
 import os
 import re
 import secrets
@@ -43,6 +44,11 @@ class Settings(BaseSettings):
     )
     jwt_key: SecretStr | None = Field(None, description="the HS secret (32 bytes or more) or a public key as PEM")
     jwt_key_file: Path | None = Field(None, description="a file with the key, instead of AUDIENCE_JWT_KEY")
+    hash_key: SecretStr | None = Field(
+        None,
+        description="the secret (32 bytes or more) of the hashes of addresses, numbers and erased contacts; unset: "
+        "derived from an HS secret. With another one the index of identifiers is built again",
+    )
     jwt_algorithm: Algorithm = Field(
         "HS256",
         description="the only signature algorithm accepted in tokens: HS, RS, PS or ES with 256, 384 or 512, or EdDSA",
@@ -229,6 +235,18 @@ class Settings(BaseSettings):
         if self.jwt_algorithm.startswith("HS") and len(key) < _MIN_SECRET_BYTES:
             raise SettingsError(f"AUDIENCE_JWT_KEY: is shorter than {_MIN_SECRET_BYTES} bytes; set a longer one")
         return key
+
+    def hash_secret(self) -> bytes:
+        """The secret of keyed hashes, 32 bytes. Raises SettingsError if there is none, or if it is too short."""
+        if self.hash_key:
+            secret = self.hash_key.get_secret_value().encode()
+            if len(secret) < _MIN_SECRET_BYTES:
+                raise SettingsError(f"AUDIENCE_HASH_KEY: is shorter than {_MIN_SECRET_BYTES} bytes; set a longer one")
+        elif self.jwt_algorithm.startswith("HS"):
+            secret = self.key()
+        else:
+            raise SettingsError(f"AUDIENCE_HASH_KEY: is missing; the key of {self.jwt_algorithm} is public, so set one")
+        return hashlib.sha256(b"identifier hashes" + secret).digest()
 
     def with_dev_key(self) -> Self:
         """These settings, with a generated HS256 key if no key is set."""

@@ -42,7 +42,7 @@ def build_custom_audiences(settings: Settings, core: Core, store: Store) -> Cust
     """The feature of this process."""
     custom, tokens = store.custom_audiences, core.tokens
     publisher = Publisher(custom, store.upload_storage, settings.upload_max_shrink_share)
-    rematcher = UploadRematcher(custom, store.upload_storage, store.identifiers, publisher)
+    rematcher = UploadRematcher(custom, store.upload_storage, store.identifiers, publisher, settings.hash_secret())
     lookalikes = Lookalikes(
         custom, core.audiences, store.lookalikes, store.members, store.samples, settings.insights_min_bucket_size
     )
@@ -69,7 +69,7 @@ def build_custom_audiences(settings: Settings, core: Core, store: Store) -> Cust
     servicer = CustomAudienceServicer(
         audiences,
         CustomAudienceDeleter(custom, audiences, store.uses),
-        Uploads(custom, store.upload_storage, store.identifiers, publisher, tokens),
+        Uploads(custom, store.upload_storage, store.identifiers, publisher, tokens, settings.hash_secret()),
         lookalikes,
         (FILE_UPLOAD, CUSTOMER_MATCH, LOOKALIKE, RETARGETING_PIXEL),
     )

@@ -73,7 +73,7 @@ def use_cases(store: Store, stepping: Callable[[Any], Any] = lambda repository: 
     repositories = (kept.uploads, kept.unmatched, kept.lists, kept.rejected)
     storage = UploadStorage(*map(stepping, repositories))
     publisher = Publisher(custom_audiences, storage, max_shrink_share=0.5)
-    return Uploads(custom_audiences, storage, stepping(store.identifiers), publisher, TokenCodec(b"key"))
+    return Uploads(custom_audiences, storage, stepping(store.identifiers), publisher, TokenCodec(b"key"), b"secret")
 
 
 def parts(audience_id: str, mode: str, start: int) -> Iterator[UploadMessage]:

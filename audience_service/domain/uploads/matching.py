@@ -56,10 +56,10 @@ def uploadable_fields(audience: CustomAudience) -> tuple[str, ...]:
 class Matcher:
     """Matches the rows of one audience's files."""
 
-    def __init__(self, identifiers: IdentifierRepository, audience: CustomAudience) -> None:
+    def __init__(self, identifiers: IdentifierRepository, audience: CustomAudience, hash_secret: bytes) -> None:
         self._identifiers = identifiers
         self._datatype = audience.datatype
-        self._rules = matching_rules(audience)
+        self._rules = {name: rule.with_secret(hash_secret) for name, rule in matching_rules(audience).items()}
         self._prepared: set[KeyRule] = set()
         self._ambiguous = set[str | bytes]()
         """Keys with too many contacts to match. Each has more than 1,000 of the org's records, so the set is small."""

@@ -63,11 +63,13 @@ class UploadRematcher:
         storage: UploadStorage,
         identifiers: IdentifierRepository,
         publisher: Publisher,
+        hash_secret: bytes,
     ) -> None:
         self._custom_audiences = custom_audiences
         self._storage = storage
         self._identifiers = identifiers
         self._publisher = publisher
+        self._hash_secret = hash_secret
 
     def check(self, ctx: RequestContext, audience: CustomAudience) -> None:
         """Accept every audience, since rows can always be matched again."""
@@ -92,7 +94,7 @@ class UploadRematcher:
         if not uploads:
             return audience
         included_id, excluded_id = self._publisher.reserve(ctx, audience), self._publisher.reserve(ctx, audience)
-        matcher = Matcher(self._identifiers, audience)
+        matcher = Matcher(self._identifiers, audience, self._hash_secret)
         progress = _Progress(sum(upload.row_counts.unmatched for upload in uploads), report)
         found = [
             self._rematch(ctx, audience, matcher, upload, included_id, excluded_id, progress) for upload in uploads

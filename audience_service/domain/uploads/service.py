@@ -59,12 +59,14 @@ class Uploads:
         identifiers: IdentifierRepository,
         publisher: Publisher,
         tokens: TokenCodec,
+        hash_secret: bytes,
     ) -> None:
         self._custom_audiences = custom_audiences
         self._storage = storage
         self._identifiers = identifiers
         self._publisher = publisher
         self._tokens = tokens
+        self._hash_secret = hash_secret
 
     def receive(self, ctx: RequestContext, messages: Iterator[UploadMessage]) -> Upload:
         """Receive one stream up to its trailer and publish the upload; returns the published upload.
@@ -155,9 +157,9 @@ class Uploads:
     ) -> Upload:
         """The complete upload."""
         try:
-            return UploadProcessor(self._storage, Matcher(self._identifiers, audience), ctx, audience, upload).run(
-                messages
-            )
+            return UploadProcessor(
+                self._storage, Matcher(self._identifiers, audience, self._hash_secret), ctx, audience, upload
+            ).run(messages)
         except InvalidFile:
             with suppress(AudienceError):  # the sweep comes later then
                 self._publisher.release(ctx, audience.id, upload.list_version_id)
