@@ -12,6 +12,7 @@ from audience_service.settings import Settings
 from audience_service.wiring.audiences import build_audience_servicer
 from audience_service.wiring.core import build_core
 from audience_service.wiring.custom_audiences import build_custom_audiences
+from audience_service.wiring.erasure import build_erasure
 from audience_service.wiring.filters import build_filter_servicer
 from audience_service.wiring.membership import build_membership_servicer
 from audience_service.wiring.reach import build_reach_servicer
@@ -32,18 +33,19 @@ class App:
 
         `new_random` returns the generator that draws one call's sample.
         """
-        core = build_core(settings, store)
+        self._erasure = build_erasure(settings, store)
+        core = build_core(settings, store, self._erasure.tombstones)
         platform_ids = PlatformIds(store.platform_ids)
         self._store = store
         self._linter = core.linter
         self._snapshot_worker = build_snapshot_worker(settings, store)
         self._watch = build_watch(settings, core, store)
-        self._custom_audiences = build_custom_audiences(settings, core, store)
+        self._custom_audiences = build_custom_audiences(settings, core, store, self._erasure.tombstones)
         servicers = Servicers(
             segment=build_segment_servicer(core, store),
             filter=build_filter_servicer(core, store),
-            audience=build_audience_servicer(store),
-            reach=build_reach_servicer(settings, core, store, new_random),
+            audience=build_audience_servicer(store, self._erasure.erasures),
+            reach=build_reach_servicer(settings, core, store, new_random, self._erasure.tombstones),
             membership=build_membership_servicer(settings, core, store, self._snapshot_worker, self._watch.streams),
             targeting=build_targeting_servicer(platform_ids, core.tokens),
             custom_audience=self._custom_audiences.servicer,
@@ -54,6 +56,7 @@ class App:
             lambda: store.snapshot_sweeper.sweep(now(), self._snapshot_worker.capacity_free_at()),
             lambda: store.custom_audience_sweeper.sweep(now()),
             lambda: store.upload_sweeper.sweep(now()),
+            lambda: self._erasure.sweep(now()),
         ]
         self._background_tasks = BackgroundTasks(store, self.server, settings, sweeps, platform_ids)
 
@@ -81,3 +84,4 @@ class App:
         self._watch.stop()
         self._linter.close()
         self._store.close()
+        self._erasure.close()

@@ -22,6 +22,7 @@ from pydantic import SecretStr
 from audience_service.app import App
 from audience_service.cli.log import configure_logs
 from audience_service.cli.token import mint
+from audience_service.domain.erasure import service as erasure_service
 from audience_service.mongo.embedded.store import embedded_store
 from audience_service.mongo.store import Store, mongo_store
 from audience_service.settings import Settings
@@ -33,6 +34,7 @@ hypothesis.settings.load_profile(PROFILE)  # before any property test is defined
 # Where an assert in one of these fails, it says what it compared, as one in a test module does.
 pytest.register_assert_rewrite("tests.support.overlaps", "tests.support.versions", "tests.support.watch_world")
 
+erasure_service.PROPAGATION_SECONDS = 0.0  # the one process of most tests reads a tombstone as it writes it
 configure_logs("text")  # as the service does: the traceback of a defect takes a second to draw otherwise
 structlog.configure(logger_factory=structlog.PrintLoggerFactory())  # to where a test looks, not where stderr is by now
 
@@ -49,7 +51,7 @@ HAS_ENVOY = importlib.util.find_spec("envoy") is not None
 def test_settings(**changes: Any) -> Settings:
     """Settings that do not depend on the machine's environment."""
     defaults = {"listen": "127.0.0.1:0", "jwt_key": SecretStr(KEY), "mongodb_uri": None, "log_format": "json"}
-    defaults |= {"audit_log": "off"}
+    defaults |= {"audit_log": "off", "hash_key": SecretStr(KEY + " of hashes")}
     defaults |= {"watch_poll_interval_seconds": 0.02, "watch_heartbeat_seconds": 0.2}
     return Settings(**{**defaults, **changes})
 

@@ -88,6 +88,7 @@ class AuditedCall:
         if self.action in ("change", "delete"):
             self._note_ids(response, depth=0)
             self.row_count += getattr(response, "row_count", 0)  # of an upload
+            self.row_count += getattr(response, "contact_count", 0) if self.rpc.endswith("EraseContact") else 0
         else:
             self.row_count += _count_rows(response)
 
@@ -253,7 +254,7 @@ def _action(path: str, scope: str) -> str:
         return "export"
     if scope == Scope.READ:
         return "read"
-    return "delete" if path.rpartition("/")[2].startswith(("Delete", "Remove")) else "change"
+    return "delete" if path.rpartition("/")[2].startswith(("Delete", "Remove", "Erase")) else "change"
 
 
 def _count_rows(message: Message) -> int:

@@ -140,13 +140,17 @@ def test_a_system_principal_acts_only_for_orgs_that_it_is_granted() -> None:
     ("roles", "scopes"),
     [
         *(
-            ([role], "rwx")
-            for role in ["System", "RootAdmin", "ConfigAdmin", "ContentAdmin", "Owner", "Publisher", "PowerUser"]
+            ([role], scopes)
+            for scopes, roles in (
+                ("rwxe", ["System", "RootAdmin", "ConfigAdmin", "Owner"]),
+                ("rwx", ["ContentAdmin", "Publisher", "PowerUser"]),
+            )
+            for role in roles
         ),
         (["Reviewer"], "r"),
         (["User"], "r"),
         ("User", "r"),
-        (["User", "Owner"], "rwx"),
+        (["User", "Owner"], "rwxe"),
         (["Guest"], ""),
         (["Customer"], ""),
         (["Customer", "Owner"], ""),
@@ -156,7 +160,7 @@ def test_a_system_principal_acts_only_for_orgs_that_it_is_granted() -> None:
 )
 def test_without_a_scope_claim_roles_grant_scopes(roles: Any, scopes: str) -> None:
     granted = ""
-    for letter, scope in (("r", Scope.READ), ("w", Scope.WRITE), ("x", Scope.EXPORT)):
+    for letter, scope in (("r", Scope.READ), ("w", Scope.WRITE), ("x", Scope.EXPORT), ("e", Scope.ERASE)):
         try:
             authenticator().authenticate(metadata(sign(scope=..., roles=roles)), scope)
             granted += letter

@@ -16,12 +16,16 @@ class Scope(StrEnum):
     WRITE = "audiences.write"
     EXPORT = "audiences.export"
     """Values of people's records, uploaded cells and identifiers for ad platforms."""
+    ERASE = "audiences.erase"
+    """Erasure of people."""
 
 
 _ALL, _READ = frozenset(Scope), frozenset({Scope.READ})
+_EDIT = _ALL - {Scope.ERASE}
 
 SCOPES_OF_ROLE: dict[str, frozenset[Scope]] = {
-    **dict.fromkeys(("System", "RootAdmin", "ConfigAdmin", "ContentAdmin", "Owner", "Publisher", "PowerUser"), _ALL),
+    **dict.fromkeys(("System", "RootAdmin", "ConfigAdmin", "Owner"), _ALL),
+    **dict.fromkeys(("ContentAdmin", "Publisher", "PowerUser"), _EDIT),
     **dict.fromkeys(("Reviewer", "User"), _READ),
     **dict.fromkeys(("Guest", "Customer"), frozenset[Scope]()),
 }

@@ -30,6 +30,7 @@
     ├── NotStatic
     ├── AudienceInUse
     ├── UnusableAudience
+    ├── ErasureNotConfigured
     ├── SnapshotNotReady
     ├── domain/history/errors.py
     │   ├── AudienceNotWatched
@@ -274,6 +275,12 @@ class UnusableAudience(AudienceError):
     """The service cannot run the audience's saved filter."""
 
     reason = "UNUSABLE_AUDIENCE"
+
+
+class ErasureNotConfigured(AudienceError):
+    """The service has no key that would recognise erased people later."""
+
+    reason = "ERASURE_NOT_CONFIGURED"
 
 
 class SnapshotNotReady(AudienceError):

@@ -277,6 +277,9 @@ def test_every_method_of_the_contract_requires_a_scope() -> None:
     }
     exports = {method.path.rpartition("/")[2] for method in methods if method.scope == "audiences.export"}
     assert exports == {"ExportIdentifiers", "StreamUnmatchedRows"}
+    assert [method.path.rpartition("/")[2] for method in methods if method.scope == "audiences.erase"] == [
+        "EraseContact"
+    ]
 
 
 def test_a_defect_is_logged_under_the_incident_in_the_response(capfd: pytest.CaptureFixture[str]) -> None:

@@ -309,6 +309,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "TOO_MANY_REFRESHES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64"}}
     """
+    ERASURE_NOT_CONFIGURED: _ErrorReason.ValueType  # 54
+    """ERASURE_NOT_CONFIGURED: the service has no AUDIENCE_HASH_KEY, without which it would not recognise erased people
+    later. FAILED_PRECONDITION.
+
+        {"reason": "ERASURE_NOT_CONFIGURED", "domain": "audience.crm.appengine.internal", "metadata": {}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with the domain
@@ -601,5 +607,11 @@ TOO_MANY_REFRESHES: ErrorReason.ValueType  # 53
 RetryInfo's delay. RESOURCE_EXHAUSTED.
 
     {"reason": "TOO_MANY_REFRESHES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64"}}
+"""
+ERASURE_NOT_CONFIGURED: ErrorReason.ValueType  # 54
+"""ERASURE_NOT_CONFIGURED: the service has no AUDIENCE_HASH_KEY, without which it would not recognise erased people
+later. FAILED_PRECONDITION.
+
+    {"reason": "ERASURE_NOT_CONFIGURED", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
