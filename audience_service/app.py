@@ -12,11 +12,18 @@ from audience_service.settings import Settings
 from audience_service.wiring.audiences import build_audience_servicer
 from audience_service.wiring.core import build_core
 from audience_service.wiring.custom_audiences import build_custom_audiences
+from audience_service.wiring.erasure import build_erasure
 from audience_service.wiring.filters import build_filter_explainer, build_filter_servicer, build_slow_call_log
 from audience_service.wiring.membership import build_membership_servicer
 from audience_service.wiring.reach import build_reach_servicer
 from audience_service.wiring.segments import build_segment_servicer
-from audience_service.wiring.server import build_authenticator, build_key_ring, build_observer, server_options
+from audience_service.wiring.server import (
+    build_authenticator,
+    build_key_ring,
+    build_observer,
+    open_audit_log,
+    server_options,
+)
 from audience_service.wiring.snapshots import build_snapshot_worker
 from audience_service.wiring.targeting import build_targeting_servicer
 from audience_service.wiring.watch import build_watch
@@ -32,33 +39,35 @@ class App:
 
         `new_random` returns the generator that draws one call's sample.
         """
-        core = build_core(settings, store)
+        self._erasure = build_erasure(settings, store)
+        core = build_core(settings, store, self._erasure.tombstones)
         platform_ids = PlatformIds(store.platform_ids)
         self._store = store
         self._linter = core.linter
         self._snapshot_worker = build_snapshot_worker(settings, store)
         self._watch = build_watch(settings, core, store)
-        self._custom_audiences = build_custom_audiences(settings, core, store)
+        self._custom_audiences = build_custom_audiences(settings, core, store, self._erasure.tombstones)
         explainer = build_filter_explainer(core, store)
         self._slow_calls = build_slow_call_log(settings, explainer)
         servicers = Servicers(
             segment=build_segment_servicer(core, store),
             filter=build_filter_servicer(core, explainer),
-            audience=build_audience_servicer(store),
-            reach=build_reach_servicer(settings, core, store, new_random),
+            audience=build_audience_servicer(store, self._erasure.erasures),
+            reach=build_reach_servicer(settings, core, store, new_random, self._erasure.tombstones),
             membership=build_membership_servicer(settings, core, store, self._snapshot_worker, self._watch.streams),
             targeting=build_targeting_servicer(platform_ids, core.tokens),
             custom_audience=self._custom_audiences.servicer,
         )
+        self._audit_log = open_audit_log(settings)
         self._token_keys = build_key_ring(settings)
         authenticator = build_authenticator(settings, self._token_keys)
-        self.server = RpcServer(
-            servicers, authenticator, server_options(settings), build_observer(settings, self._slow_calls)
-        )
+        observer = build_observer(settings, self._slow_calls)
+        self.server = RpcServer(servicers, authenticator, server_options(settings), observer, self._audit_log)
         sweeps = [
             lambda: store.snapshot_sweeper.sweep(now(), self._snapshot_worker.capacity_free_at()),
             lambda: store.custom_audience_sweeper.sweep(now()),
             lambda: store.upload_sweeper.sweep(now()),
+            lambda: self._erasure.sweep(now()),
         ]
         self.background_tasks = BackgroundTasks(store, self.server, settings, sweeps, platform_ids)
 
@@ -81,6 +90,7 @@ class App:
         drained = self.server.drain(grace_seconds)
         self._watch.streams.stop()  # open watches would use all of the grace period
         drained.wait()
+        self._audit_log.close()
         self._snapshot_worker.runner.close()
         self._custom_audiences.close()
         self.background_tasks.join()
@@ -88,3 +98,4 @@ class App:
         self._linter.close()
         self._slow_calls.close()
         self._store.close()
+        self._erasure.close()

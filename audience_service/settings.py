@@ -1,6 +1,7 @@
 """The settings of the service. Only this module reads the environment."""
 
 import difflib
+import hashlib
 import os
 import re
 import secrets
@@ -70,6 +71,11 @@ class Settings(BaseSettings):
     )
     jwt_leeway_seconds: float = Field(
         5.0, ge=0, le=60, description="how far the clocks of issuer and service may differ, for `exp`, `nbf` and `iat`"
+    )
+    hash_key: SecretStr | None = Field(
+        None,
+        description="the secret (32 bytes or more) of the hashes of addresses, numbers and erased contacts; unset: "
+        "derived from AUDIENCE_JWT_KEY if that is an HS secret. With another one the identifiers are indexed again",
     )
     jwt_issuer: str = Field("crm", description="required `iss` of tokens")
     jwt_audience: str = Field("audience-service", description="required `aud` of tokens")
@@ -264,6 +270,18 @@ class Settings(BaseSettings):
         "the index that would help; 0: none",
     )
 
+    audit_log: str = Field(
+        "stdout",
+        description="where the audit log goes: `stdout`, `stderr`, `off`, or the path of a file, with a slash in it",
+    )
+
+    @field_validator("audit_log")
+    @classmethod
+    def _check_audit_log(cls, value: str) -> str:
+        if value not in ("stdout", "stderr", "off") and "/" not in value:
+            raise ValueError(f"{value} is no destination; use stdout, stderr, off, or a path with a slash")
+        return value
+
     @field_validator("datatypes", "related_datatypes", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
@@ -381,13 +399,27 @@ class Settings(BaseSettings):
             raise SettingsError(f"{name}: secret {weak[0]} is shorter than {_MIN_SECRET_BYTES} bytes; set a longer one")
         return keys
 
+    def hash_secret(self) -> bytes:
+        """The secret of keyed hashes, 32 bytes. Raises SettingsError if there is none, or if it is too short."""
+        if self.hash_key:
+            secret = self.hash_key.get_secret_value().encode()
+            if len(secret) < _MIN_SECRET_BYTES:
+                raise SettingsError(f"AUDIENCE_HASH_KEY: is shorter than {_MIN_SECRET_BYTES} bytes; set a longer one")
+        elif self.jwt_key and any(algorithm.startswith("HS") for algorithm in self.jwt_algorithms):
+            secret = self.jwt_key.get_secret_value().encode()
+        else:
+            raise SettingsError("AUDIENCE_HASH_KEY: is missing; AUDIENCE_JWT_KEY has no secret to derive it from")
+        return hashlib.sha256(b"identifier hashes" + secret).digest()
+
     def with_dev_keys(self) -> Self:
-        """These settings, with a generated key for each purpose that has none: HS256 for tokens, and one that seals."""
+        """These settings, with a generated key for each purpose that has none: tokens (HS256), sealing and hashes."""
         generated: dict[str, object] = {}
         if not self.has_key:
             generated |= {"jwt_key": SecretStr(secrets.token_hex(32)), "jwt_algorithms": ("HS256",)}
         if not (self.sealing_key or self.sealing_key_file):
             generated["sealing_key"] = SecretStr(secrets.token_hex(32))
+        if not self.hash_key:
+            generated["hash_key"] = SecretStr(secrets.token_hex(32))
         return self.model_copy(update=generated)
 
 

@@ -51,6 +51,7 @@ def audience_service(uri: str, database: str, **changes: str) -> Iterator[Server
         "AUDIENCE_DATABASE": database,
         "AUDIENCE_JWT_KEY": KEY,
         "AUDIENCE_SEALING_KEY": KEY,
+        "AUDIENCE_AUDIT_LOG": "off",  # stdout is for results
         "AUDIENCE_INSIGHTS_MIN_BUCKET_SIZE": "0",  # the references suppress nothing
         **changes,
     }

@@ -189,7 +189,7 @@ def _run_server(uri: str, database: str, subscription: FakeSubscription | None) 
         subscription.notify = notify
         return subscription
 
-    settings = Settings(listen="127.0.0.1:0", jwt_key=SecretStr(KEY), sealing_key=SecretStr(KEY))
+    settings = Settings(listen="127.0.0.1:0", jwt_key=SecretStr(KEY), sealing_key=SecretStr(KEY), audit_log="off")
     app = App(settings, replace(store, open_change_stream=open_change_stream))
     app.start()
     try:

@@ -24,6 +24,7 @@ from pydantic import SecretStr
 from audience_service.app import App
 from audience_service.cli.log import configure_logs
 from audience_service.cli.token import mint
+from audience_service.domain.erasure import service as erasure_service
 from audience_service.mongo.embedded.store import embedded_store
 from audience_service.mongo.store import Store, mongo_store
 from audience_service.settings import Settings
@@ -34,6 +35,8 @@ hypothesis.settings.load_profile(PROFILE)  # before any property test is defined
 
 # Where an assert in one of these fails, it says what it compared, as one in a test module does.
 pytest.register_assert_rewrite("tests.support.overlaps", "tests.support.versions", "tests.support.watch_world")
+
+erasure_service.PROPAGATION_SECONDS = 0.0  # the one process of most tests reads a tombstone as it writes it
 
 
 class _Stdout(io.TextIOBase):
@@ -71,6 +74,7 @@ def test_settings(**changes: Any) -> Settings:
     defaults = {"listen": "127.0.0.1:0", "jwt_key": SecretStr(KEY), "mongodb_uri": None, "log_format": "json"}
     defaults |= {"watch_poll_interval_seconds": 0.02, "watch_heartbeat_seconds": 0.2, "max_watch_streams": 16}
     defaults |= {"sealing_key": SecretStr(SEALING_KEY)}
+    defaults |= {"audit_log": "off", "hash_key": SecretStr(KEY + " of hashes")}
     return Settings(**{**defaults, **changes})
 
 
@@ -105,7 +109,7 @@ class Service:
     names: Iterator[int] = field(default_factory=Numbers)
 
     def client(self, org: str, **token: Any) -> Client:
-        """A client of an org, with both scopes by default."""
+        """A client of an org, with every scope by default."""
         bearer = mint(self.settings, org=org, subject=token.pop("subject", "tester"), **token)
         return Client(self.channel, (("authorization", f"Bearer {bearer}"), ("orgid", org)))
 

@@ -37,7 +37,7 @@ def demo() -> None:
     Saves a segment, streams its members and uploads a list.
     """
     configure_logs("text", "warning")
-    settings = Settings(listen="127.0.0.1:0", mongodb_uri=None).with_dev_keys()
+    settings = Settings(listen="127.0.0.1:0", mongodb_uri=None, audit_log="off").with_dev_keys()
     console = Console(highlight=False)
     app = App(settings, open_sample_store(settings))
     app.start()

@@ -38,6 +38,8 @@ def _examine() -> Iterator[Finding]:
         yield Finding("key", Level.OK, f"verifies {', '.join(settings.jwt_algorithms)} tokens")
         settings.sealing_keys()
         yield Finding("sealing key", Level.OK, "seals page tokens, cursors and resume tokens")
+        settings.hash_secret()
+        yield Finding("hash key", Level.OK, "keys the hashes of addresses, numbers and erased contacts")
     except SettingsError as error:
         yield Finding("key", Level.FAIL, str(error))
     if settings.mongodb_uri is None:

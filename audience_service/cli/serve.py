@@ -63,7 +63,11 @@ def serve(*, dev: bool) -> None:
         has_key, settings = settings.has_key, settings.with_dev_keys()
         if not has_key:
             _print_dev_token(settings)
-    build_key_ring(settings), settings.sealing_keys()  # fail before any process or port is opened
+    (
+        build_key_ring(settings),
+        settings.sealing_keys(),
+        settings.hash_secret(),
+    )  # fail before any process or port is opened
     if settings.workers > 1:
         open_store(settings).close()  # an invalid URI would end each worker
     stop = StopSignal()

@@ -91,7 +91,7 @@ def _signing_key(settings: Settings, content: bytes | None) -> tuple[Any, str, s
 def token(
     *, org: str, subject: str, scopes: str, roles: str, ttl: int, private_key: Path | None, kid: str | None
 ) -> None:
-    """Print a token for development. Without --scopes and --roles it has both scopes."""
+    """Print a token for development. Without --scopes and --roles it has every scope."""
     requested_scopes = tuple(scopes.replace(",", " ").split())
     if unknown := set(requested_scopes) - set(Scope):
         raise click.BadParameter(f"{sorted(unknown)[0]} is not a scope; use {', '.join(Scope)}", param_hint="--scopes")

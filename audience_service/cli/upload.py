@@ -117,7 +117,8 @@ def upload(
         force=force,
     )
     console = Console(stderr=True, highlight=False)
-    with file.open("rb") as content, connect(org, token, timeout, scopes=(Scope.READ, Scope.WRITE)) as client:
+    scopes = (Scope.READ, Scope.WRITE, *((Scope.EXPORT,) if unmatched else ()))
+    with file.open("rb") as content, connect(org, token, timeout, scopes) as client:
         digest = _compute_digest(content, header)
         header.upload_id = upload_id
         try:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jwt
+import structlog
 
 from audience_service.domain.core.context import SCOPES_OF_ROLE, Caller, Scope
 from audience_service.domain.core.errors import (
@@ -125,6 +126,7 @@ class Authenticator:
         """
         values = _group_values(metadata)
         verified = self._verified(_read_bearer_token(values.get("authorization", [])))
+        structlog.contextvars.bind_contextvars(subject=verified.subject)  # refusals below are logged with it
         org = _read_org(values.get("orgid", []))
         if not verified.is_cross_org and org not in verified.orgs:
             raise ForeignOrg("the token grants no access to this org")

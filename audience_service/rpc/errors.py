@@ -30,6 +30,7 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     errors.NotStatic: grpc.StatusCode.FAILED_PRECONDITION,
     errors.AudienceInUse: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UnusableAudience: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ErasureNotConfigured: grpc.StatusCode.FAILED_PRECONDITION,
     errors.SnapshotNotReady: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UnknownSealingKey: grpc.StatusCode.OUT_OF_RANGE,
     watch_errors.WatchTokenExpired: grpc.StatusCode.OUT_OF_RANGE,

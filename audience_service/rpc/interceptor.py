@@ -28,6 +28,7 @@ from google.protobuf.message import DecodeError, Message
 from audience_service.domain.core.context import Deadline, RequestContext
 from audience_service.domain.core.errors import AudienceError, MalformedRequest, OutOfTime
 from audience_service.rpc.admission import Admission
+from audience_service.rpc.audit import AuditLog
 from audience_service.rpc.auth import Authenticator
 from audience_service.rpc.call_observer import CallObserver, current_request_id, observe_request
 from audience_service.rpc.calls import CallEnded, OpenCall, OpenCalls
@@ -71,6 +72,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         open_calls: OpenCalls,
         timeouts: Timeouts,
         observer: CallObserver,
+        audit_log: AuditLog,
     ) -> None:
         methods = (Method.of(method) for service in services for method in service.methods)
         self._methods = {method.path: method for method in methods}
@@ -79,6 +81,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         self._open_calls = open_calls
         self._timeouts = timeouts
         self._observer = observer
+        self._audit_log = audit_log
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     def intercept_service(
@@ -127,9 +130,11 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     @contextmanager
     def boundary(self, path: str, call: OpenCall, *, is_observed: bool = True) -> Iterator[None]:
-        """Run a call: end it with OK or with the status of an error, and observe it."""
+        """Run a call: end it with OK or with the status of an error. Observe and audit it."""
         observed = self._observer.start(path, call.context.invocation_metadata()) if is_observed else None
         call.request_id = current_request_id()
+        method = self._methods.get(path)
+        audited = self._audit_log.begin(path, method.scope, call.context) if method else None
         code, reason = "CANCELLED", ""
         failure: Exception | None = None
         self._open_calls.add(call)
@@ -151,6 +156,8 @@ class CallInterceptor(grpc.ServerInterceptor):
             if observed:
                 with suppress(Exception):  # a failure to observe must not fail the call
                     observed.finish(code, reason)
+            with suppress(Exception):
+                self._audit_log.finish(audited, code, reason)
         if failure:
             try:
                 abort(call.context, failure)

@@ -47,6 +47,7 @@ from audience_service.pb.audience.v1.targeting_service_pb2_grpc import (
     add_TargetingServiceServicer_to_server,
 )
 from audience_service.rpc.admission import MAX_REQUEST_BYTES, Admission, CallLimits
+from audience_service.rpc.audit import AuditLog, AuditObserver
 from audience_service.rpc.auth import Authenticator
 from audience_service.rpc.call_observer import CallObserver
 from audience_service.rpc.calls import OpenCalls
@@ -122,7 +123,12 @@ class RpcServer:
     """A server that is bound to its port. `start` begins to serve."""
 
     def __init__(
-        self, servicers: Servicers, authenticator: Authenticator, options: ServerOptions, observer: CallObserver
+        self,
+        servicers: Servicers,
+        authenticator: Authenticator,
+        options: ServerOptions,
+        observer: CallObserver,
+        audit_log: AuditLog,
     ) -> None:
         """Bind the port. Raises RuntimeError if the port is not available."""
         self.admission = Admission(options.limits)
@@ -131,7 +137,10 @@ class RpcServer:
         self._server = grpc.server(
             ElasticExecutor("rpc"),  # type: ignore[arg-type]  # grpcio calls `submit` alone
             interceptors=[
-                CallInterceptor(authenticator, SERVICES, self.admission, self.open_calls, options.timeouts, observer),
+                CallInterceptor(
+                    authenticator, SERVICES, self.admission, self.open_calls, options.timeouts, observer, audit_log
+                ),
+                AuditObserver(SERVICES),
             ],
             options=[
                 ("grpc.so_reuseport", int(options.share_port)),

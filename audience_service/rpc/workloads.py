@@ -22,6 +22,7 @@ WORKLOADS: dict[str, Workload] = {
     "RegisterUse": Workload.READ,
     "ReleaseUse": Workload.READ,
     "GetAudienceUsage": Workload.QUERY,
+    "EraseContact": Workload.ANALYSIS,
     "CreateCustomAudience": Workload.READ,
     "ListCustomAudiences": Workload.READ,
     "GetCustomAudience": Workload.READ,

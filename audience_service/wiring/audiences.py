@@ -2,13 +2,14 @@
 
 from audience_service.domain.audiences.service import AudienceUses, RecordFinder
 from audience_service.domain.custom_audiences.model import CUSTOM_PREFIX
+from audience_service.domain.erasure.service import Erasures
 from audience_service.domain.segments.model import ID_PREFIX
 from audience_service.domain.snapshots.model import SNAPSHOT_PREFIX
 from audience_service.mongo.store import Store
 from audience_service.rpc.services.audience import AudienceServicer
 
 
-def build_audience_servicer(store: Store) -> AudienceServicer:
+def build_audience_servicer(store: Store, erasures: Erasures) -> AudienceServicer:
     """The servicer of AudienceService."""
     custom_audiences, snapshots = store.custom_audiences, store.snapshots
     finders = {
@@ -16,4 +17,4 @@ def build_audience_servicer(store: Store) -> AudienceServicer:
         CUSTOM_PREFIX: RecordFinder(custom_audiences.get, custom_audiences.get),
         SNAPSHOT_PREFIX: RecordFinder(snapshots.get, snapshots.get),
     }
-    return AudienceServicer(AudienceUses(store.uses, finders))
+    return AudienceServicer(AudienceUses(store.uses, finders), erasures)

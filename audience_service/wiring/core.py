@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from audience_service.domain.audiences.model import AudienceLoader
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.audiences.selection_resolver import SelectionResolver
+from audience_service.domain.core.erased import ErasedKeys
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.custom_audiences.loader import CustomAudienceLoader
 from audience_service.domain.custom_audiences.model import CUSTOM_PREFIX
@@ -32,10 +33,10 @@ class Core:
     linter: FilterLinter
 
 
-def build_core(settings: Settings, store: Store) -> Core:
+def build_core(settings: Settings, store: Store, erased: ErasedKeys) -> Core:
     """The shared parts. Raises SettingsError if there is no sealing key."""
     compiler = FilterCompiler(settings.datatypes, settings.related_datatypes)
-    snapshot_reader = SnapshotReader(store.snapshots, store.members)
+    snapshot_reader = SnapshotReader(store.snapshots, store.members, erased)
     loaders: dict[str, AudienceLoader] = {
         ID_PREFIX: SegmentLoader(store.segments),
         SNAPSHOT_PREFIX: snapshot_reader,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from audience_service.domain.core.erased import ErasedKeys
 from audience_service.domain.core.jobs import JobLimits, JobRunner
 from audience_service.domain.custom_audiences.deletion import CustomAudienceDeleter
 from audience_service.domain.custom_audiences.errors import TooManyLookalikes, TooManyRefreshes
@@ -38,11 +39,13 @@ class CustomAudienceFeature:
             runner.close()
 
 
-def build_custom_audiences(settings: Settings, core: Core, store: Store) -> CustomAudienceFeature:
+def build_custom_audiences(settings: Settings, core: Core, store: Store, erased: ErasedKeys) -> CustomAudienceFeature:
     """The feature of this process."""
     custom, tokens = store.custom_audiences, core.tokens
     publisher = Publisher(custom, store.upload_storage, settings.upload_max_shrink_share)
-    rematcher = UploadRematcher(custom, store.upload_storage, store.identifiers, publisher)
+    rematcher = UploadRematcher(
+        custom, store.upload_storage, store.identifiers, publisher, settings.hash_secret(), erased
+    )
     lookalikes = Lookalikes(
         custom, core.audiences, store.lookalikes, store.members, store.samples, settings.insights_min_bucket_size
     )
@@ -69,7 +72,7 @@ def build_custom_audiences(settings: Settings, core: Core, store: Store) -> Cust
     servicer = CustomAudienceServicer(
         audiences,
         CustomAudienceDeleter(custom, audiences, store.uses),
-        Uploads(custom, store.upload_storage, store.identifiers, publisher, tokens),
+        Uploads(custom, store.upload_storage, store.identifiers, publisher, tokens, settings.hash_secret(), erased),
         lookalikes,
         (FILE_UPLOAD, CUSTOMER_MATCH, LOOKALIKE, RETARGETING_PIXEL),
     )

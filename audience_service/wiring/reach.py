@@ -8,6 +8,7 @@ from audience_service.domain.insights.baselines import BaselineCache
 from audience_service.domain.insights.service import Insights
 from audience_service.domain.reach.overlap import Overlaps
 from audience_service.domain.reach.service import Reach
+from audience_service.mongo.erasure.tombstones import Tombstones
 from audience_service.mongo.store import Store
 from audience_service.rpc.services.reach import ReachServicer
 from audience_service.settings import Settings
@@ -15,7 +16,7 @@ from audience_service.wiring.core import Core
 
 
 def build_reach_servicer(
-    settings: Settings, core: Core, store: Store, new_random: Callable[[], random.Random]
+    settings: Settings, core: Core, store: Store, new_random: Callable[[], random.Random], tombstones: Tombstones
 ) -> ReachServicer:
     """The servicer of ReachService; `new_random` returns the generator that draws one call's sample."""
     return ReachServicer(
@@ -24,7 +25,7 @@ def build_reach_servicer(
         Insights(
             store.insights,
             core.audiences,
-            BaselineCache(settings.insights_baseline_cache_seconds),
+            BaselineCache(settings.insights_baseline_cache_seconds, version=tombstones.version),
             SizeHistoryReader(store.watches, store.history),
             settings.insights_min_bucket_size,
         ),

@@ -1,8 +1,12 @@
 """Builds the gRPC server's authenticator and options."""
 
 import functools
+import logging
+import sys
+from logging.handlers import WatchedFileHandler
 
 from audience_service.rpc.admission import CallLimits
+from audience_service.rpc.audit import AuditLog
 from audience_service.rpc.auth import Authenticator, ClaimNames, TokenRules
 from audience_service.rpc.call_observer import CallLogOptions, CallObserver
 from audience_service.rpc.interceptor import Timeouts
@@ -109,3 +113,16 @@ def _tls_files(settings: Settings) -> TlsFiles | None:
     except OSError as error:
         raise SettingsError(f"AUDIENCE_TLS_CERTIFICATE_FILE, AUDIENCE_TLS_KEY_FILE: {error}") from None
     return files
+
+
+def open_audit_log(settings: Settings) -> AuditLog:
+    """The audit log at its destination. Raises SettingsError if its file cannot be written."""
+    destination = settings.audit_log
+    if destination == "off":
+        return AuditLog()
+    if destination in ("stdout", "stderr"):
+        return AuditLog(logging.StreamHandler(getattr(sys, destination)))
+    try:
+        return AuditLog(WatchedFileHandler(destination, encoding="utf-8"))  # it follows a file that is rotated
+    except OSError as error:
+        raise SettingsError(f"AUDIENCE_AUDIT_LOG: cannot write {destination}: {error.strerror}") from None

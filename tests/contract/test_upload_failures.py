@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from audience_service.domain.core.context import Caller, RequestContext
+from audience_service.domain.core.erased import NobodyErased
 from audience_service.domain.core.errors import StoreUnavailable
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.custom_audiences.errors import UploadNotFound
@@ -73,7 +74,9 @@ def use_cases(store: Store, stepping: Callable[[Any], Any] = lambda repository: 
     repositories = (kept.uploads, kept.unmatched, kept.lists, kept.rejected)
     storage = UploadStorage(*map(stepping, repositories))
     publisher = Publisher(custom_audiences, storage, max_shrink_share=0.5)
-    return Uploads(custom_audiences, storage, stepping(store.identifiers), publisher, TokenCodec(b"key"))
+    return Uploads(
+        custom_audiences, storage, stepping(store.identifiers), publisher, TokenCodec(b"key"), b"secret", NobodyErased()
+    )
 
 
 def parts(audience_id: str, mode: str, start: int) -> Iterator[UploadMessage]:

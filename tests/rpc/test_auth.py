@@ -148,13 +148,17 @@ def test_a_system_principal_acts_only_for_orgs_that_it_is_granted() -> None:
     ("roles", "scopes"),
     [
         *(
-            ([role], "rw")
-            for role in ["System", "RootAdmin", "ConfigAdmin", "ContentAdmin", "Owner", "Publisher", "PowerUser"]
+            ([role], scopes)
+            for scopes, roles in (
+                ("rwxe", ["System", "RootAdmin", "ConfigAdmin", "Owner"]),
+                ("rwx", ["ContentAdmin", "Publisher", "PowerUser"]),
+            )
+            for role in roles
         ),
         (["Reviewer"], "r"),
         (["User"], "r"),
         ("User", "r"),
-        (["User", "Owner"], "rw"),
+        (["User", "Owner"], "rwxe"),
         (["Guest"], ""),
         (["Customer"], ""),
         (["Customer", "Owner"], ""),
@@ -162,7 +166,7 @@ def test_a_system_principal_acts_only_for_orgs_that_it_is_granted() -> None:
         (["Customer ", "Owner"], ""),
         (["\tCUSTOMER\u200b", "Owner"], ""),
         (["\uff23ustomer", "Owner"], ""),
-        (["Customers", "Owner"], "rw"),
+        (["Customers", "Owner"], "rwxe"),
         (["owner"], ""),
         (["Owner "], ""),
         (["Janitor"], ""),
@@ -171,7 +175,7 @@ def test_a_system_principal_acts_only_for_orgs_that_it_is_granted() -> None:
 )
 def test_without_a_scope_claim_roles_grant_scopes(roles: Any, scopes: str) -> None:
     granted = ""
-    for letter, scope in (("r", Scope.READ), ("w", Scope.WRITE)):
+    for letter, scope in (("r", Scope.READ), ("w", Scope.WRITE), ("x", Scope.EXPORT), ("e", Scope.ERASE)):
         try:
             authenticator().authenticate(metadata(sign(scope=..., roles=roles)), scope)
             granted += letter

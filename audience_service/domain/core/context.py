@@ -5,20 +5,27 @@ import time
 from dataclasses import dataclass
 from enum import StrEnum
 
-from audience_service.domain.core.errors import OutOfTime
+from audience_service.domain.core.errors import MissingScope, OutOfTime
 
 
 class Scope(StrEnum):
     """A permission of a caller. Every RPC requires one: the required_scope option in the protos."""
 
     READ = "audiences.read"
+    """Definitions, counts and ids."""
     WRITE = "audiences.write"
+    EXPORT = "audiences.export"
+    """Values of people's records, uploaded cells and identifiers for ad platforms."""
+    ERASE = "audiences.erase"
+    """Erasure of people."""
 
 
-_BOTH, _READ = frozenset(Scope), frozenset({Scope.READ})
+_ALL, _READ = frozenset(Scope), frozenset({Scope.READ})
+_EDIT = _ALL - {Scope.ERASE}
 
 SCOPES_OF_ROLE: dict[str, frozenset[Scope]] = {
-    **dict.fromkeys(("System", "RootAdmin", "ConfigAdmin", "ContentAdmin", "Owner", "Publisher", "PowerUser"), _BOTH),
+    **dict.fromkeys(("System", "RootAdmin", "ConfigAdmin", "Owner"), _ALL),
+    **dict.fromkeys(("ContentAdmin", "Publisher", "PowerUser"), _EDIT),
     **dict.fromkeys(("Reviewer", "User"), _READ),
     **dict.fromkeys(("Guest", "Customer"), frozenset[Scope]()),
 }
@@ -91,3 +98,8 @@ class RequestContext:
     def org(self) -> str:
         """The org that the call is about."""
         return self.caller.org
+
+    def require(self, scope: Scope, purpose: str) -> None:
+        """Raise MissingScope unless the caller has the scope. `purpose` says what needs it, for the message."""
+        if scope not in self.caller.scopes:
+            raise MissingScope(f"{purpose} requires the scope {scope}", metadata={"scope": scope})

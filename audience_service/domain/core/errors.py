@@ -32,6 +32,7 @@
     ├── NotStatic
     ├── AudienceInUse
     ├── UnusableAudience
+    ├── ErasureNotConfigured
     ├── SnapshotNotReady
     ├── domain/history/errors.py
     │   ├── AudienceNotWatched
@@ -307,6 +308,12 @@ class UnusableAudience(AudienceError):
     """The service cannot run the audience's saved filter."""
 
     reason = "UNUSABLE_AUDIENCE"
+
+
+class ErasureNotConfigured(AudienceError):
+    """The service has no key that would recognise erased people later."""
+
+    reason = "ERASURE_NOT_CONFIGURED"
 
 
 class SnapshotNotReady(AudienceError):

@@ -9,7 +9,7 @@ from typing import Any
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.core.clock import now
-from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.context import RequestContext, Scope
 from audience_service.domain.core.errors import InvalidFilter
 from audience_service.domain.core.record import Record
 from audience_service.domain.explain.change_forecast import ChangeForecaster
@@ -46,10 +46,14 @@ class EvaluatedCondition:
 
 @dataclass(frozen=True, slots=True)
 class MembershipExplanation:
-    """Why a contact is a member or not. `next_change_unknown`: the time of the root's next change is unknown."""
+    """Why a contact is a member or not. `next_change_unknown`: the time of the root's next change is unknown.
+
+    `has_values` is false if the caller lacks the scope that the record's values need.
+    """
 
     condition: EvaluatedCondition
     next_change_unknown: bool
+    has_values: bool
     read_at: datetime
 
 
@@ -114,7 +118,9 @@ class MembershipExplainer:
         next_changes = self._find_next_changes(ctx, compiled.datatype, contact_id, conditions, matched, times_by_index)
         errors = [_error_description(found) if isinstance(found, InvalidFilter) else "" for found in results.members]
         outcomes = zip(matched, errors, (next_changes.get(index) for index in range(len(conditions))), strict=True)
-        return MembershipExplanation(_evaluated_tree(condition, outcomes, record), forecasts[0].unknown, read_at)
+        has_values = Scope.EXPORT in ctx.caller.scopes
+        tree = _evaluated_tree(condition, outcomes, record if has_values else {})
+        return MembershipExplanation(tree, forecasts[0].unknown, has_values, read_at)
 
     def _find_next_changes(
         self,

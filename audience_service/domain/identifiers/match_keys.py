@@ -1,6 +1,7 @@
-"""Match keys, by which rows of uploads find records: digests of a normalised email address or phone number.
+"""Match keys, by which rows of uploads find records: keyed hashes of a normalised email address or phone number.
 
-For example, `contact.email:` and 16 bytes of a SHA-256 are the key of a contact with this address.
+For example, `contact.email.2.6f1e:` and 16 bytes of an HMAC of the SHA-256 are the key of a contact with this address.
+The HMAC needs a secret, so a person who knows an address cannot search for its key.
 
 1. A normalisation has its own name instead of its platform's. Most platforms share one for email addresses, and a new
    version of a platform's rules often keeps it.
@@ -8,10 +9,12 @@ For example, `contact.email:` and 16 bytes of a SHA-256 are the key of a contact
 3. A record has a key for each of its addresses or numbers.
 """
 
+import dataclasses
 import hashlib
+import hmac
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from audience_service.domain.identifiers import emails, phones
@@ -35,6 +38,13 @@ class KeyRule:
     name: str
     field: str
     normalise: Normalise
+    secret: bytes = dataclasses.field(default=b"", repr=False)
+    """The secret of the keyed hashes."""
+
+    def with_secret(self, secret: bytes) -> "KeyRule":
+        """The same rule with a secret. Its name contains a digest of it, so another secret gives another index."""
+        secret_id = hashlib.sha256(b"match keys" + secret).hexdigest()[:8]
+        return replace(self, name=f"{self.name}.{secret_id}", secret=secret)
 
     @property
     def record_paths(self) -> tuple[str, ...]:
@@ -48,7 +58,8 @@ class KeyRule:
 
     def key_from_digest(self, datatype: str, digest: bytes) -> bytes:
         """The key of a value with this SHA-256."""
-        return f"{datatype}.{self.name}:".encode() + digest[:_KEPT_BYTES]
+        name = f"{datatype}.{self.name}:".encode()
+        return name + hmac.digest(self.secret, name + digest, "sha256")[:_KEPT_BYTES]
 
     def key_from_value(self, datatype: str, value: str) -> bytes | None:
         """The key of a normalised value; None if UTF-8 cannot encode it (half of a surrogate pair)."""

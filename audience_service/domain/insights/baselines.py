@@ -22,9 +22,16 @@ class BaselineCache:
     Of concurrent calls for one baseline, one reads it and the others wait.
     """
 
-    def __init__(self, ttl_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        ttl_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        version: Callable[[], Hashable] = lambda: None,
+    ) -> None:
+        """Baselines of another `version` count as missing: an erasure of a contact changes it."""
         self._ttl_seconds = ttl_seconds
         self._clock = clock
+        self._version = version
         self._cache: OrderedDict[Hashable, tuple[float, Breakdown]] = OrderedDict()
         self._load_locks: dict[Hashable, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -34,6 +41,7 @@ class BaselineCache:
 
         Raises OutOfTime if another call is still reading the baseline at the deadline.
         """
+        key = (key, self._version())
         cached = self._get_fresh(key)
         metrics.count_lookup("insights_baseline", hit=cached is not None)
         if cached:

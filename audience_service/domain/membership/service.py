@@ -9,7 +9,7 @@ from typing import Any
 from audience_service.domain.audiences.repository import MemberRepository
 from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.audiences.selection_resolver import Exclusion, SelectionResolver
-from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.context import RequestContext, Scope
 from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.core.record import Record
@@ -73,10 +73,12 @@ class Membership:
         With `as_of`, the members of one audience at that time, from its event log. This form raises
         AudienceNotWatched and TimeOutOfRange at any batch, if the log does not cover the time.
 
-        Raises InvalidArgument, AudienceNotFound, UnusableAudience, SnapshotNotReady, InvalidPageToken at the first
-        batch; SnapshotNotFound, StoreUnavailable, OutOfTime at any.
+        Raises MissingScope (fields need `audiences.export`), InvalidArgument, AudienceNotFound, UnusableAudience,
+        SnapshotNotReady, InvalidPageToken at the first batch; SnapshotNotFound, StoreUnavailable, OutOfTime at any.
         """
         projection = Projection.parse(fields)
+        if projection.paths:
+            ctx.require(Scope.EXPORT, "`fields`")
         if as_of:
             _check_as_of_selection(selection, partition)
             yield from self._stream_as_of(ctx, selection.audience_id, as_of, projection, batch_size, cursor)

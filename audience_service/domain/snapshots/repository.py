@@ -113,6 +113,9 @@ class SnapshotRowRepository(Protocol):
         with concurrent writes.
         """
 
+    def count_and_digest(self, org: str, list_version_id: str, deadline: Deadline) -> Mapping[str, tuple[int, str]]:
+        """The number and the digest of an attempt's rows, and of its excluded rows by "<attempt>!<reason>"."""
+
     def delete(self, org: str, list_version_id: str, deadline: Deadline) -> None:
         """Delete all rows of an attempt."""
 

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.erased import ErasedKeys, id_key
 from audience_service.domain.custom_audiences.errors import NotUploadable
 from audience_service.domain.custom_audiences.model import CustomAudience, CustomerMatchSpec, CustomType
 from audience_service.domain.identifiers import choose_rules
@@ -56,10 +57,14 @@ def uploadable_fields(audience: CustomAudience) -> tuple[str, ...]:
 class Matcher:
     """Matches the rows of one audience's files."""
 
-    def __init__(self, identifiers: IdentifierRepository, audience: CustomAudience) -> None:
+    def __init__(
+        self, identifiers: IdentifierRepository, audience: CustomAudience, hash_secret: bytes, erased: ErasedKeys
+    ) -> None:
         self._identifiers = identifiers
+        self._erased = erased
+        self._hash_secret = hash_secret
         self._datatype = audience.datatype
-        self._rules = matching_rules(audience)
+        self._rules = {name: rule.with_secret(hash_secret) for name, rule in matching_rules(audience).items()}
         self._prepared: set[KeyRule] = set()
         self._ambiguous = set[str | bytes]()
         """Keys with too many contacts to match. Each has more than 1,000 of the org's records, so the set is small."""
@@ -86,6 +91,14 @@ class Matcher:
                 self._identifiers.update(ctx.org, self._datatype, rule, ctx.deadline)
                 self._prepared.add(rule)
         return timestamp
+
+    def is_erased(self, ctx: RequestContext, row: Row) -> bool:
+        """Whether a candidate of the row is that of a person who was erased. Raises StoreUnavailable."""
+        erased = self._erased.keys(ctx.org)
+        return bool(erased) and any(
+            (candidate if isinstance(candidate, bytes) else id_key(self._hash_secret, candidate)) in erased
+            for candidate in chain.from_iterable(row.candidates)
+        )
 
     def match(self, ctx: RequestContext, rows: Sequence[Row]) -> list[Sequence[Contact] | None]:
         """The contacts of each row: all that have any value of its first field with a match; empty if it has none.

@@ -181,7 +181,10 @@ class UploadProcessor:
         self, batch: _Batch, position: FilePosition, pending_write: "Future[None]", writer: ThreadPoolExecutor
     ) -> "Future[None]":
         """Match a batch, wait until the previous one is written, and start to write this one."""
-        found = list(zip(batch.rows, self._matcher.match(self._ctx, batch.rows), strict=True))
+        erased = [row.line for row in batch.rows if self._matcher.is_erased(self._ctx, row)]
+        batch.reject("erased", erased)
+        rows = [row for row in batch.rows if row.line not in erased] if erased else batch.rows
+        found = list(zip(rows, self._matcher.match(self._ctx, rows), strict=True))
         batch.reject("too_common", [row.line for row, contacts in found if contacts is None])
         matched_rows = [(row, contacts) for row, contacts in found if contacts is not None]
         pending_write.result()

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.erased import ErasedKeys
 from audience_service.domain.core.errors import StaleVersion
 from audience_service.domain.core.jobs import Report
 from audience_service.domain.custom_audiences.model import CustomAudience
@@ -63,11 +64,15 @@ class UploadRematcher:
         storage: UploadStorage,
         identifiers: IdentifierRepository,
         publisher: Publisher,
+        hash_secret: bytes,
+        erased: ErasedKeys,
     ) -> None:
         self._custom_audiences = custom_audiences
         self._storage = storage
         self._identifiers = identifiers
         self._publisher = publisher
+        self._hash_secret = hash_secret
+        self._erased = erased
 
     def check(self, ctx: RequestContext, audience: CustomAudience) -> None:
         """Accept every audience, since rows can always be matched again."""
@@ -92,7 +97,7 @@ class UploadRematcher:
         if not uploads:
             return audience
         included_id, excluded_id = self._publisher.reserve(ctx, audience), self._publisher.reserve(ctx, audience)
-        matcher = Matcher(self._identifiers, audience)
+        matcher = Matcher(self._identifiers, audience, self._hash_secret, self._erased)
         progress = _Progress(sum(upload.row_counts.unmatched for upload in uploads), report)
         found = [
             self._rematch(ctx, audience, matcher, upload, included_id, excluded_id, progress) for upload in uploads

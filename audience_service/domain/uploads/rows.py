@@ -21,6 +21,7 @@ REASONS: Mapping[str, str] = {
     "control_character": "has a control character in a column of match keys; remove it",
     "invalid_hash": f"is not a SHA-256 in {DIGEST_DIGITS} hexadecimal digits",
     "too_common": f"more than {MAX_CONTACTS_PER_IDENTIFIER:,} contacts have this value, so it is likely a placeholder",
+    "erased": "belongs to a person who was erased; remove it from the file",
     "no_identifier": "has no value in the columns of match keys",
 }
 """The reasons for which rows are rejected, with their explanations."""

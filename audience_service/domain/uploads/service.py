@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.erased import ErasedKeys
 from audience_service.domain.core.errors import AudienceError, InvalidArgument
 from audience_service.domain.core.idempotency import new_list_version_id
 from audience_service.domain.core.page_tokens import TokenCodec
@@ -51,12 +52,16 @@ class Uploads:
         identifiers: IdentifierRepository,
         publisher: Publisher,
         tokens: TokenCodec,
+        hash_secret: bytes,
+        erased: ErasedKeys,
     ) -> None:
         self._custom_audiences = custom_audiences
         self._storage = storage
         self._identifiers = identifiers
         self._publisher = publisher
         self._tokens = tokens
+        self._hash_secret = hash_secret
+        self._erased = erased
 
     def receive(self, ctx: RequestContext, messages: Iterator[UploadMessage]) -> Upload:
         """Receive one stream up to its trailer and publish the upload; returns the published upload.
@@ -150,9 +155,13 @@ class Uploads:
     ) -> Upload:
         """The complete upload."""
         try:
-            return UploadProcessor(self._storage, Matcher(self._identifiers, audience), ctx, audience, upload).run(
-                messages
-            )
+            return UploadProcessor(
+                self._storage,
+                Matcher(self._identifiers, audience, self._hash_secret, self._erased),
+                ctx,
+                audience,
+                upload,
+            ).run(messages)
         except InvalidFile:
             with suppress(AudienceError):  # the sweep comes later then
                 self._publisher.release(ctx, audience.id, upload.list_version_id)

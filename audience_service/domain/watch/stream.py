@@ -123,8 +123,9 @@ class WatchStreams:
         position: StreamPosition,
         watermark: datetime | None,
     ) -> WatchBatch:
+        """The batch of a position, without the events of erased people, which have no id any more."""
         token = self._tokens.encode(_binding(ctx, audience_id), position.as_list())
-        return WatchBatch(events, token, watermark)
+        return WatchBatch([event for event in events if event.change.pk], token, watermark)
 
     def _watch(self, ctx: RequestContext, audience_id: str, *, touch: bool) -> Watch:
         """The current watch, with its expiry renewed if `touch`. Raises TooManyWatches, ServerStopping."""

@@ -83,3 +83,10 @@ All orgs share them, so they have no sk.
 
 SUBSCRIBERS = "subscriber"
 """The platform's records of consent per address and channel: {data: {email, phone, channel, status}}."""
+
+ERASURES = "audience_erasure"
+"""Tombstones of erased people: {_id: sk, sk: "<org>/audience_erasure/<keyed hash>", keys, sealed, erased_at,
+changed_at, sweep_until, lease_until}.
+
+`keys` are keyed hashes of ids, addresses and numbers. `sealed` is encrypted. See domain/erasure/model.py.
+"""

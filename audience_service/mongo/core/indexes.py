@@ -8,6 +8,7 @@ from pymongo.database import Database
 
 from audience_service.mongo.core.collections import (
     CUSTOM_AUDIENCES,
+    ERASURES,
     EVENTS,
     IDENTIFIERS,
     LISTS,
@@ -106,6 +107,8 @@ def required_indexes(datatypes: Sequence[str], related: Sequence[str] = ()) -> l
         Index(SUBSCRIBERS, (("sk", 1), ("data.channel", 1), ("data.status", 1)), "all suppressed addresses of an org"),
         Index(WATCHES, (("lease_until", 1),), "watched audiences whose lease has expired"),
         Index(EVENTS, (("sk", 1), ("_id", 1)), "the later events of a record, for members as of a time"),
+        Index(ERASURES, (("changed_at", 1),), "erasures since a time, for every process"),
+        Index(ERASURES, (("sweep_until", 1),), "erasures whose removal is repeated"),
         Index(PARTITIONS, (("expire_at", 1),), "deletion of expired partitions", _TTL),
     ]
 
@@ -142,7 +145,7 @@ def collated_collections(database: Database[dict[str, Any]], datatypes: Sequence
     With a collation that ignores case, the range of sk for the org "acme" would include "ACME".
     """
     own = {SEGMENTS, CUSTOM_AUDIENCES, VERSIONS, USES, LISTS, PARTITIONS, SNAPSHOTS, WATCHES, EVENTS, MEMBER_STATES}
-    own |= {UPLOADS, UPLOAD_ROWS, IDENTIFIERS}
+    own |= {UPLOADS, UPLOAD_ROWS, IDENTIFIERS, ERASURES}
     used = {*datatypes, *own, SUBSCRIBERS}
     found = database.list_collections()
     return sorted(info["name"] for info in found if info["name"] in used and info.get("options", {}).get("collation"))

@@ -8,6 +8,7 @@ from typing import Any
 
 from audience_service.mongo.core.collections import (
     CUSTOM_AUDIENCES,
+    ERASURES,
     EVENTS,
     IDENTIFIERS,
     LISTS,
@@ -41,6 +42,7 @@ OWN_COLLECTIONS = (
     EVENTS,
     MEMBER_STATES,
     PLATFORM_IDS,
+    ERASURES,
 )
 """The collections that the service writes."""
 

@@ -9,6 +9,7 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.identifiers.match_keys import KeyRule
 from audience_service.domain.uploads.repository import Contact
+from audience_service.mongo.core.scope import erased_sks
 from audience_service.mongo.identifiers.repository import MongoIdentifiers
 
 
@@ -43,7 +44,13 @@ class EmbeddedIdentifiers(MongoIdentifiers):
     ) -> Mapping[bytes, Sequence[Contact]]:
         """Find the keys among the org's."""
         indexes = [found for (owner, *_), found in tuple(self._keys.items()) if owner == org]
-        return {key: found[key][: limit + 1] for found in indexes for key in keys if key in found}
+        erased = erased_sks(org)
+        return {
+            key: [contact for contact in found[key] if contact.sk not in erased][: limit + 1]
+            for found in indexes
+            for key in keys
+            if key in found
+        }
 
     def _source_hash(self, rule: KeyRule) -> Document:  # noqa: ARG002
         return {"$literal": 0}

@@ -5,6 +5,7 @@ a hash of the fields that the key is derived from. The database computes that ha
 index stores nothing else of the record, and does not depend on the record's dates.
 """
 
+import hashlib
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -178,8 +179,10 @@ class MongoIdentifiers:
             yield from ((row["_id"], bool(row["record"])) for row in batch)
 
     def _source_hash(self, rule: KeyRule) -> Document:
-        """Return the expression for the hash of a record's identifier fields."""
-        return {"$toHashedIndexKey": {f"f{number}": f"${path}" for number, path in enumerate(rule.record_paths)}}
+        """Return the expression for the hash of a record's identifier fields, with a secret in it."""
+        secret = hashlib.sha256(b"source" + rule.secret).hexdigest()
+        fields = {f"f{number}": f"${path}" for number, path in enumerate(rule.record_paths)}
+        return {"$toHashedIndexKey": {"secret": {"$literal": secret}, **fields}}
 
     def _key_document(self, datatype: str, rule: KeyRule, record: Record) -> Record:
         """Return the document of a record. Without a valid identifier it has no key, but prevents repeated reads."""

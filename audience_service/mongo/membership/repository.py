@@ -13,6 +13,7 @@ from audience_service.domain.filters.ast import And, Nor
 from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.cursor_batches import FIRST_BATCH_SIZE, BatchReader
 from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.core.scope import erased_sks
 from audience_service.mongo.query.pipeline import build_pipeline, execute, key_range_condition, read_count, run
 from audience_service.mongo.reach.regions import count_regions
 
@@ -99,7 +100,9 @@ class MongoMembers:
                     batch = reader.read(batch_size)
                 if not batch:
                     return
-                yield batch
+                erased = erased_sks(org)  # the command may be older than a tombstone
+                if present := [record for record in batch if record["sk"] not in erased] if erased else batch:
+                    yield present
 
 
 def outermost(paths: Sequence[str]) -> list[str]:

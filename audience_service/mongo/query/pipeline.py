@@ -119,11 +119,12 @@ class Pipeline:
     def first_stages(self) -> Stages:
         """Return the stages that yield the record of any one member, or no document if there are no members.
 
-        For a list with inactive members, they try its first 100 rows for a record that still exists.
+        For a list with inactive members, they try its first 100 rows for a record that is not deleted.
         """
         if isinstance(self.population, MemberList) and self.population.include_inactive:
             rows = [*self.stages(), {"$limit": _MAX_ROWS_TRIED}]
-            return [*rows, *_joined_records(self.population.datatype), {"$limit": 1}]
+            present = {"$match": {"state": {"$ne": "deleted"}}}
+            return [*rows, *_joined_records(self.population.datatype), present, {"$limit": 1}]
         return [*self.stages(), {"$limit": 1}]
 
     def count_stages(self) -> Stages:
@@ -234,10 +235,13 @@ def key_range_condition(after: str, until: str) -> Document:
 def join_records(datatype: str, kept_fields: Sequence[str]) -> Stages:
     """Return the stages that replace rows by their current records, joined by sk.
 
-    The fields `kept_fields` come from the row. They are all that remains of a deleted record.
+    The fields `kept_fields` come from the row. They are all that remains of a deleted record, also of one that is only
+    marked as deleted.
     """
     record = {"from": datatype, "localField": "sk", "foreignField": "sk", "as": "record"}
-    merged = {"$mergeObjects": [{"$arrayElemAt": ["$record", 0]}, {name: f"${name}" for name in kept_fields}]}
+    is_deleted = {"$eq": [{"$arrayElemAt": ["$record.state", 0]}, "deleted"]}
+    present = {"$cond": [is_deleted, {"$literal": {}}, {"$arrayElemAt": ["$record", 0]}]}
+    merged = {"$mergeObjects": [present, {name: f"${name}" for name in kept_fields}]}
     return [{"$lookup": record}, {"$replaceRoot": {"newRoot": merged}}]
 
 

@@ -29,7 +29,7 @@ from audience_service.domain.snapshots.repository import Difference, SnapshotRes
 from audience_service.mongo.core.cluster_time import cluster_time_of, supports_snapshot_reads
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import erased_sks, org_match
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, key_range_condition, run
 
@@ -104,7 +104,9 @@ class MongoSnapshotRows:
                 )
             with closing(rows):
                 while batch := self._diff_batch(rows, batch_size, deadline):
-                    yield batch
+                    erased = erased_sks(org)  # the command may be older than a tombstone
+                    if present := [found for found in batch if found.sk not in erased]:
+                        yield present
             if not until:
                 return
             after = until

@@ -23,7 +23,7 @@ from audience_service.domain.filters.population import Population
 from audience_service.domain.history.model import Cause, ChangeKind, Event, MembershipChange
 from audience_service.mongo.core.collections import EVENTS, MEMBER_STATES
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import complete_org_match, erased_sk, erased_sks, org_match
 from audience_service.mongo.membership.repository import outermost
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, run
@@ -122,7 +122,7 @@ class MongoEventLog:
 
     def apply(self, org: str, watch_epoch: str, events: Sequence[Event], deadline: Deadline) -> None:
         """Upsert the last event of each record. The row's key refuses the upsert if a later event is applied."""
-        last = {event.change.sk: event for event in events}
+        last = {event.change.sk: event for event in events if event.change.pk}  # the others are of erased people
         writes = [
             UpdateOne(
                 {"_id": f"{watch_epoch}/{sk}", "seq": {"$lt": event.seq}, **org_match(org)},
@@ -131,6 +131,8 @@ class MongoEventLog:
             )
             for sk, event in last.items()
         ]
+        if not writes:
+            return
         try:
             with with_deadline(self._database, deadline):
                 self._member_states.bulk_write(writes, ordered=False)
@@ -146,7 +148,9 @@ class MongoEventLog:
         if until is not None:
             keys |= {"$lte": event_key(watch_epoch, until)}
         with with_deadline(self._database, deadline):
-            rows = list(self._events.find(org_match(org, {"_id": keys}), sort=[("_id", 1)], limit=limit))
+            rows = list(self._events.find(complete_org_match(org, {"_id": keys}), sort=[("_id", 1)], limit=limit))
+        erased = erased_sks(org)
+        rows = [{**row, "pk": "", "sk": erased_sk(org)} if row["sk"] in erased else row for row in rows]
         return [_read(row) for seq, row in enumerate(rows, max(after, 0) + 1) if row["seq"] == seq]
 
     def adjust_timestamps(
@@ -155,7 +159,7 @@ class MongoEventLog:
         """Update by key, and only events that happen earlier than `timestamp`."""
         later = {"_id": {"$gt": event_key(watch_epoch, after), "$lt": f"{watch_epoch}0"}, "at": {"$lt": timestamp}}
         with with_deadline(self._database, deadline):
-            self._events.update_many(org_match(org, later), {"$set": {"at": timestamp}})
+            self._events.update_many(complete_org_match(org, later), {"$set": {"at": timestamp}})
 
     def trim(self, org: str, watch_epoch: str, before: datetime, until: int, deadline: Deadline) -> None:
         """Delete up to a key at a time. Times never decrease along the log, so the rest has no gap."""
@@ -163,18 +167,20 @@ class MongoEventLog:
         while True:
             with with_deadline(self._database, deadline):
                 oldest = list(
-                    self._events.find(org_match(org, {"_id": last}), {"at": 1}, sort=[("_id", 1)], limit=BATCH_SIZE)
+                    self._events.find(
+                        complete_org_match(org, {"_id": last}), {"at": 1}, sort=[("_id", 1)], limit=BATCH_SIZE
+                    )
                 )
                 old = [row["_id"] for row in oldest if row["at"] < before]
                 if not old:
                     return
-                self._events.delete_many(org_match(org, {"_id": {**last, "$lte": old[-1]}}))
+                self._events.delete_many(complete_org_match(org, {"_id": {**last, "$lte": old[-1]}}))
 
     def remove(self, org: str, watch_epoch: str, deadline: Deadline) -> None:
         """Delete by key, from both collections."""
         with with_deadline(self._database, deadline):
-            self._events.delete_many(org_match(org, epoch_rows(watch_epoch)))
-            self._member_states.delete_many(org_match(org, epoch_rows(watch_epoch)))
+            self._events.delete_many(complete_org_match(org, epoch_rows(watch_epoch)))
+            self._member_states.delete_many(complete_org_match(org, epoch_rows(watch_epoch)))
 
     def _keys(self, pipeline: Pipeline, stages: Stages, deadline: Deadline) -> Generator[list[str], None, None]:
         """The `_id`s that the stages return, in batches."""

@@ -27,7 +27,7 @@ from audience_service.domain.snapshots.model import Snapshot
 from audience_service.mongo.core.collections import EVENTS, LISTS, MEMBER_STATES
 from audience_service.mongo.core.cursor_batches import FIRST_BATCH_SIZE, BatchReader
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import erased_sks, org_match
 from audience_service.mongo.membership.repository import CURSOR_BATCH_SIZE, outermost
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import join_records
@@ -87,7 +87,10 @@ class MongoHistory:
                     return
                 later = [row["sk"] for row in rows if row["seq"] > seq]
                 was_member = _members_at(self._database, org, watch_epoch, seq, later, deadline)
-                found: list[Record] = [row for row in rows if was_member.get(row["sk"], True)]
+                erased = erased_sks(org)  # the command may be older than a tombstone
+                found: list[Record] = [
+                    row for row in rows if row["sk"] not in erased and was_member.get(row["sk"], True)
+                ]
                 for start in range(0, len(found), batch_size):
                     yield found[start : start + batch_size]
 

@@ -82,6 +82,7 @@ def encode_membership_explanation(value: MembershipExplanation) -> pb.ExplainMem
         condition=_encode_condition(value.condition, _ROOT_CONDITION_DEPTH),
         next_change_time=encode_timestamp(value.condition.next_change_time),
         next_change_unknown=value.next_change_unknown,
+        values_withheld=not value.has_values,
         read_time=encode_timestamp(value.read_at),
     )
     if (size := message.ByteSize()) > MAX_EXPLANATION_BYTES:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.identifiers.match_keys import KEY_RULES, KeyRule, hashed_rules
+from audience_service.domain.identifiers.match_keys import EMAIL, KEY_RULES, KeyRule, hashed_rules
 from audience_service.domain.identifiers.platforms import PLATFORM_RULES
 from audience_service.domain.identifiers.rows import IdentifierExtractor
 from audience_service.domain.identifiers.rules import PlatformRules
@@ -41,3 +41,13 @@ def test_a_record_without_a_valid_value_has_no_key(rule: KeyRule) -> None:
     for value in wrong:
         assert rule.keys_from_record("contact", {"data": {rule.field: value}}) == []
     assert rule.keys_from_record("contact", {}) == []
+
+
+def test_a_key_cannot_be_found_without_the_secret() -> None:
+    """Neither the bare digest nor the key of another secret occurs in it, and the names of the rules differ."""
+    digest = hashlib.sha256(b"ann@example.com").digest()
+    rules = [EMAIL.with_secret(secret) for secret in (b"one", b"two")]
+    keys = [rule.key_from_value("contact", "ann@example.com") for rule in rules]
+    assert all(key and digest[:4] not in key for key in keys)
+    assert len(set(keys)) == len({rule.name for rule in rules}) == 2
+    assert "one" not in repr(rules[0])

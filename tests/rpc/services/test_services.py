@@ -35,6 +35,7 @@ from audience_service.domain.watch.registry import WatchRegistry
 from audience_service.domain.watch.stream import WatchStreams
 from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2
 from audience_service.rpc.admission import Admission
+from audience_service.rpc.audit import AuditLog
 from audience_service.rpc.call_observer import CallObserver
 from audience_service.rpc.calls import OpenCalls
 from audience_service.rpc.interceptor import CallInterceptor
@@ -94,6 +95,7 @@ class Harness:
             OpenCalls(),
             timeouts(SETTINGS),
             CallObserver(SERVICES),
+            AuditLog(),
         )
         audiences = AudienceResolver(FilterCompiler(["contact"]), {})
         populations = SelectionResolver(audiences, members, SnapshotReader(None, members))  # type: ignore[arg-type]
@@ -246,6 +248,11 @@ def test_every_method_of_the_contract_requires_a_scope() -> None:
         "RefreshCustomAudience",
         "UploadMembers",
     }
+    exports = {method.path.rpartition("/")[2] for method in methods if method.scope == "audiences.export"}
+    assert exports == {"ExportIdentifiers", "StreamUnmatchedRows"}
+    assert [method.path.rpartition("/")[2] for method in methods if method.scope == "audiences.erase"] == [
+        "EraseContact"
+    ]
 
 
 def test_a_defect_is_logged_under_the_incident_in_the_response(capfd: pytest.CaptureFixture[str]) -> None:

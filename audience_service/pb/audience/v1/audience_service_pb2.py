@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"audience/v1/audience_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd0\x01\n\x0b\x41udienceUse\x12\x1a\n\x0b\x61udience_id\x18\x01 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1c\n\rconsumer_kind\x18\x02 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0b\x63onsumer_id\x18\x03 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12\x18\n\nregistrant\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"A\n\x12RegisterUseRequest\x12+\n\x03use\x18\x01 \x01(\x0b\x32\x18.audience.v1.AudienceUseB\x04\xe2\x41\x01\x02\"f\n\x11ReleaseUseRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\rconsumer_kind\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x63onsumer_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"&\n\x12ReleaseUseResponse\x12\x10\n\x08released\x18\x01 \x01(\x08\"4\n\x17GetAudienceUsageRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xeb\x01\n\x18GetAudienceUsageResponse\x12\x30\n\x08segments\x18\x01 \x03(\x0b\x32\x1e.audience.v1.AudienceReference\x12\x15\n\rsegment_count\x18\x02 \x01(\x05\x12&\n\x04uses\x18\x03 \x03(\x0b\x32\x18.audience.v1.AudienceUse\x12\x11\n\tuse_count\x18\x04 \x01(\x05\x12\x32\n\nlookalikes\x18\x05 \x03(\x0b\x32\x1e.audience.v1.AudienceReference\x12\x17\n\x0flookalike_count\x18\x06 \x01(\x05\"-\n\x11\x41udienceReference\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t2\xc9\x02\n\x0f\x41udienceService\x12]\n\x0bRegisterUse\x12\x1f.audience.v1.RegisterUseRequest\x1a\x18.audience.v1.AudienceUse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12\x62\n\nReleaseUse\x12\x1e.audience.v1.ReleaseUseRequest\x1a\x1f.audience.v1.ReleaseUseResponse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12s\n\x10GetAudienceUsage\x12$.audience.v1.GetAudienceUsageRequest\x1a%.audience.v1.GetAudienceUsageResponse\"\x12\xca\xf3\x18\x0e\x61udiences.readB;Z9audience.crm.appengine.internal/go/audience/v1;audiencev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"audience/v1/audience_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd0\x01\n\x0b\x41udienceUse\x12\x1a\n\x0b\x61udience_id\x18\x01 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1c\n\rconsumer_kind\x18\x02 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0b\x63onsumer_id\x18\x03 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12\x18\n\nregistrant\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"A\n\x12RegisterUseRequest\x12+\n\x03use\x18\x01 \x01(\x0b\x32\x18.audience.v1.AudienceUseB\x04\xe2\x41\x01\x02\"f\n\x11ReleaseUseRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\rconsumer_kind\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x63onsumer_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"&\n\x12ReleaseUseResponse\x12\x10\n\x08released\x18\x01 \x01(\x08\"4\n\x17GetAudienceUsageRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xeb\x01\n\x18GetAudienceUsageResponse\x12\x30\n\x08segments\x18\x01 \x03(\x0b\x32\x1e.audience.v1.AudienceReference\x12\x15\n\rsegment_count\x18\x02 \x01(\x05\x12&\n\x04uses\x18\x03 \x03(\x0b\x32\x18.audience.v1.AudienceUse\x12\x11\n\tuse_count\x18\x04 \x01(\x05\x12\x32\n\nlookalikes\x18\x05 \x03(\x0b\x32\x1e.audience.v1.AudienceReference\x12\x17\n\x0flookalike_count\x18\x06 \x01(\x05\"-\n\x11\x41udienceReference\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"Y\n\x13\x45raseContactRequest\x12\x18\n\ncontact_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x65mail\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05phone\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\xb4\x02\n\x14\x45raseContactResponse\x12\x15\n\rcontact_count\x18\x01 \x01(\x05\x12L\n\x0eremoved_counts\x18\x02 \x03(\x0b\x32\x34.audience.v1.EraseContactResponse.RemovedCountsEntry\x12\x15\n\rrewritten_ids\x18\x03 \x03(\t\x12\x17\n\x0frewritten_count\x18\x04 \x01(\x05\x12\x1f\n\x17shared_identifier_count\x18\x05 \x01(\x05\x12\x30\n\tremaining\x18\x06 \x03(\x0b\x32\x1d.audience.v1.ErasureRemainder\x1a\x34\n\x12RemovedCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"F\n\x10\x45rasureRemainder\x12\x0e\n\x06system\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x32\xb3\x03\n\x0f\x41udienceService\x12]\n\x0bRegisterUse\x12\x1f.audience.v1.RegisterUseRequest\x1a\x18.audience.v1.AudienceUse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12\x62\n\nReleaseUse\x12\x1e.audience.v1.ReleaseUseRequest\x1a\x1f.audience.v1.ReleaseUseResponse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12s\n\x10GetAudienceUsage\x12$.audience.v1.GetAudienceUsageRequest\x1a%.audience.v1.GetAudienceUsageResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read\x12h\n\x0c\x45raseContact\x12 .audience.v1.EraseContactRequest\x1a!.audience.v1.EraseContactResponse\"\x13\xca\xf3\x18\x0f\x61udiences.eraseB;Z9audience.crm.appengine.internal/go/audience/v1;audiencev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,12 +57,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELEASEUSEREQUEST'].fields_by_name['consumer_id']._serialized_options = b'\342A\001\002'
   _globals['_GETAUDIENCEUSAGEREQUEST'].fields_by_name['audience_id']._loaded_options = None
   _globals['_GETAUDIENCEUSAGEREQUEST'].fields_by_name['audience_id']._serialized_options = b'\342A\001\002'
+  _globals['_ERASECONTACTREQUEST'].fields_by_name['contact_id']._loaded_options = None
+  _globals['_ERASECONTACTREQUEST'].fields_by_name['contact_id']._serialized_options = b'\342A\001\001'
+  _globals['_ERASECONTACTREQUEST'].fields_by_name['email']._loaded_options = None
+  _globals['_ERASECONTACTREQUEST'].fields_by_name['email']._serialized_options = b'\342A\001\001'
+  _globals['_ERASECONTACTREQUEST'].fields_by_name['phone']._loaded_options = None
+  _globals['_ERASECONTACTREQUEST'].fields_by_name['phone']._serialized_options = b'\342A\001\001'
+  _globals['_ERASECONTACTRESPONSE_REMOVEDCOUNTSENTRY']._loaded_options = None
+  _globals['_ERASECONTACTRESPONSE_REMOVEDCOUNTSENTRY']._serialized_options = b'8\001'
   _globals['_AUDIENCESERVICE'].methods_by_name['RegisterUse']._loaded_options = None
   _globals['_AUDIENCESERVICE'].methods_by_name['RegisterUse']._serialized_options = b'\312\363\030\017audiences.write'
   _globals['_AUDIENCESERVICE'].methods_by_name['ReleaseUse']._loaded_options = None
   _globals['_AUDIENCESERVICE'].methods_by_name['ReleaseUse']._serialized_options = b'\312\363\030\017audiences.write'
   _globals['_AUDIENCESERVICE'].methods_by_name['GetAudienceUsage']._loaded_options = None
   _globals['_AUDIENCESERVICE'].methods_by_name['GetAudienceUsage']._serialized_options = b'\312\363\030\016audiences.read'
+  _globals['_AUDIENCESERVICE'].methods_by_name['EraseContact']._loaded_options = None
+  _globals['_AUDIENCESERVICE'].methods_by_name['EraseContact']._serialized_options = b'\312\363\030\017audiences.erase'
   _globals['_AUDIENCEUSE']._serialized_start=145
   _globals['_AUDIENCEUSE']._serialized_end=353
   _globals['_REGISTERUSEREQUEST']._serialized_start=355
@@ -77,6 +87,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETAUDIENCEUSAGERESPONSE']._serialized_end=856
   _globals['_AUDIENCEREFERENCE']._serialized_start=858
   _globals['_AUDIENCEREFERENCE']._serialized_end=903
-  _globals['_AUDIENCESERVICE']._serialized_start=906
-  _globals['_AUDIENCESERVICE']._serialized_end=1235
+  _globals['_ERASECONTACTREQUEST']._serialized_start=905
+  _globals['_ERASECONTACTREQUEST']._serialized_end=994
+  _globals['_ERASECONTACTRESPONSE']._serialized_start=997
+  _globals['_ERASECONTACTRESPONSE']._serialized_end=1305
+  _globals['_ERASECONTACTRESPONSE_REMOVEDCOUNTSENTRY']._serialized_start=1253
+  _globals['_ERASECONTACTRESPONSE_REMOVEDCOUNTSENTRY']._serialized_end=1305
+  _globals['_ERASUREREMAINDER']._serialized_start=1307
+  _globals['_ERASUREREMAINDER']._serialized_end=1377
+  _globals['_AUDIENCESERVICE']._serialized_start=1380
+  _globals['_AUDIENCESERVICE']._serialized_end=1815
 # @@protoc_insertion_point(module_scope)

@@ -242,3 +242,135 @@ class AudienceReference(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AudienceReference: _TypeAlias = AudienceReference  # noqa: Y015
+
+@_typing.final
+class EraseContactRequest(_message.Message):
+    """EraseContactRequest is the request of EraseContact. Set exactly one field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_ID_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    PHONE_FIELD_NUMBER: _builtins.int
+    contact_id: _builtins.str
+    """contact_id is the id of a contact."""
+    email: _builtins.str
+    """email is an email address. Every contact with it is erased."""
+    phone: _builtins.str
+    """phone is a phone number with + and its country code. Every contact with it is erased."""
+    def __init__(
+        self,
+        *,
+        contact_id: _builtins.str = ...,
+        email: _builtins.str = ...,
+        phone: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_id", b"contact_id", "email", b"email", "phone", b"phone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseContactRequest: _TypeAlias = EraseContactRequest  # noqa: Y015
+
+@_typing.final
+class EraseContactResponse(_message.Message):
+    """EraseContactResponse reports what an erasure removed, and what other systems still hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class RemovedCountsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CONTACT_COUNT_FIELD_NUMBER: _builtins.int
+    REMOVED_COUNTS_FIELD_NUMBER: _builtins.int
+    REWRITTEN_IDS_FIELD_NUMBER: _builtins.int
+    REWRITTEN_COUNT_FIELD_NUMBER: _builtins.int
+    SHARED_IDENTIFIER_COUNT_FIELD_NUMBER: _builtins.int
+    REMAINING_FIELD_NUMBER: _builtins.int
+    contact_count: _builtins.int
+    """contact_count is the number of the platform's records that are excluded from now on."""
+    rewritten_count: _builtins.int
+    """rewritten_count is the number of such audiences."""
+    shared_identifier_count: _builtins.int
+    """shared_identifier_count is the number of the contact's addresses and numbers that other contacts also have. They
+    stay, and uploads may contain them.
+    """
+    @_builtins.property
+    def removed_counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """removed_counts is the number of removed or rewritten rows by collection, without those that a sweep removes later."""
+
+    @_builtins.property
+    def rewritten_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """rewritten_ids are the audiences whose filter, name or description, in any version, quoted the person. At most 1,000."""
+
+    @_builtins.property
+    def remaining(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasureRemainder]:
+        """remaining is what other systems still hold, as far as the service knows. Exports do not record their members: ask
+        each ad platform to remove the person.
+        """
+
+    def __init__(
+        self,
+        *,
+        contact_count: _builtins.int = ...,
+        removed_counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        rewritten_ids: _abc.Iterable[_builtins.str] | None = ...,
+        rewritten_count: _builtins.int = ...,
+        shared_identifier_count: _builtins.int = ...,
+        remaining: _abc.Iterable[Global___ErasureRemainder] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_count", b"contact_count", "remaining", b"remaining", "removed_counts", b"removed_counts", "rewritten_count", b"rewritten_count", "rewritten_ids", b"rewritten_ids", "shared_identifier_count", b"shared_identifier_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseContactResponse: _TypeAlias = EraseContactResponse  # noqa: Y015
+
+@_typing.final
+class ErasureRemainder(_message.Message):
+    """ErasureRemainder is data about an erased person in another system."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SYSTEM_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    system: _builtins.str
+    """system is `platform` for records of the CRM, otherwise the kind of a consumer that used an audience of the contact."""
+    description: _builtins.str
+    """description is what it holds: the datatype of the records, or the id of the consumer."""
+    count: _builtins.int
+    """count is the number of records, or of the audiences that the consumer uses."""
+    def __init__(
+        self,
+        *,
+        system: _builtins.str = ...,
+        description: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "description", b"description", "system", b"system"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasureRemainder: _TypeAlias = ErasureRemainder  # noqa: Y015

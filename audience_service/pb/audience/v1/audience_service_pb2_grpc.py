@@ -53,6 +53,11 @@ class AudienceServiceStub:
                 request_serializer=audience_dot_v1_dot_audience__service__pb2.GetAudienceUsageRequest.SerializeToString,
                 response_deserializer=audience_dot_v1_dot_audience__service__pb2.GetAudienceUsageResponse.FromString,
                 _registered_method=True)
+        self.EraseContact = channel.unary_unary(
+                '/audience.v1.AudienceService/EraseContact',
+                request_serializer=audience_dot_v1_dot_audience__service__pb2.EraseContactRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_audience__service__pb2.EraseContactResponse.FromString,
+                _registered_method=True)
 
 
 class AudienceServiceServicer:
@@ -88,6 +93,24 @@ class AudienceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EraseContact(self, request, context):
+        """EraseContact erases a person: every contact with an id, an email address or a phone number. Static lists, custom
+        audiences, snapshots, unmatched rows, the event log and member states, identifiers and partitions lose the contact.
+        Filters, names and descriptions that quote the id, address or number get `(erased)` instead. Keyed hashes remain;
+        uploads that contain the person are rejected row by row, with the reason `erased`.
+
+        Once the call returns, no stream, count or list contains the contact, even if the platform still has the record. The
+        removal is repeated for three hours, for rows that running uploads, snapshots and watches write late. The call takes
+        at least 1.25 s, since every process must have noticed the erasure. It is safe to repeat, and succeeds for a contact
+        that the platform has deleted. An address or number that other contacts also have stays.
+
+        Errors: INVALID_FIELD, ERASURE_NOT_CONFIGURED, STORE_UNAVAILABLE, OUT_OF_TIME. After one of the last two the person
+        may be erased already; repeat the call for the report.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AudienceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -105,6 +128,11 @@ def add_AudienceServiceServicer_to_server(servicer, server):
                     servicer.GetAudienceUsage,
                     request_deserializer=audience_dot_v1_dot_audience__service__pb2.GetAudienceUsageRequest.FromString,
                     response_serializer=audience_dot_v1_dot_audience__service__pb2.GetAudienceUsageResponse.SerializeToString,
+            ),
+            'EraseContact': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseContact,
+                    request_deserializer=audience_dot_v1_dot_audience__service__pb2.EraseContactRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_audience__service__pb2.EraseContactResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -192,6 +220,33 @@ class AudienceService:
             '/audience.v1.AudienceService/GetAudienceUsage',
             audience_dot_v1_dot_audience__service__pb2.GetAudienceUsageRequest.SerializeToString,
             audience_dot_v1_dot_audience__service__pb2.GetAudienceUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseContact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.AudienceService/EraseContact',
+            audience_dot_v1_dot_audience__service__pb2.EraseContactRequest.SerializeToString,
+            audience_dot_v1_dot_audience__service__pb2.EraseContactResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,20 @@ class AudienceServiceStub:
     or not it is deleted. A custom audience or snapshot that was deleted, or has expired, is found for as long as
     something uses it. Its uses can then be released. Errors: AUDIENCE_NOT_FOUND.
     """
+    EraseContact: _grpc.UnaryUnaryMultiCallable[_audience_service_pb2.EraseContactRequest, _audience_service_pb2.EraseContactResponse]
+    """EraseContact erases a person: every contact with an id, an email address or a phone number. Static lists, custom
+    audiences, snapshots, unmatched rows, the event log and member states, identifiers and partitions lose the contact.
+    Filters, names and descriptions that quote the id, address or number get `(erased)` instead. Keyed hashes remain;
+    uploads that contain the person are rejected row by row, with the reason `erased`.
+
+    Once the call returns, no stream, count or list contains the contact, even if the platform still has the record. The
+    removal is repeated for three hours, for rows that running uploads, snapshots and watches write late. The call takes
+    at least 1.25 s, since every process must have noticed the erasure. It is safe to repeat, and succeeds for a contact
+    that the platform has deleted. An address or number that other contacts also have stays.
+
+    Errors: INVALID_FIELD, ERASURE_NOT_CONFIGURED, STORE_UNAVAILABLE, OUT_OF_TIME. After one of the last two the person
+    may be erased already; repeat the call for the report.
+    """
 
 @_typing.type_check_only
 class AudienceServiceAsyncStub(AudienceServiceStub):
@@ -74,6 +88,20 @@ class AudienceServiceAsyncStub(AudienceServiceStub):
     """GetAudienceUsage lists what uses an audience: registered uses, segments and lookalikes. A segment is found whether
     or not it is deleted. A custom audience or snapshot that was deleted, or has expired, is found for as long as
     something uses it. Its uses can then be released. Errors: AUDIENCE_NOT_FOUND.
+    """
+    EraseContact: _aio.UnaryUnaryMultiCallable[_audience_service_pb2.EraseContactRequest, _audience_service_pb2.EraseContactResponse]  # type: ignore[assignment]
+    """EraseContact erases a person: every contact with an id, an email address or a phone number. Static lists, custom
+    audiences, snapshots, unmatched rows, the event log and member states, identifiers and partitions lose the contact.
+    Filters, names and descriptions that quote the id, address or number get `(erased)` instead. Keyed hashes remain;
+    uploads that contain the person are rejected row by row, with the reason `erased`.
+
+    Once the call returns, no stream, count or list contains the contact, even if the platform still has the record. The
+    removal is repeated for three hours, for rows that running uploads, snapshots and watches write late. The call takes
+    at least 1.25 s, since every process must have noticed the erasure. It is safe to repeat, and succeeds for a contact
+    that the platform has deleted. An address or number that other contacts also have stays.
+
+    Errors: INVALID_FIELD, ERASURE_NOT_CONFIGURED, STORE_UNAVAILABLE, OUT_OF_TIME. After one of the last two the person
+    may be erased already; repeat the call for the report.
     """
 
 class AudienceServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -113,6 +141,26 @@ class AudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         """GetAudienceUsage lists what uses an audience: registered uses, segments and lookalikes. A segment is found whether
         or not it is deleted. A custom audience or snapshot that was deleted, or has expired, is found for as long as
         something uses it. Its uses can then be released. Errors: AUDIENCE_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def EraseContact(
+        self,
+        request: _audience_service_pb2.EraseContactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audience_service_pb2.EraseContactResponse, _abc.Awaitable[_audience_service_pb2.EraseContactResponse]]:
+        """EraseContact erases a person: every contact with an id, an email address or a phone number. Static lists, custom
+        audiences, snapshots, unmatched rows, the event log and member states, identifiers and partitions lose the contact.
+        Filters, names and descriptions that quote the id, address or number get `(erased)` instead. Keyed hashes remain;
+        uploads that contain the person are rejected row by row, with the reason `erased`.
+
+        Once the call returns, no stream, count or list contains the contact, even if the platform still has the record. The
+        removal is repeated for three hours, for rows that running uploads, snapshots and watches write late. The call takes
+        at least 1.25 s, since every process must have noticed the erasure. It is safe to repeat, and succeeds for a contact
+        that the platform has deleted. An address or number that other contacts also have stays.
+
+        Errors: INVALID_FIELD, ERASURE_NOT_CONFIGURED, STORE_UNAVAILABLE, OUT_OF_TIME. After one of the last two the person
+        may be erased already; repeat the call for the report.
         """
 
 def add_AudienceServiceServicer_to_server(servicer: AudienceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

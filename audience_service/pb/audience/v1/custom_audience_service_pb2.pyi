@@ -1083,7 +1083,7 @@ class Upload(_message.Message):
     def rejected_row_counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """rejected_row_counts: the rejected rows by reason: `invalid_email`, `invalid_email_domain`, `invalid_phone`,
         `missing_country_code`, `missing_plus`, `ambiguous_phone`, `rounded_number`, `invalid_hash`, `hashed_value`,
-        `unsupported_hash`, `no_identifier`, `too_common`, `ragged_row`, `cell_too_large`, `control_character`.
+        `unsupported_hash`, `no_identifier`, `too_common`, `erased`, `ragged_row`, `cell_too_large`, `control_character`.
         """
 
     @_builtins.property

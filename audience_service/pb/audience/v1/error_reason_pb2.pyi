@@ -58,7 +58,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "FOREIGN_ORG", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     MISSING_SCOPE: _ErrorReason.ValueType  # 7
-    """MISSING_SCOPE: the caller lacks the scope that the method requires. PERMISSION_DENIED.
+    """MISSING_SCOPE: the caller lacks the scope that the method, or a field of the request, requires.
+    PERMISSION_DENIED.
 
         {"reason": "MISSING_SCOPE", "domain": "audience.crm.appengine.internal", "metadata": {"scope": "audiences.write"}}
     """
@@ -356,6 +357,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "RATE_LIMITED", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "100", "limited": "caller"}}
     """
+    ERASURE_NOT_CONFIGURED: _ErrorReason.ValueType  # 62
+    """ERASURE_NOT_CONFIGURED: the service has no AUDIENCE_HASH_KEY, without which it would not recognise erased people
+    later. FAILED_PRECONDITION.
+
+        {"reason": "ERASURE_NOT_CONFIGURED", "domain": "audience.crm.appengine.internal", "metadata": {}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with the domain
@@ -398,7 +405,8 @@ FOREIGN_ORG: ErrorReason.ValueType  # 6
     {"reason": "FOREIGN_ORG", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 MISSING_SCOPE: ErrorReason.ValueType  # 7
-"""MISSING_SCOPE: the caller lacks the scope that the method requires. PERMISSION_DENIED.
+"""MISSING_SCOPE: the caller lacks the scope that the method, or a field of the request, requires.
+PERMISSION_DENIED.
 
     {"reason": "MISSING_SCOPE", "domain": "audience.crm.appengine.internal", "metadata": {"scope": "audiences.write"}}
 """
@@ -695,5 +703,11 @@ RATE_LIMITED: ErrorReason.ValueType  # 61
 Retry after the RetryInfo's delay. RESOURCE_EXHAUSTED.
 
     {"reason": "RATE_LIMITED", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "100", "limited": "caller"}}
+"""
+ERASURE_NOT_CONFIGURED: ErrorReason.ValueType  # 62
+"""ERASURE_NOT_CONFIGURED: the service has no AUDIENCE_HASH_KEY, without which it would not recognise erased people
+later. FAILED_PRECONDITION.
+
+    {"reason": "ERASURE_NOT_CONFIGURED", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

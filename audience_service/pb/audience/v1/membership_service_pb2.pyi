@@ -127,7 +127,7 @@ class StreamMembersRequest(_message.Message):
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """fields: the paths of the record to send with each id, written as in a filter: `email`, `data.address.city`,
-        `createdate`. Default none. At most 50.
+        `createdate`. Any field needs the scope `audiences.export`. Default none. At most 50.
         """
 
     @_builtins.property
@@ -136,8 +136,8 @@ class StreamMembersRequest(_message.Message):
         Default now, from the records themselves. Not with `filter`, `snapshot_id`, `audience_ids`, `exclude_audience_ids`,
         `purpose` or `partition`.
 
-        Values in `fields` are current. The stream includes records that were archived or deleted since; of a record that
-        no longer exists it sends the id only.
+        Values in `fields` are current. The stream includes records that were archived or deleted since. Of a record that
+        is marked as deleted, or no longer exists, it sends the id only.
         """
 
     def __init__(
@@ -560,12 +560,15 @@ class ExplainMembershipResponse(_message.Message):
     NEXT_CHANGE_TIME_FIELD_NUMBER: _builtins.int
     NEXT_CHANGE_UNKNOWN_FIELD_NUMBER: _builtins.int
     READ_TIME_FIELD_NUMBER: _builtins.int
+    VALUES_WITHHELD_FIELD_NUMBER: _builtins.int
     member: _builtins.bool
     """member: whether the contact is a member. CheckMembership gives the same result."""
     next_change_unknown: _builtins.bool
     """next_change_unknown: whether the filter depends on time in a way that the service cannot forecast. These are
     `$$NOW` in `$expr`, and relative dates in conditions on related records.
     """
+    values_withheld: _builtins.bool
+    """values_withheld: whether every `value` is unset because the caller lacks the scope `audiences.export`."""
     @_builtins.property
     def condition(self) -> Global___ConditionResult:
         """condition: the result of the complete filter, with the results of its parts."""
@@ -588,10 +591,11 @@ class ExplainMembershipResponse(_message.Message):
         next_change_time: _timestamp_pb2.Timestamp | None = ...,
         next_change_unknown: _builtins.bool = ...,
         read_time: _timestamp_pb2.Timestamp | None = ...,
+        values_withheld: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "next_change_time", b"next_change_time", "read_time", b"read_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "member", b"member", "next_change_time", b"next_change_time", "next_change_unknown", b"next_change_unknown", "read_time", b"read_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "member", b"member", "next_change_time", b"next_change_time", "next_change_unknown", b"next_change_unknown", "read_time", b"read_time", "values_withheld", b"values_withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -635,7 +639,9 @@ class ConditionResult(_message.Message):
 
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
-        """value: the record's value at `path`. Unset if it has none, or `path` is empty."""
+        """value: the record's value at `path`. Unset if it has none, if `path` is empty, or if the response has
+        `values_withheld`.
+        """
 
     @_builtins.property
     def next_change_time(self) -> _timestamp_pb2.Timestamp:

@@ -110,9 +110,10 @@ class MembershipServiceServicer:
         after an hour. A member that enters or exits during the stream may be sent or not. A stream of a snapshot, or with
         `as_of`, does not change while it runs.
 
-        Errors, also after the first message: INVALID_FIELD, INVALID_FILTER, FILTER_TOO_LARGE, AUDIENCE_NOT_FOUND,
-        UNUSABLE_AUDIENCE, EXPRESSION_FAILED, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN,
-        AUDIENCE_NOT_WATCHED, TIME_OUT_OF_RANGE, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+        Errors, also after the first message: MISSING_SCOPE (`fields` need `audiences.export`), INVALID_FIELD,
+        INVALID_FILTER, FILTER_TOO_LARGE, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED, SNAPSHOT_NOT_FOUND,
+        SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, AUDIENCE_NOT_WATCHED, TIME_OUT_OF_RANGE, TOO_MANY_STREAMS,
+        STORE_UNAVAILABLE, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,7 +143,7 @@ class MembershipServiceServicer:
     def ExplainMembership(self, request, context):
         """ExplainMembership explains why a contact is a member of an audience, or is not. It reports every condition with the
         record's value, the result, and the time at which the result changes without a write. The database evaluates every
-        condition.
+        condition. The values need the scope `audiences.export`; without it they are left out.
 
         Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND (also for a record of another
         datatype), UNUSABLE_AUDIENCE, EXPRESSION_FAILED, FILTER_TOO_LARGE (if the response would be), OUT_OF_TIME.

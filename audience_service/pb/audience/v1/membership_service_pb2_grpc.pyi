@@ -45,9 +45,10 @@ class MembershipServiceStub:
     after an hour. A member that enters or exits during the stream may be sent or not. A stream of a snapshot, or with
     `as_of`, does not change while it runs.
 
-    Errors, also after the first message: INVALID_FIELD, INVALID_FILTER, FILTER_TOO_LARGE, AUDIENCE_NOT_FOUND,
-    UNUSABLE_AUDIENCE, EXPRESSION_FAILED, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN,
-    AUDIENCE_NOT_WATCHED, TIME_OUT_OF_RANGE, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+    Errors, also after the first message: MISSING_SCOPE (`fields` need `audiences.export`), INVALID_FIELD,
+    INVALID_FILTER, FILTER_TOO_LARGE, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED, SNAPSHOT_NOT_FOUND,
+    SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, AUDIENCE_NOT_WATCHED, TIME_OUT_OF_RANGE, TOO_MANY_STREAMS,
+    STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     CheckMembership: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.CheckMembershipRequest, _membership_service_pb2.CheckMembershipResponse]
     """CheckMembership reports which of the given contacts are members of which of the given audiences. The service sends
@@ -65,7 +66,7 @@ class MembershipServiceStub:
     ExplainMembership: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.ExplainMembershipRequest, _membership_service_pb2.ExplainMembershipResponse]
     """ExplainMembership explains why a contact is a member of an audience, or is not. It reports every condition with the
     record's value, the result, and the time at which the result changes without a write. The database evaluates every
-    condition.
+    condition. The values need the scope `audiences.export`; without it they are left out.
 
     Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND (also for a record of another
     datatype), UNUSABLE_AUDIENCE, EXPRESSION_FAILED, FILTER_TOO_LARGE (if the response would be), OUT_OF_TIME.
@@ -135,9 +136,10 @@ class MembershipServiceAsyncStub(MembershipServiceStub):
     after an hour. A member that enters or exits during the stream may be sent or not. A stream of a snapshot, or with
     `as_of`, does not change while it runs.
 
-    Errors, also after the first message: INVALID_FIELD, INVALID_FILTER, FILTER_TOO_LARGE, AUDIENCE_NOT_FOUND,
-    UNUSABLE_AUDIENCE, EXPRESSION_FAILED, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN,
-    AUDIENCE_NOT_WATCHED, TIME_OUT_OF_RANGE, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+    Errors, also after the first message: MISSING_SCOPE (`fields` need `audiences.export`), INVALID_FIELD,
+    INVALID_FILTER, FILTER_TOO_LARGE, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED, SNAPSHOT_NOT_FOUND,
+    SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, AUDIENCE_NOT_WATCHED, TIME_OUT_OF_RANGE, TOO_MANY_STREAMS,
+    STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     CheckMembership: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.CheckMembershipRequest, _membership_service_pb2.CheckMembershipResponse]  # type: ignore[assignment]
     """CheckMembership reports which of the given contacts are members of which of the given audiences. The service sends
@@ -155,7 +157,7 @@ class MembershipServiceAsyncStub(MembershipServiceStub):
     ExplainMembership: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.ExplainMembershipRequest, _membership_service_pb2.ExplainMembershipResponse]  # type: ignore[assignment]
     """ExplainMembership explains why a contact is a member of an audience, or is not. It reports every condition with the
     record's value, the result, and the time at which the result changes without a write. The database evaluates every
-    condition.
+    condition. The values need the scope `audiences.export`; without it they are left out.
 
     Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND (also for a record of another
     datatype), UNUSABLE_AUDIENCE, EXPRESSION_FAILED, FILTER_TOO_LARGE (if the response would be), OUT_OF_TIME.
@@ -228,9 +230,10 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         after an hour. A member that enters or exits during the stream may be sent or not. A stream of a snapshot, or with
         `as_of`, does not change while it runs.
 
-        Errors, also after the first message: INVALID_FIELD, INVALID_FILTER, FILTER_TOO_LARGE, AUDIENCE_NOT_FOUND,
-        UNUSABLE_AUDIENCE, EXPRESSION_FAILED, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN,
-        AUDIENCE_NOT_WATCHED, TIME_OUT_OF_RANGE, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+        Errors, also after the first message: MISSING_SCOPE (`fields` need `audiences.export`), INVALID_FIELD,
+        INVALID_FILTER, FILTER_TOO_LARGE, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED, SNAPSHOT_NOT_FOUND,
+        SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, AUDIENCE_NOT_WATCHED, TIME_OUT_OF_RANGE, TOO_MANY_STREAMS,
+        STORE_UNAVAILABLE, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod
@@ -266,7 +269,7 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_membership_service_pb2.ExplainMembershipResponse, _abc.Awaitable[_membership_service_pb2.ExplainMembershipResponse]]:
         """ExplainMembership explains why a contact is a member of an audience, or is not. It reports every condition with the
         record's value, the result, and the time at which the result changes without a write. The database evaluates every
-        condition.
+        condition. The values need the scope `audiences.export`; without it they are left out.
 
         Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND (also for a record of another
         datatype), UNUSABLE_AUDIENCE, EXPRESSION_FAILED, FILTER_TOO_LARGE (if the response would be), OUT_OF_TIME.

@@ -12,6 +12,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 REQUIRED_SCOPE_FIELD_NUMBER: _builtins.int
 required_scope: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.str]
-"""required_scope: the scope that a caller needs to call the method, "audiences.read" or "audiences.write". Every
+"""required_scope: the scope that a caller needs to call the method: "audiences.read" (definitions, counts and ids),
+"audiences.write", "audiences.export" (values of people's records) or "audiences.erase" (erasure of people). Every
 method has one; otherwise the server does not start.
 """

@@ -1,0 +1,1 @@
+"""The storage of erasures, and the removal from every collection."""

@@ -1,0 +1,246 @@
+"""The ErasureRepository on MongoDB; domain/erasure/repository.py states what each method promises.
+
+`TREATMENT` lists every collection of the service, and a test refuses one that is not in it.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from bson import Binary
+from pymongo.database import Database
+
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import StoreUnavailable
+from audience_service.domain.core.idempotency import CreationState
+from audience_service.domain.core.record import Record
+from audience_service.domain.erasure.model import Person, Remainder, Removal, Tombstone
+from audience_service.domain.erasure.patterns import address_pattern, person_pattern, redact
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.snapshots.repository import SnapshotRowRepository
+from audience_service.mongo.core.collections import (
+    CUSTOM_AUDIENCES,
+    ERASURES,
+    EVENTS,
+    IDENTIFIERS,
+    LISTS,
+    MEMBER_STATES,
+    PARTITIONS,
+    PLATFORM_IDS,
+    SEGMENTS,
+    SNAPSHOTS,
+    SUBSCRIBERS,
+    UPLOAD_REJECTIONS,
+    UPLOAD_ROWS,
+    UPLOADS,
+    USES,
+    VERSIONS,
+    WATCHES,
+)
+from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.core.scope import complete_org_match, erased_sk, org_match
+from audience_service.mongo.snapshots.documents import read_manifest
+
+ROWS, EVENT_ROWS, STATES, KEYS, CELLS, BOUNDARIES = "rows", "events", "states", "keys", "cells", "boundaries"
+TEXTS, NO_CONTENT, SHARED, OWN, PLATFORM = "texts", "no content", "shared", "own", "platform"
+
+TREATMENT: Mapping[str, str] = {
+    LISTS: ROWS,
+    EVENTS: EVENT_ROWS,
+    MEMBER_STATES: STATES,
+    IDENTIFIERS: KEYS,
+    UPLOAD_ROWS: CELLS,
+    PARTITIONS: BOUNDARIES,
+    SEGMENTS: TEXTS,
+    VERSIONS: TEXTS,
+    SNAPSHOTS: TEXTS,
+    CUSTOM_AUDIENCES: TEXTS,
+    UPLOADS: TEXTS,
+    UPLOAD_REJECTIONS: TEXTS,
+    USES: TEXTS,
+    WATCHES: TEXTS,
+    PLATFORM_IDS: SHARED,
+    ERASURES: OWN,
+    SUBSCRIBERS: PLATFORM,
+}
+"""What happens to each collection.
+
+rows: deleted, and the counts of snapshots corrected. events: lose pk and sk, since events are numbered without a gap.
+states, keys: deleted. cells: rows that contain an address, a number or a digest of one are deleted. boundaries: moved
+to the record before. texts: every text that quotes the person is rewritten. shared: has no data of people. own: keyed
+hashes and encrypted ids only. platform: belongs to the platform, which erases it; the report counts the records.
+"""
+
+_MAX_ATTEMPTS = 10
+
+
+class MongoErasures:
+    """Tombstones, and the removal of people."""
+
+    def __init__(
+        self, database: Database[dict[str, Any]], snapshot_rows: SnapshotRowRepository, on_store: Callable[[], None]
+    ) -> None:
+        """`on_store` runs after a tombstone is stored, so that this process reads it at once."""
+        self._database = database
+        self._snapshot_rows = snapshot_rows
+        self._on_store = on_store
+
+    def find_records(
+        self, org: str, datatypes: Sequence[str], ids: Collection[str], deadline: Deadline
+    ) -> list[Record]:
+        """Find by the index on pk and sk."""
+        match = complete_org_match(org, {"pk": {"$in": list(ids)}})
+        with with_deadline(self._database, deadline):
+            return [record for datatype in datatypes for record in self._database[datatype].find(match)]
+
+    def find_inactive(self, org: str, datatype: str, paths: Sequence[str], deadline: Deadline) -> list[Record]:
+        """Read all of them: they have no index of identifiers."""
+        match = complete_org_match(org, {"state": {"$in": ["archived", "deleted"]}})
+        with with_deadline(self._database, deadline):
+            return list(self._database[datatype].find(match, {"_id": 0, "pk": 1, **dict.fromkeys(paths, 1)}))
+
+    def store(self, org: str, tombstone: Tombstone, deadline: Deadline) -> None:
+        """Upsert by key."""
+        key = f"{org}/{ERASURES}/{tombstone.id}"
+        fields = {
+            "sk": key,
+            "sealed": Binary(tombstone.sealed),
+            "erased_at": tombstone.erased_at,
+            "changed_at": now(),
+            "lease_until": tombstone.erased_at,
+        }
+        update = {
+            "$set": fields,
+            "$addToSet": {"keys": {"$each": [Binary(found) for found in sorted(tombstone.keys)]}},
+            "$max": {"sweep_until": tombstone.sweep_until},
+        }
+        with with_deadline(self._database, deadline):
+            self._database[ERASURES].update_one({"_id": key}, update, upsert=True)
+        self._on_store()
+
+    def remove(self, org: str, person: Person, erased_at: datetime, deadline: Deadline) -> Removal:
+        """Remove from every collection of `TREATMENT`."""
+        removal = Removal()
+        with with_deadline(self._database, deadline):
+            self._remove_rows(org, person, removal)
+            self._remove_watched(org, person, removal.counts)
+            self._remove_cells(org, person, removal.counts)
+            self._move_boundaries(org, person, removal.counts)
+        pattern = person_pattern(person)
+        for collection, treatment in TREATMENT.items():
+            if treatment == TEXTS:
+                self._rewrite(org, collection, pattern, removal, deadline)
+        self._correct_snapshots(org, removal.list_ids, erased_at, deadline)
+        removal.counts = +removal.counts
+        return removal
+
+    def remainders(
+        self, org: str, datatypes: Sequence[str], person: Person, list_ids: Collection[str], deadline: Deadline
+    ) -> Sequence[Remainder]:
+        """Count the platform's records, and the uses of the audiences that listed the person."""
+        found: list[Remainder] = []
+        audiences = sorted({list_id.partition(".")[0] for list_id in list_ids})
+        with with_deadline(self._database, deadline):
+            for datatype in datatypes:
+                match = complete_org_match(org, {"pk": {"$in": list(person.ids)}})
+                if count := self._database[datatype].count_documents(match):
+                    found.append(Remainder("platform", datatype, count))
+            if emails := list(person.emails):
+                match = complete_org_match(org, {"data.email": {"$in": emails}})
+                if count := self._database[SUBSCRIBERS].count_documents(match):
+                    found.append(Remainder("platform", SUBSCRIBERS, count))
+            uses = self._database[USES].find(org_match(org, {"audience": {"$in": audiences}}))
+            consumers = Counter((use["kind"], use["consumer_id"]) for use in uses)
+        return [*found, *(Remainder(kind, name, count) for (kind, name), count in sorted(consumers.items()))]
+
+    def _remove_rows(self, org: str, person: Person, removal: Removal) -> None:
+        match = complete_org_match(org, {"pk": {"$in": list(person.ids)}})
+        removal.list_ids |= {row["audience"] for row in self._database[LISTS].find(match, {"_id": 0, "audience": 1})}
+        removal.counts[LISTS] += self._database[LISTS].delete_many(match).deleted_count
+        by_sk = complete_org_match(org, {"sk": {"$in": list(person.sks)}})
+        removal.counts[IDENTIFIERS] += self._database[IDENTIFIERS].delete_many(by_sk).deleted_count
+
+    def _remove_watched(self, org: str, person: Person, counts: Counter[str]) -> None:
+        by_sk = complete_org_match(org, {"sk": {"$in": list(person.sks)}})
+        nobody = {"$set": {"pk": "", "sk": erased_sk(org)}}
+        counts[EVENTS] += self._database[EVENTS].update_many(by_sk, nobody).modified_count
+        epochs: list[str] = []
+        for watch in self._database[WATCHES].find(complete_org_match(org), {"watch_epoch": 1, "stale_epochs": 1}):
+            epochs += [watch["watch_epoch"], *watch["stale_epochs"]]
+        keys = [f"{epoch}/{sk}" for epoch in epochs for sk in person.sks if epoch]
+        states = complete_org_match(org, {"_id": {"$in": keys}})
+        counts[MEMBER_STATES] += self._database[MEMBER_STATES].delete_many(states).deleted_count
+
+    def _remove_cells(self, org: str, person: Person, counts: Counter[str]) -> None:
+        names = [re.escape(name) for name in person.ids]
+        texts = [part for part in (address_pattern(person), *(rf"^\s*{name}\s*$" for name in names)) if part]
+        if texts:
+            match = complete_org_match(org, {"cells": {"$regex": "|".join(texts), "$options": "i"}})
+            counts[UPLOAD_ROWS] += self._database[UPLOAD_ROWS].delete_many(match).deleted_count
+
+    def _move_boundaries(self, org: str, person: Person, counts: Counter[str]) -> None:
+        """Move the boundary of a partition to the record before: the same other records stay on each side."""
+        for sk in person.sks:
+            datatype = sk.split("/")[1]
+            before = org_match(org, {"sk": {"$lt": sk}})
+            previous = self._database[datatype].find_one(before, {"sk": 1}, sort=[("sk", -1)])
+            moved = {"$set": {"keys.$": previous["sk"] if previous else f"{org}/"}}
+            match = complete_org_match(org, {"keys": sk})
+            counts[PARTITIONS] += self._database[PARTITIONS].update_many(match, moved).modified_count
+
+    def _rewrite(
+        self, org: str, collection: str, pattern: re.Pattern[str], removal: Removal, deadline: Deadline
+    ) -> None:
+        with with_deadline(self._database, deadline):
+            for document in self._database[collection].find(complete_org_match(org)):
+                if not self._rewrite_one(collection, document, pattern, deadline):
+                    continue
+                removal.counts[collection] += 1
+                name = document.get("pk") or document.get("audience")
+                if isinstance(name, str):
+                    removal.rewritten[name] = None
+
+    def _rewrite_one(
+        self, collection: str, document: dict[str, Any], pattern: re.Pattern[str], deadline: Deadline
+    ) -> bool:
+        """Replace a document if it quotes the person, and no other process has changed it. Raises StoreUnavailable."""
+        for _ in range(_MAX_ATTEMPTS):
+            keys = {name: document[name] for name in ("_id", "pk", "sk") if name in document}
+            changed = {**redact(_without_keys(document), pattern), **keys}
+            if changed == document:
+                return False
+            with with_deadline(self._database, deadline):
+                if self._database[collection].replace_one(document, changed).matched_count:
+                    return True
+                found = self._database[collection].find_one({"_id": document["_id"]})
+            if found is None:
+                return False
+            document = found
+        raise StoreUnavailable(f"a document of {collection} changes too often to be rewritten; repeat the call")
+
+    def _correct_snapshots(self, org: str, list_ids: Collection[str], since: datetime, deadline: Deadline) -> None:
+        """Count and digest snapshots again: those that lost rows, and those that were completed meanwhile."""
+        names = sorted({list_id.partition(".")[0] for list_id in list_ids})
+        changed: Document = {"$or": [{"pk": {"$in": names}}, {"modifydate": {"$gte": since}}]}
+        with with_deadline(self._database, deadline):
+            ready = {"state": CreationState.READY.value}
+            records = list(self._database[SNAPSHOTS].find(org_match(org, ready, changed)))
+        for record in records:
+            snapshot = read_manifest(record)
+            measured = self._snapshot_rows.count_and_digest(org, snapshot.list_version_id, deadline)
+            count, digest = measured.get(snapshot.list_version_id, (0, "0" * 16))
+            exclusions = [
+                {"reason": reason, "count": measured.get(f"{snapshot.list_version_id}!{reason}", (0, ""))[0]}
+                for reason in snapshot.exclusions
+            ]
+            fields = {"data.count": count, "data.digest": digest, "data.exclusions": exclusions}
+            expected = org_match(org, {"_id": record["_id"], "version": record["version"]}, ready)
+            with with_deadline(self._database, deadline):
+                self._database[SNAPSHOTS].update_one(expected, {"$set": fields})
+
+
+def _without_keys(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name not in ("_id", "pk", "sk")}

@@ -1,0 +1,86 @@
+"""The erased people of all orgs, as a process knows them: read at the first use, then once per second.
+
+A read returns only tombstones that were written since the last one, so it costs the same for any number of them.
+"""
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pymongo import ReadPreference
+from pymongo.database import Database
+
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import StoreUnavailable
+from audience_service.domain.erasure.sealing import PersonSealer
+from audience_service.mongo.core.collections import ERASURES
+from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.core.scope import org_of
+
+_MAX_AGE_SECONDS = 1.0
+_READ_TIMEOUT_SECONDS = 3.0
+_OVERLAP = timedelta(minutes=1)
+"""Tombstones are read again for this long: the clocks of their writers differ, and a write becomes visible late."""
+_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Tombstones:
+    """The sort keys and keyed hashes of erased people, at most a second old."""
+
+    def __init__(self, database: Database[dict[str, Any]], sealer: PersonSealer | None) -> None:
+        # A stale secondary would lack the newest tombstones.
+        self._database = database.with_options(read_preference=ReadPreference.PRIMARY)
+        self._collection = self._database[ERASURES]
+        self._sealer = sealer
+        self._lock = threading.Lock()
+        self._read_at = float("-inf")
+        self._changed_at = _UNIX_EPOCH
+        self._sks: dict[str, frozenset[str]] = {}
+        self._keys: dict[str, frozenset[bytes]] = {}
+        self._known: dict[str, bytes] = {}
+
+    def sks(self, org: str) -> frozenset[str]:
+        """Return the sort keys of an org's erased contacts. Raises StoreUnavailable, OutOfTime."""
+        self._refresh()
+        return self._sks.get(org, frozenset())
+
+    def keys(self, org: str) -> frozenset[bytes]:
+        """Return the keyed hashes of an org's erased people. Raises StoreUnavailable, OutOfTime."""
+        self._refresh()
+        return self._keys.get(org, frozenset())
+
+    def version(self) -> int:
+        """Return a number that grows with each erasure. Raises StoreUnavailable, OutOfTime."""
+        self._refresh()
+        return len(self._known)
+
+    def expire(self) -> None:
+        """Read the tombstones at the next use, whatever their age."""
+        self._read_at = float("-inf")
+
+    def _refresh(self) -> None:
+        if time.monotonic() - self._read_at < _MAX_AGE_SECONDS:
+            return
+        with self._lock:
+            if time.monotonic() - self._read_at < _MAX_AGE_SECONDS:
+                return
+            began_at = time.monotonic()
+            recent = {"changed_at": {"$gte": self._changed_at - _OVERLAP}}
+            with with_deadline(self._database, Deadline.after(_READ_TIMEOUT_SECONDS)):
+                documents = list(self._collection.find(recent, {"sk": 1, "keys": 1, "sealed": 1, "changed_at": 1}))
+            for document in documents:
+                self._add(document)
+            self._read_at = began_at
+
+    def _add(self, document: dict[str, Any]) -> None:
+        if self._sealer is None:
+            raise StoreUnavailable("people were erased with an AUDIENCE_HASH_KEY, and this process has none; set it")
+        self._changed_at = max(self._changed_at, document["changed_at"])
+        if self._known.get(document["_id"]) == document["sealed"]:
+            return
+        org = org_of(document["sk"])
+        person = self._sealer.unseal(bytes(document["sealed"]))
+        self._sks[org] = self._sks.get(org, frozenset()).union(person.sks)
+        self._keys[org] = self._keys.get(org, frozenset()).union(map(bytes, document["keys"]))
+        self._known[document["_id"]] = document["sealed"]
