@@ -153,10 +153,12 @@ def run_service(kind: str, store: Store, **changes: Any) -> Iterator[Service]:
     settings = test_settings(**changes)
     app = App(settings, store, seeded)
     app.start()
-    with grpc.insecure_channel(f"127.0.0.1:{app.port}") as channel:
-        grpc.channel_ready_future(channel).result(timeout=10)
-        yield Service(kind, app, store, settings, channel)
-    app.stop(grace_seconds=1)
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{app.port}") as channel:
+            grpc.channel_ready_future(channel).result(timeout=10)
+            yield Service(kind, app, store, settings, channel)
+    finally:
+        app.stop(grace_seconds=1)
 
 
 @pytest.fixture(scope="session", params=STORES)

@@ -38,7 +38,7 @@ def test_a_client_that_vanishes_frees_its_cursor_and_its_slot(
     original = pymongo.MongoClient
 
     def monitored_client(*args: Any, **kwargs: Any) -> Any:
-        return original(*args, event_listeners=[monitor], **kwargs)
+        return original(*args, **{**kwargs, "event_listeners": [monitor]})
 
     monkeypatch.setattr("audience_service.mongo.core.client.MongoClient", monitored_client)
     monkeypatch.setattr("audience_service.mongo.membership.repository.CURSOR_BATCH_SIZE", 10)
@@ -71,7 +71,7 @@ def test_a_progressive_count_stops_when_its_client_disconnects(
     original = pymongo.MongoClient
     monkeypatch.setattr(
         "audience_service.mongo.core.client.MongoClient",
-        lambda *a, **k: original(*a, event_listeners=[monitor], **k),
+        lambda *a, **k: original(*a, **{**k, "event_listeners": [monitor]}),
     )
     for name in ("INITIAL_SLICE", "MAX_SLICE_GROWTH"):
         monkeypatch.setattr(f"audience_service.domain.reach.progressive_count.{name}", 1)

@@ -15,7 +15,7 @@ from google.protobuf.json_format import ParseDict
 
 from audience_service.pb.audience.v1.custom_audience_service_pb2 import UploadMembersRequest
 from audience_service.rpc.server import SERVICES
-from tests.conftest import KEY, URI, Service
+from tests.conftest import KEY, SEALING_KEY, URI, Service
 from tests.support.client import Client, Refusal
 from tests.support.command import run
 
@@ -186,6 +186,7 @@ def test_a_documented_command_succeeds(command: Command, world: World, files: Ca
     text = command.text.removeprefix("export TOKEN=$(").removesuffix(")")
     _, *arguments = shlex.split(files(world.replace(text, "")))
     settings = {"AUDIENCE_LISTEN": f"127.0.0.1:{world.service.app.port}", "AUDIENCE_JWT_KEY": KEY}
+    settings["AUDIENCE_SEALING_KEY"] = SEALING_KEY
     needs_database = arguments[0] in {"indexes", "seed", "taxonomy"}
     if needs_database and world.service.kind == "mongodb":
         settings |= {"AUDIENCE_MONGODB_URI": URI, "AUDIENCE_DATABASE": world.service.store.database.name}

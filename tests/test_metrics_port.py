@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.support.command import held_port, run, run_server
+from tests.support.command import free_port, held_port, run, run_server
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -37,19 +37,19 @@ def test_workers_are_summed() -> None:
         'grpc_server_handled_total{grpc_code="UNAUTHENTICATED",grpc_method="ListSegments",'
         'grpc_service="audience.v1.SegmentService",grpc_type="unary"}'
     )
-    with held_port() as port, held_port() as metrics_port:
-        settings = {
-            "AUDIENCE_LISTEN": f"127.0.0.1:{port}",
-            "AUDIENCE_METRICS_LISTEN": f"127.0.0.1:{metrics_port + 1 if metrics_port < 65_535 else 9464}",
-            "AUDIENCE_MONGODB_URI": "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100",
-            "AUDIENCE_JWT_KEY": "k" * 32,
-            "AUDIENCE_WORKERS": "2",
-        }
-        served = int(settings["AUDIENCE_METRICS_LISTEN"].rpartition(":")[2])
-        with run_server(**settings) as (_, address, _printed):
-            refuse(address, 8)
-            eventually(partial(_has, served, handled, 8), 20)
-            assert scrape(served)["audience_database_reachable"] == 0
+    settings = {
+        "AUDIENCE_LISTEN": f"127.0.0.1:{free_port()}",
+        "AUDIENCE_METRICS_LISTEN": f"127.0.0.1:{free_port()}",
+        "AUDIENCE_MONGODB_URI": "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100",
+        "AUDIENCE_JWT_KEY": "k" * 32,
+        "AUDIENCE_SEALING_KEY": "s" * 32,
+        "AUDIENCE_WORKERS": "2",
+    }
+    served = int(settings["AUDIENCE_METRICS_LISTEN"].rpartition(":")[2])
+    with run_server(**settings) as (_, address, _printed):
+        refuse(address, 8)
+        eventually(partial(_has, served, handled, 8), 20)
+        assert scrape(served)["audience_database_reachable"] == 0
 
 
 def _has(port: int, name: str, expected: float) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from audience_service.cli import EX_CONFIG, supervisor
 from audience_service.cli.supervisor import PortTaken, Supervisor
-from tests.conftest import KEY
+from tests.conftest import KEY, SEALING_KEY
 from tests.support.command import free_port, held_port, run, run_server
 from tests.support.waiting import eventually
 
@@ -72,9 +72,13 @@ def test_workers_end_with_their_supervisor() -> None:
 def test_two_services_never_share_a_port() -> None:
     """SO_REUSEPORT would let each answer some of the other's clients."""
     with two_workers() as (_, address):
-        other = {"AUDIENCE_MONGODB_URI": "mongodb://127.0.0.1:1/", "AUDIENCE_JWT_KEY": "another key" * 5}
+        other = {
+            "AUDIENCE_MONGODB_URI": "mongodb://127.0.0.1:1/",
+            "AUDIENCE_JWT_KEY": "another key" * 5,
+            "AUDIENCE_SEALING_KEY": SEALING_KEY,
+        }
         done = run("serve", AUDIENCE_LISTEN=address, AUDIENCE_WORKERS="2", **other)
-        assert (done.returncode, "cannot serve on" in done.stderr) == (1, True)
+        assert (done.returncode, "cannot serve on" in done.stderr) == (1, True), done.stderr
 
 
 def test_a_reserved_port_is_taken() -> None:
@@ -85,7 +89,8 @@ def test_a_reserved_port_is_taken() -> None:
 
 def test_workers_that_refuse_their_settings_are_not_restarted() -> None:
     """Only a worker opens the database."""
-    settings = {"AUDIENCE_MONGODB_URI": "postgres://x", "AUDIENCE_JWT_KEY": KEY, "AUDIENCE_WORKERS": "2"}
+    settings = {"AUDIENCE_MONGODB_URI": "postgres://x", "AUDIENCE_WORKERS": "2"}
+    settings |= {"AUDIENCE_JWT_KEY": KEY, "AUDIENCE_SEALING_KEY": SEALING_KEY}
     done = run("serve", AUDIENCE_LISTEN=f"127.0.0.1:{free_port()}", **settings)
     assert (done.returncode, "Invalid URI scheme" in done.stderr, "Traceback" in done.stderr) == (
         EX_CONFIG,

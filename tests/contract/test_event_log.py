@@ -7,6 +7,7 @@ import pytest
 from pymongo.errors import BulkWriteError
 
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import StoreRefused, StoreUnavailable
 from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.history.model import Cause, ChangeKind, Event, MembershipChange
@@ -45,9 +46,9 @@ def test_no_event_can_name_a_record_of_another_org(service: Service, org: str) -
     ("details", "expected"),
     [
         ({"writeErrors": [{"code": 11000}]}, LeaseLost),
-        ({"writeErrors": [{"code": 11000}], "writeConcernErrors": [{"code": 64}]}, BulkWriteError),
-        ({"writeErrors": [{"code": 13}]}, BulkWriteError),
-        ({"writeErrors": [], "writeConcernErrors": [{"code": 64}]}, BulkWriteError),
+        ({"writeErrors": [{"code": 11000}], "writeConcernErrors": [{"code": 64}]}, StoreUnavailable),
+        ({"writeErrors": [{"code": 13}]}, StoreRefused),
+        ({"writeErrors": [], "writeConcernErrors": [{"code": 64}]}, StoreUnavailable),
     ],
 )
 def test_only_duplicate_key_errors_mean_a_lost_lease(

@@ -18,7 +18,7 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import UnsupportedByStore
 from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler
 from audience_service.mongo.embedded.store import embedded_store
-from audience_service.rpc import interceptor
+from audience_service.rpc import call_observer
 from tests.conftest import STORES, Service, mongo_database, run_service
 from tests.contract.test_filter_attacks import ATTACKS
 from tests.contract.test_filters import PAIRS, REFUSALS
@@ -96,7 +96,7 @@ def bare_service(request: pytest.FixtureRequest) -> Iterator[Service]:
 @pytest.mark.timeout(240)  # 20,000 calls
 def test_no_input_is_answered_with_internal(bare_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     service = bare_service
-    monkeypatch.setattr(interceptor, "_log", structlog.wrap_logger(structlog.ReturnLogger(), processors=[]))
+    monkeypatch.setattr(call_observer, "_log", structlog.wrap_logger(structlog.ReturnLogger(), processors=[]))
     org = f"fuzzed{next(service.names)}"
     service.insert(
         org, [{"id": "fuzzed", "data": {"country": "US", "tags": ["a"], "score": 5, "at": "2026-03-25T00:00:00.000Z"}}]

@@ -182,13 +182,16 @@ def test_a_segment_that_references_a_deleted_audience_can_be_renamed(client: Cli
 
 def test_a_filter_without_references_is_compiled_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     compilations: list[Any] = []
-    original = AudienceResolver.compile
 
-    def compile_filter(self: AudienceResolver, *arguments: Any) -> Any:
-        compilations.append(arguments)
-        return original(self, *arguments)
+    def record(original: Any) -> Any:
+        def compile_filter(self: AudienceResolver, *arguments: Any) -> Any:
+            compilations.append(arguments)
+            return original(self, *arguments)
 
-    monkeypatch.setattr(AudienceResolver, "compile", compile_filter)
+        return compile_filter
+
+    for name in ("compile", "compile_new"):
+        monkeypatch.setattr(AudienceResolver, name, record(getattr(AudienceResolver, name)))
     made = client.create(name="x", filter=VIP)
     update(client, made.id, filter=VIP)
     assert len(compilations) == 2

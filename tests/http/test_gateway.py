@@ -124,7 +124,10 @@ def test_an_audience_in_the_query_never_overrides_the_path(
     everyone = gateway.fetch("POST", "/segments", {"name": "all", "filter": {"datatype": "contact", "where": {}}}).body
     path = f"/segments/{segment['id']}/{path}" + (f"/{other['id']}" if path == "overlap" else "")
     answers = [gateway.fetch("GET", path + query).body for query in (f"?{name}={everyone['id']}", "")]
-    assert {**answers[0], "readTime": ""} == {**answers[1], "readTime": ""}
+    for answer in answers:  # what differs between any two calls
+        answer.pop("readTime", None)
+        answer["details"] = [detail for detail in answer.get("details", []) if "requestId" not in detail]
+    assert answers[0] == answers[1]
 
 
 def test_delete_segment_shows_it_deleted_and_then_it_is_not_found(gateway: Gateway, segment: dict[str, Any]) -> None:

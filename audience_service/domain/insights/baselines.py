@@ -52,7 +52,7 @@ class BaselineCache:
         if not load_lock.acquire(timeout=-1 if seconds_left is None else min(seconds_left, threading.TIMEOUT_MAX)):
             raise OutOfTime("another call was still reading the baseline at the deadline; allow more time")
         try:
-            return self._get_fresh(key) or self.put(key, load())
+            return self._get_fresh(key) or self._put(key, load())
         finally:
             load_lock.release()
             with self._lock:
@@ -60,6 +60,9 @@ class BaselineCache:
 
     def put(self, key: Hashable, baseline: Breakdown) -> Breakdown:
         """Cache and return a baseline that was just read. A full cache drops the least recently used one."""
+        return self._put((key, self._version()), baseline)
+
+    def _put(self, key: Hashable, baseline: Breakdown) -> Breakdown:
         with self._lock:
             self._cache[key] = self._clock() + self._ttl_seconds, baseline
             self._cache.move_to_end(key)

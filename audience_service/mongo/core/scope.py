@@ -21,7 +21,8 @@ def register_erased(source: ErasedSks) -> None:
 
 def unregister_erased(source: ErasedSks) -> None:
     """Undo `register_erased`, when the server of the source has stopped."""
-    _erased_sources.remove(source)
+    if source in _erased_sources:  # a server may be stopped twice
+        _erased_sources.remove(source)
 
 
 def erased_sks(org: str) -> frozenset[str]:
