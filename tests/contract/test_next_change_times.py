@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -202,3 +202,28 @@ def test_a_filter_with_now_in_an_expression_has_an_unknown_change_time(timeline:
     related["$related"]["where"] = expression
     assert explain(client, ann, {"$nor": [related]}).next_change_unknown
     assert not explain(client, ann, {"at": {"$gte": ago(30)}}).next_change_unknown
+
+
+def test_a_calendar_day_begins_and_ends_at_midnight_of_its_timezone(timeline: Timeline) -> None:
+    tokyo = timezone(timedelta(hours=9))
+    today = datetime.now(tokyo).date()
+    tomorrow = {
+        "$onDay": {"date": {"$dateAdd": {"startDate": "$$NOW", "unit": "day", "amount": 1}}, "timezone": "Asia/Tokyo"}
+    }
+    for days in (1, 2, 40):
+        day = today + timedelta(days=days)
+        midnight = datetime.combine(day, time(), tokyo).astimezone(UTC)
+        begins = midnight if days == 1 else midnight - timedelta(days=1)
+        for spelt in (
+            day.isoformat(),
+            midnight,
+            f"{day.isoformat()}T23:59:59.999+09:00",
+            midnight.strftime("%Y-%m-%dT%XZ"),
+        ):
+            assert timeline.next_change({"renewal": tomorrow}, {"renewal": spelt}) == begins
+            assert (
+                timeline.next_change({"$nor": [{"renewals": {"$elemMatch": tomorrow}}]}, {"renewals": [1, spelt]})
+                == begins
+            )
+    assert timeline.next_change({"renewal": tomorrow}, {"renewal": "2020-01-01"}) is None
+    assert timeline.next_change({"renewal": {"$onDay": "2030-01-01"}}, {"renewal": "2030-01-01"}) is None

@@ -1,7 +1,7 @@
 """The clock of a watched audience, on every store: when time alone moves anybody, and whom."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -125,3 +125,21 @@ def test_a_changed_record_with_a_time_crossing_exits_once(
     changed = ChangedKeys(frozenset((f"{org}/contact/a",)), is_complete=True)
     audience.reconcile(NOON + timedelta(minutes=1), ScanScope(changed, result))
     assert audience.events() == [("exited", "contact-a"), ("exited", "contact-b")]
+
+
+def test_a_calendar_day_changes_members_at_the_exact_midnight(real_service: Service) -> None:
+    """However many records enter, the trigger is the midnight of the timezone, and the scan reads only their days."""
+    org = f"days{next(real_service.names)}"
+    midnight = datetime(NOON.year, NOON.month, NOON.day, tzinfo=UTC) + timedelta(hours=15)  # of the next day in Tokyo
+    day = (NOON + timedelta(days=1)).date().isoformat()
+    stored = [day, f"{day}T10:00:00+09:00", midnight, midnight - timedelta(milliseconds=1)]
+    real_service.insert(org, [{"id": f"c{number}", "data": {"due": due}} for number, due in enumerate(stored)])
+    today = {"date": {"$dateAdd": {"startDate": "$$NOW", "unit": "day", "amount": 0}}, "timezone": "Asia/Tokyo"}
+    audience = WatchHarness(real_service, org, {"due": {"$onDay": today}})
+    result = audience.reconcile()
+    assert (result.next_trigger, result.time_unpredictable) == (midnight, False)
+    result = audience.reconcile(midnight, ScanScope(last_result=result))
+    entered = [("entered", f"contact-c{number}") for number in range(3)]
+    assert sorted(audience.events()) == sorted([*entered, ("exited", "contact-c3")])
+    assert set(audience.causes()) == {"time"}
+    assert result.next_trigger == midnight + timedelta(days=1)

@@ -8,12 +8,13 @@ The relative date reaches 1 April, 10:00 on 1 May at 10:00, and exceeds it one m
 24 April on is (1 May 10:00:00.000, 1 May 10:00:00.001). The database evaluates the condition at both times: it holds at
 the first, and no longer at the second.
 
-1. A condition changes its value only when a relative date in it reaches or leaves a date of the record.
+1. A condition changes its value only when a relative date in it reaches or leaves a date of the record. Moving operands
+   compute their own times.
 2. Between two forecast times the condition keeps its value, so evaluating it at the forecast times is enough.
 3. A forecast may contain times at which the value stays the same. It misses no change, unless `unknown` is set.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,7 +24,7 @@ from audience_service.domain.core.record import Record
 from audience_service.domain.filters.ast import Condition, ElementIs, ElementMatch, Node, walk
 from audience_service.domain.filters.date_timeline import RelativeDateTimeline
 from audience_service.domain.filters.dates import neighbours
-from audience_service.domain.filters.rebase_dates import has_other_time_dependence, relative_dates
+from audience_service.domain.filters.rebase_dates import has_other_time_dependence, moving_operands, relative_dates
 from audience_service.domain.schema.projection import get_path
 
 FORECAST_RANGE = timedelta(days=3_653)
@@ -59,16 +60,24 @@ class ChangeForecaster:
         for condition in walk(node):
             if isinstance(condition, Condition | ElementMatch | ElementIs):
                 expressions = list(relative_dates(condition))
-                values = set(_iter_dates(_value_near(record, condition.path))) if expressions else ()
-                times.update(time for date in expressions for value in values for time in self._crossings(date, value))
+                operands = [operand for _, operand in moving_operands(condition)]
+                if not expressions and not operands:
+                    continue
+                leaves = list(_iter_leaves(_value_near(record, condition.path)))
+                values = {value for leaf in leaves for value in _dates_near(leaf)}
+                times.update(
+                    time for date in expressions for value in values for time in self._timeline(date).crossings(value)
+                )
+                for operand in operands:
+                    times.update(operand.change_times(leaves, self._start, self._end, self._timeline))
         return ChangeTimes(tuple(sorted(times)), has_other_time_dependence(node))
 
-    def _crossings(self, expression: Any, value: datetime) -> tuple[datetime, ...]:
+    def _timeline(self, expression: Mapping[str, Any]) -> RelativeDateTimeline:
         key = repr(expression)
         if key not in self._timelines:
             self._deadline.check()
             self._timelines[key] = RelativeDateTimeline(expression, self._start, self._end)
-        return self._timelines[key].crossings(value)
+        return self._timelines[key]
 
 
 def _value_near(record: Record, path: str) -> Any:
@@ -78,13 +87,16 @@ def _value_near(record: Record, path: str) -> Any:
     return get_path(record, steps[: 2 if steps[0] == "data" else 1] if through_list else steps)
 
 
-def _iter_dates(value: Any) -> Iterator[datetime]:
-    """All dates in a value, stored as dates or as text. Text that is not a valid date yields its two neighbours."""
+def _iter_leaves(value: Any) -> Iterator[datetime | str]:
+    """All dates and texts in a value."""
     match value:
-        case datetime():
+        case datetime() | str():
             yield value
-        case str():
-            yield from neighbours(value)
         case dict() | list():
             for item in value.values() if isinstance(value, dict) else value:
-                yield from _iter_dates(item)
+                yield from _iter_leaves(item)
+
+
+def _dates_near(leaf: datetime | str) -> tuple[datetime, ...]:
+    """The date that a stored value spells. Text that is not a valid date has two neighbours."""
+    return (leaf,) if isinstance(leaf, datetime) else neighbours(leaf)

@@ -263,6 +263,8 @@ def to_match(node: Node, join_condition: JoinCondition = _no_join) -> Document:
             case ElementIs(path, conditions):
                 return _any_of([{path: {"$elemMatch": document}} for document in element_documents(conditions, inner)])
             case Condition(path, operator, operand):
+                if operator.match:
+                    return operator.match(path, operand)
                 return _any_of([{path: alternative} for alternative in operator.emit(operand)])
             case Expression(document, is_lenient=is_lenient):
                 return {"$expr": guarded(document) if is_lenient else document}

@@ -6,6 +6,7 @@ combination of them becomes one document, and one of the documents must hold.
 
 import itertools
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from audience_service.domain.filters.ast import And, Condition, ElementIs, ElementMatch, Node, Not
 from audience_service.domain.filters.filter import Document
@@ -61,8 +62,8 @@ def _merge(documents: Sequence[Document]) -> Document | None:
                 merged[name] = f"(?={merged[name]}){value}"  # both are anchored at the start
             elif name not in _TIGHTEN:
                 raise ValueError(f'has {name} twice, one of them for an ISO date; write the date as {{"$date": ...}}')
-            elif isinstance(value, str) and isinstance(merged[name], str):
+            elif any(isinstance(value, kind) and isinstance(merged[name], kind) for kind in (str, datetime)):
                 merged[name] = _TIGHTEN[name](merged[name], value)
             else:
-                return None  # one bound is text and the other is not: no element meets both
+                return None  # the bounds are of two types: no element meets both
     return merged

@@ -4,7 +4,7 @@ To add an operator, write its row:
 
 1. `read` checks and converts the operand. It raises InvalidFilter at the operand's field path.
 2. `emit` returns alternative conditions on the field, one of which must hold. Most operators emit one; operators on ISO
-   dates emit one for each spelling of dates in storage.
+   dates emit one for each spelling of dates in storage. `match` replaces it if the condition depends on the path.
 3. `describe` returns the predicate in plain English. It starts with a verb and follows the field's name.
 
 Then add its pairs to tests/data, and its line to docs/reference/filters.md.
@@ -21,10 +21,12 @@ from bson import Regex
 
 from audience_service.domain.core.error_path import at_index, at_key
 from audience_service.domain.core.errors import FilterTooLarge, InvalidFilter
+from audience_service.domain.filters.calendar_days import OnDay, day_conditions, day_match
 from audience_service.domain.filters.dates import compare_conditions, spellings
 from audience_service.domain.filters.describe.phrases import (
     Describe,
     bits_phrase,
+    day_phrase,
     list_phrase,
     order_phrase,
     text_phrase,
@@ -49,6 +51,7 @@ RECORD_OPERATORS = (*EXPRESSION_OPERATORS, "$inAudience", "$related")
 
 Read = Callable[[Any, str, ValueReader], Any]
 Emit = Callable[[Any], list[Document]]
+Match = Callable[[str, Any], Document]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ class Operator:
     read: Read
     emit: Emit
     describe: Describe
+    match: Match | None = None
+    """The complete match of a field at a path. On the elements of a list ($elemMatch) `emit` applies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +314,7 @@ _ROWS = (
     Operator("$startsWithText", _texts, _folded_conditions("^", ""), text_phrase("starts with")),
     Operator("$endsWithText", _texts, _folded_conditions("", _END), text_phrase("ends with")),
     Operator("$equalsText", _texts, _folded_conditions("^", _END), text_phrase("is")),
+    Operator("$onDay", OnDay.read, day_conditions, day_phrase, day_match),
     Operator("$mod", _modulus, _plain_condition("$mod"), _describe_modulus),
     Operator("$bitsAllSet", _bits, _plain_condition("$bitsAllSet"), bits_phrase("has all of the bits {} set")),
     Operator("$bitsAllClear", _bits, _plain_condition("$bitsAllClear"), bits_phrase("has all of the bits {} clear")),

@@ -18,6 +18,7 @@ from audience_service.domain.filters.ast import (
     Related,
     children,
 )
+from audience_service.domain.filters.moving_operands import MovingOperand
 from audience_service.domain.filters.relative_dates import Now, ResolvedDate
 
 
@@ -56,8 +57,23 @@ def relative_dates(node: Node) -> Iterator[Mapping[str, Any]]:
                 yield from relative_dates(child)
 
 
+def moving_operands(node: Node, prefix: str = "") -> Iterator[tuple[str, MovingOperand]]:
+    """The operands that move in other ways than relative dates, each with the path of the record's field."""
+    match node:
+        case Condition(path, _, MovingOperand() as operand) if operand.is_moving:
+            yield f"{prefix}{path}".rstrip("."), operand
+        case ElementMatch(path, query):
+            yield from moving_operands(query, f"{prefix}{path}.")
+        case ElementIs(path, conditions):
+            for condition in conditions:
+                yield from moving_operands(condition, f"{prefix}{path}.")
+        case _:
+            for child in children(node):
+                yield from moving_operands(child, prefix)
+
+
 def has_other_time_dependence(node: Node) -> bool:
-    """Whether a node depends on now by more than its `relative_dates`.
+    """Whether a node depends on now by more than its `relative_dates` and `moving_operands`.
 
     Examples are $$NOW in an expression, and relative dates in conditions on related records.
     """
@@ -65,7 +81,8 @@ def has_other_time_dependence(node: Node) -> bool:
         case Expression(document):
             return _contains_now(document)
         case Related(query=query):
-            return any(True for _ in relative_dates(query)) or has_other_time_dependence(query)
+            is_moving = any(True for _ in relative_dates(query)) or any(True for _ in moving_operands(query))
+            return is_moving or has_other_time_dependence(query)
     return any(map(has_other_time_dependence, children(node)))
 
 
@@ -73,6 +90,8 @@ def _value_at(value: Any, field_path: str, timestamp: datetime) -> Any:
     match value:
         case ResolvedDate(expression=expression):
             return ResolvedDate.of(expression, field_path, timestamp)
+        case MovingOperand():
+            return value.at(field_path, timestamp)
         case Now():
             return Now.of(timestamp)
         case dict():

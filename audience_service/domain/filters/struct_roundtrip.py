@@ -8,6 +8,8 @@ from audience_service.domain.filters.operators import EXPRESSION_OPERATORS, LOGI
 from audience_service.domain.filters.relative_dates import is_relative
 
 _EXACT_IN_DOUBLE = 2**53
+_UNORDERED_OPERANDS = ("$onDay",)
+"""Operators whose operand is an object of arguments, in any order."""
 
 # Protobuf readers stop at 100 nested messages. An object in a Struct takes three (Struct, map entry, Value), a list two
 # (ListValue, Value). The filter itself is three levels deep in a ListSegmentsResponse.
@@ -48,10 +50,18 @@ def _field_fits(value: Any, depth: int) -> bool:
     if not isinstance(value, Mapping) or not any(key.startswith("$") for key in value):
         return _value_fits(value, depth)
     depth += _OBJECT
-    fits_by_name = {"$not": _field_fits, "$elemMatch": _element_fits}
+    fits_by_name = {
+        "$not": _field_fits,
+        "$elemMatch": _element_fits,
+        **dict.fromkeys(_UNORDERED_OPERANDS, _arguments_fit),
+    }
     return depth <= _MAX_DEPTH and all(
         fits_by_name.get(name, _value_fits)(operand, depth) for name, operand in value.items()
     )
+
+
+def _arguments_fit(operand: Any, depth: int) -> bool:
+    return _value_fits(operand, depth, in_expression=True)
 
 
 def _element_fits(operand: Any, depth: int) -> bool:

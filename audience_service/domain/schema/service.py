@@ -19,10 +19,11 @@ MAX_FIELDS = 500
 
 _ANY_TYPE = ("$eq", "$ne", "$in", "$nin", "$exists", "$type")
 _ORDER = ("$gt", "$gte", "$lt", "$lte")
+_DATE_OPERATORS = (*_ORDER, "$onDay")
 _BITS = ("$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear")
 _OPERATORS_BY_TYPE: dict[str, tuple[str, ...]] = {
     "string": ("$regex", *TEXT_OPERATORS),
-    "date": _ORDER,
+    "date": _DATE_OPERATORS,
     "timestamp": _ORDER,
     "double": (*_ORDER, "$mod"),
     "decimal": (*_ORDER, "$mod"),
@@ -108,7 +109,7 @@ def operators_for(profile: FieldProfile) -> list[str]:
     if "[" in profile.path:
         return []
     suitable = {name for kind in profile.types for name in _OPERATORS_BY_TYPE.get(kind, ())}
-    suitable |= {*_ANY_TYPE, *(_ORDER if profile.date_texts else ())}
+    suitable |= {*_ANY_TYPE, *(_DATE_OPERATORS if profile.date_texts else ())}
     return [name for name in (*OPERATORS, "$elemMatch") if name in suitable]
 
 

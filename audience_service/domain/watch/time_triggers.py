@@ -11,7 +11,8 @@ Example: the filter is `lastOpened >= $$NOW - 30 days`. It is 1 March 2026, 12:0
 
 1. Every record that time alone moved has a date in one of the crossing ranges, so an incremental scan finds it.
 2. `next_trigger` is never later than the first such change. It may be earlier: then the scan finds no change.
-3. Both need ranges of record fields only. `$$NOW` in `$expr`, and dates of related records, are unpredictable instead.
+3. Moving operands name their own instants: `next_trigger` is no later than the next one, whichever records it moves.
+4. Both need ranges of record fields only. `$$NOW` in `$expr`, and dates of related records, are unpredictable instead.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +30,12 @@ from audience_service.domain.filters.date_timeline import RelativeDateTimeline
 from audience_service.domain.filters.dates import compare_conditions, iso_text
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.population import Population
-from audience_service.domain.filters.rebase_dates import evaluate_as_of, has_other_time_dependence, relative_dates
+from audience_service.domain.filters.rebase_dates import (
+    evaluate_as_of,
+    has_other_time_dependence,
+    moving_operands,
+    relative_dates,
+)
 
 LOOKAHEADS = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1))
 """How far `next_trigger` looks ahead: the longest time in which fewer than SAMPLE_LIMIT records have a crossing."""
@@ -51,7 +57,7 @@ class _DatePath:
 def depends_on_time(population: Population) -> bool:
     """Whether time alone may change the members."""
     return isinstance(population, CompiledFilter) and (
-        any(_date_paths(population.node)) or has_unpredictable_time(population)
+        any(_date_paths(population.node)) or any(moving_operands(population.node)) or has_unpredictable_time(population)
     )
 
 
@@ -80,7 +86,14 @@ def crossing_ranges(population: Population, since: datetime, until: datetime) ->
     """
     if not isinstance(population, CompiledFilter) or until <= since:
         return []
-    found = []
+    found = _date_ranges(population, since, until)
+    for path, operand in moving_operands(population.node):
+        found += operand.crossing_conditions(path, since, until)
+    return found
+
+
+def _date_ranges(population: CompiledFilter, since: datetime, until: datetime) -> list[Document]:
+    found: list[Document] = []
     for date_path in _date_paths(population.node):
         low, high = RelativeDateTimeline(date_path.expression, since, until + timedelta(milliseconds=1)).span
         found += [{date_path.path: bounds} for bounds in _range_conditions(low, high)]
@@ -91,11 +104,29 @@ def next_trigger(
     population: Population, timestamp: datetime, find_records: FindRecords, deadline: Deadline
 ) -> datetime | None:
     """A time before which time alone changes no membership; None if it never does. Raises OutOfTime."""
-    if not isinstance(population, CompiledFilter) or not any(_date_paths(population.node)):
+    if not isinstance(population, CompiledFilter):
+        return None
+    triggers = [_next_crossing(population, timestamp, find_records, deadline), _next_boundary(population, timestamp)]
+    return min((trigger for trigger in triggers if trigger), default=None)
+
+
+def _next_boundary(population: CompiledFilter, timestamp: datetime) -> datetime | None:
+    """The next instant within the longest lookahead at which a moving operand changes, or else the lookahead's end."""
+    end = timestamp + LOOKAHEADS[0]
+    operands = [operand for _, operand in moving_operands(population.node)]
+    boundaries = [instant for operand in operands for instant in operand.boundaries(timestamp, end)[:1]]
+    return min([*boundaries, end]) if operands else None
+
+
+def _next_crossing(
+    population: CompiledFilter, timestamp: datetime, find_records: FindRecords, deadline: Deadline
+) -> datetime | None:
+    """A time before which no relative date reaches or leaves a date of a record."""
+    if not any(_date_paths(population.node)):
         return None
     paths = sorted({_projectable_path(condition.path) for condition in _conditions(population.node)})
     for lookahead in LOOKAHEADS:
-        records = find_records(crossing_ranges(population, timestamp, timestamp + lookahead), paths)
+        records = find_records(_date_ranges(population, timestamp, timestamp + lookahead), paths)
         if len(records) < SAMPLE_LIMIT:
             forecaster = ChangeForecaster(timestamp, deadline, lookahead)
             change_times = [found for record in records for found in forecaster.forecast(population.node, record).times]

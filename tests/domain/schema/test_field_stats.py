@@ -114,9 +114,10 @@ def test_operators_fit_the_types() -> None:
 
     every = {"$eq", "$ne", "$in", "$nin", "$exists", "$type"}
     order = {"$gt", "$gte", "$lt", "$lte"}
+    dates = {*order, "$onDay"}
     assert fitting(bool=1) == fitting(object=1) == fitting() == every
     assert fitting(string=1) == {*every, "$regex", *TEXT_OPERATORS}
-    assert fitting(date=1, null=0.5) == every | order
+    assert fitting(date=1, null=0.5) == every | dates
     assert fitting(double=1) == {*every, *order, "$mod"}
     assert fitting(int=1) > fitting(double=1)
     assert fitting(array=1, string=1) == {*every, "$regex", *TEXT_OPERATORS, "$all", "$size", "$elemMatch"}
@@ -124,7 +125,7 @@ def test_operators_fit_the_types() -> None:
         *every,
         "$regex",
         *TEXT_OPERATORS,
-        *order,
+        *dates,
     }
 
 

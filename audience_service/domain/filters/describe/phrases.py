@@ -7,6 +7,7 @@ predicate is negated as "not (...)".
 from collections.abc import Callable
 from typing import Any
 
+from audience_service.domain.filters.calendar_days import OnDay
 from audience_service.domain.filters.describe.values import describe_date, describe_list, describe_value
 from audience_service.domain.filters.relative_dates import NOW, ResolvedDate
 
@@ -69,6 +70,13 @@ def order_phrase(name: str) -> Describe:
         return f"is {day} {date}" if day else f"is {instant} {date} 00:00 UTC"
 
     return describe
+
+
+def day_phrase(operand: OnDay) -> str:
+    """The phrase of $onDay."""
+    day = describe_date(operand.source) or ""
+    zone = f" ({operand.timezone})" if operand.timezone else ""
+    return f"is on {'the day of ' if operand.is_moving else ''}{day}{zone}"
 
 
 def text_phrase(verb: str) -> Describe:

@@ -154,11 +154,9 @@ def _start_date(expression: Mapping[str, Any]) -> Any:
 
 
 def _days_text(field: str, timezone: str) -> str:
-    day, zone = '"format": "%Y-%m-%d"', json.dumps(timezone)
-    stored, now = f'{{"$dateToString": {{"date": {{"$toDate": "${field}"}}, {day}}}}}', '"date": {"$dateAdd": ...}'
     return (
-        f"compares {field}, which holds days at 00:00 UTC, with 00:00 in {timezone}; to compare the days write $expr "
-        f'with {stored} and {{"$dateToString": {{{now}, {day}, "timezone": {zone}}}}}'
+        f"compares {field}, which holds days at 00:00 UTC, with 00:00 in {timezone}; for a day in {timezone} write "
+        f'{{"$onDay": {{"$dateAdd": {{"startDate": "$$NOW", ..., "timezone": {json.dumps(timezone)}}}}}}}'
     )
 
 
@@ -175,5 +173,5 @@ def _range(operator: str, day: str) -> str:
         return f'to include the day write {{"$lt": "{after}"}}'
     if operator == "$gt":
         return f'to leave out the day write {{"$gte": "{after}"}}'
-    day_range = f'{{"$gte": "{day}", "$lt": "{after}"}}'
-    return f"for the day write {day_range}" if operator in ("$eq", "$in", "$all") else f"write {{$not: {day_range}}}"
+    on_day = f'{{"$onDay": "{day}"}}'
+    return f"for the day write {on_day}" if operator in ("$eq", "$in", "$all") else f'write {{"$not": {on_day}}}'

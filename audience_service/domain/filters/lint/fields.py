@@ -163,6 +163,8 @@ def _missed_kinds(node: Condition, profile: FieldProfile) -> list[tuple[str, flo
         shares[_DATE] = profile.types.get("date", 0.0)
     if name in ("$mod", "$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear"):
         shares[_NUMBER_TEXT] = profile.number_texts
+    if name == "$onDay":
+        shares |= {_NUMBER: number_share, _NO_DATE: profile.other_texts}
     return [(kind, share) for kind, share in shares.items() if share > 0]
 
 
@@ -239,6 +241,7 @@ _EXPECTED_KINDS: dict[str, Callable[[Any], _Kinds]] = {
     **dict.fromkeys(("$gt", "$gte", "$lt", "$lte"), _comparable_kinds),
     **dict.fromkeys(("$in", "$nin", "$all"), _kinds_of_all),
     **dict.fromkeys(("$regex", *TEXT_OPERATORS), _constant_kinds(_TEXT)),
+    "$onDay": _constant_kinds(_DATE, _DATE_TEXT),
     "$size": _constant_kinds(_LIST),
     "$mod": _constant_kinds(_NUMBER),
     **dict.fromkeys(

@@ -16,7 +16,7 @@ _NEGATED_OPERATORS = {"$ne": "$eq", "$nin": "$in"}
 _ONE_OF = ("$eq", "$in")
 _NULL = ("null", None)
 _FIELD_REQUIRING_OPERATORS = frozenset(
-    ("$eq", "$in", "$all", "$gt", "$gte", "$lt", "$lte", "$exists", "$type", "$size", "$regex", "$mod",
+    ("$eq", "$in", "$all", "$gt", "$gte", "$lt", "$lte", "$exists", "$type", "$size", "$regex", "$mod", "$onDay",
      *TEXT_OPERATORS, "$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear")
 )  # fmt: skip
 """The operators that a missing field never meets. Other operators are assumed to match it, so they cause no warning."""
