@@ -38,7 +38,7 @@ def find_days(linted: LintedFilter) -> Iterator[FilterWarning]:
         profile = index.profile(conjunction.path(node.path))
         days = [value for value in _operands(node) if _is_day(value)]
         if profile and profile.timed_dates == 0 and _has_dates(profile) and (timezone := _midnight_timezone(node)):
-            text = _days_text(display_path(conjunction.path(node.path)), timezone)
+            text = _days_text(node, display_path(conjunction.path(node.path)), timezone)
             yield FilterWarning(node.field_path, LintRule.DAY_IS_MIDNIGHT, text)
         if profile and profile.timed_dates > 0 and days and node.operator.name in _DAY_OPERATORS:
             text = f"means {days[0]} 00:00 UTC alone, not the day; {_range(node.operator.name, days[0])}"
@@ -153,10 +153,16 @@ def _start_date(expression: Mapping[str, Any]) -> Any:
     return next(iter(expression.values())).get("startDate")
 
 
-def _days_text(field: str, timezone: str) -> str:
+def _days_text(node: Condition, field: str, timezone: str) -> str:
+    day, zone = '"format": "%Y-%m-%d"', json.dumps(timezone)
+    problem = f"compares {field}, which holds days at 00:00 UTC, with 00:00 in {timezone}"
+    if node.operator.name not in ORDERS:
+        now = '{"$dateAdd": {"startDate": "$$NOW", ..., "timezone": ' + zone + "}}"
+        return f'{problem}; for a day in {timezone} write {{"$onDay": {now}}}'
+    stored, now = f'{{"$dateToString": {{"date": {{"$toDate": "${field}"}}, {day}}}}}', '"date": {"$dateAdd": ...}'
     return (
-        f"compares {field}, which holds days at 00:00 UTC, with 00:00 in {timezone}; for a day in {timezone} write "
-        f'{{"$onDay": {{"$dateAdd": {{"startDate": "$$NOW", ..., "timezone": {json.dumps(timezone)}}}}}}}'
+        f"{problem}; to compare the days write $expr "
+        f'with {stored} and {{"$dateToString": {{{now}, {day}, "timezone": {zone}}}}}'
     )
 
 
