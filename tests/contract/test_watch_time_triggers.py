@@ -143,3 +143,22 @@ def test_a_calendar_day_changes_members_at_the_exact_midnight(real_service: Serv
     assert sorted(audience.events()) == sorted([*entered, ("exited", "contact-c3")])
     assert set(audience.causes()) == {"time"}
     assert result.next_trigger == midnight + timedelta(days=1)
+
+
+def test_an_anniversary_changes_members_at_the_exact_midnight(real_service: Service) -> None:
+    org = f"birthdays{next(real_service.names)}"
+    midnight = datetime(2026, 3, 2, 5, tzinfo=UTC)  # in New York
+    stored = {"out": "1990-03-01", "in": "--03-03", "leap": datetime(1992, 2, 29, tzinfo=UTC), "later": "1990-03-09"}
+    real_service.insert(org, [{"id": name, "data": {"birthday": value}} for name, value in stored.items()])
+    days = {"from": 0, "to": 1, "timezone": "America/New_York", "leapDay": "03-01"}
+    audience = WatchHarness(real_service, org, {"birthday": {"$anniversary": days}})
+    result = audience.reconcile()
+    assert (result.next_trigger, result.time_unpredictable) == (midnight, False)
+    result = audience.reconcile(midnight, ScanScope(last_result=result))
+    assert sorted(audience.events()) == [
+        ("entered", "contact-in"),
+        ("exited", "contact-leap"),
+        ("exited", "contact-out"),
+    ]
+    assert set(audience.causes()) == {"time"}
+    assert result.next_trigger == midnight + timedelta(days=1)

@@ -24,6 +24,7 @@ from audience_service.domain.core.record import Record
 from audience_service.domain.filters.ast import Condition, ElementIs, ElementMatch, Node, walk
 from audience_service.domain.filters.date_timeline import RelativeDateTimeline
 from audience_service.domain.filters.dates import neighbours
+from audience_service.domain.filters.moving_operands import Period
 from audience_service.domain.filters.rebase_dates import has_other_time_dependence, moving_operands, relative_dates
 from audience_service.domain.schema.projection import get_path
 
@@ -50,6 +51,7 @@ class ChangeForecaster:
         self._end = start + forecast_range
         self._deadline = deadline
         self._timelines: dict[str, RelativeDateTimeline] = {}
+        self._period = Period(self._start, self._end, self._timeline)
 
     def forecast(self, node: Node, record: Record) -> ChangeTimes:
         """The times at which a resolved node may change for a record, which must have the fields that the node reads.
@@ -69,7 +71,7 @@ class ChangeForecaster:
                     time for date in expressions for value in values for time in self._timeline(date).crossings(value)
                 )
                 for operand in operands:
-                    times.update(operand.change_times(leaves, self._start, self._end, self._timeline))
+                    times.update(operand.change_times(leaves, self._period))
         return ChangeTimes(tuple(sorted(times)), has_other_time_dependence(node))
 
     def _timeline(self, expression: Mapping[str, Any]) -> RelativeDateTimeline:

@@ -27,7 +27,7 @@ from audience_service.domain.core.errors import InvalidFilter
 from audience_service.domain.filters.date_timeline import RelativeDateTimeline
 from audience_service.domain.filters.dates import iso_text, read_instant
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.filters.moving_operands import FindTimeline, MovingOperand, Timeline
+from audience_service.domain.filters.moving_operands import MovingOperand, Period, Timeline
 from audience_service.domain.filters.relative_dates import ResolvedDate, is_relative, read_timezone
 from audience_service.domain.filters.values import ValueReader
 
@@ -115,18 +115,17 @@ class OnDay(MovingOperand):
         if not isinstance(self.source, ResolvedDate) or until <= since:
             return []
         timeline = RelativeDateTimeline(self.source.expression, since, until + MILLISECOND)
-        return sorted({instant for instant in self._day_changes(timeline) if since < instant <= until})
+        found = {instant for instant in self._crossings(timeline) if since < instant <= until}
+        return sorted(instant for instant in found if self._day_at(instant) != self._day_at(instant - MILLISECOND))
 
-    def change_times(
-        self, values: Iterable[Any], since: datetime, until: datetime, find_timeline: FindTimeline
-    ) -> Iterator[datetime]:
-        """The instants between the two at which a day begins or ends on which one of the values may be."""
+    def change_times(self, values: Iterable[Any], period: Period) -> Iterator[datetime]:
+        """The instants in a period at which a day begins or ends on which one of the values may be."""
         if not isinstance(self.source, ResolvedDate):
             return
-        timeline = find_timeline(self.source.expression)
+        timeline = period.find_timeline(self.source.expression)
         for day in {day for value in values for day in _possible_days(value)}:
             for midnight in (_midnight(day, self._zone), _midnight(day + _ONE_DAY, self._zone)):
-                yield from (instant for instant in timeline.crossings(midnight) if since < instant < until)
+                yield from timeline.crossings(midnight)
 
     def crossing_conditions(self, path: str, since: datetime, until: datetime) -> list[Document]:
         """The ranges of dates and of text that contain every day between those of the two instants."""
@@ -145,7 +144,14 @@ class OnDay(MovingOperand):
         inner = _timezone_of(self.source.expression) if isinstance(self.source, ResolvedDate) else "UTC"
         return read_timezone(self.timezone or inner, "timezone")
 
-    def _day_changes(self, timeline: Timeline) -> Iterator[datetime]:
+    def _day_at(self, timestamp: datetime) -> date | None:
+        try:
+            return self.at("", timestamp).day
+        except InvalidFilter:
+            return None
+
+    def _crossings(self, timeline: Timeline) -> Iterator[datetime]:
+        """The instants at which the date reaches or leaves a midnight."""
         low, high = (max(min(value, _STOP), _START).astimezone(self._zone).date() for value in timeline.span)
         for number in range((high - low).days + 2):
             yield from timeline.crossings(_midnight(low + number * _ONE_DAY, self._zone))

@@ -22,6 +22,7 @@ class FieldProfile:
     - `number_texts`: the share whose value is text that spells a number.
     - `empty_values`: the share whose value is null, an empty list or blank text.
     - `other_texts`: the share whose value is text that spells no ISO date.
+    - `yearless_days`: the share whose value is text that spells a day without a year: `--02-27`.
     """
 
     path: str
@@ -34,3 +35,4 @@ class FieldProfile:
     number_texts: float = 0.0
     other_texts: float = 0.0
     empty_values: float = 0.0
+    yearless_days: float = 0.0

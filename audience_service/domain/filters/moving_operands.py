@@ -6,6 +6,7 @@ operand when its meaning changes, and for which records.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, Self
 
@@ -23,8 +24,13 @@ class Timeline(Protocol):
         """The instants, in order, from which on the date is before, equal to or after a value."""
 
 
-FindTimeline = Callable[[Mapping[str, Any]], Timeline]
-"""Finds the timeline of a relative date's expression over a given period."""
+@dataclass(frozen=True, slots=True)
+class Period:
+    """The time between two instants. `find_timeline` finds the timeline in it of a relative date's expression."""
+
+    since: datetime
+    until: datetime
+    find_timeline: Callable[[Mapping[str, Any]], Timeline]
 
 
 class MovingOperand(ABC):
@@ -46,13 +52,8 @@ class MovingOperand(ABC):
         """The instants after `since`, up to `until`, in order, at which the operand's meaning changes."""
 
     @abstractmethod
-    def change_times(
-        self, values: Iterable[Any], since: datetime, until: datetime, find_timeline: FindTimeline
-    ) -> Iterator[datetime]:
-        """The instants between the two at which the condition may change for a record with these dates and texts.
-
-        `find_timeline` finds timelines from `since` to `until`.
-        """
+    def change_times(self, values: Iterable[Any], period: Period) -> Iterator[datetime]:
+        """The instants in a period at which the condition may change for a record with these dates and texts."""
 
     @abstractmethod
     def crossing_conditions(self, path: str, since: datetime, until: datetime) -> list[Document]:

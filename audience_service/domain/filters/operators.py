@@ -21,10 +21,12 @@ from bson import Regex
 
 from audience_service.domain.core.error_path import at_index, at_key
 from audience_service.domain.core.errors import FilterTooLarge, InvalidFilter
+from audience_service.domain.filters.anniversaries import Anniversary, anniversary_match, no_element_conditions
 from audience_service.domain.filters.calendar_days import OnDay, day_conditions, day_match
 from audience_service.domain.filters.dates import compare_conditions, spellings
 from audience_service.domain.filters.describe.phrases import (
     Describe,
+    anniversary_phrase,
     bits_phrase,
     day_phrase,
     list_phrase,
@@ -315,6 +317,7 @@ _ROWS = (
     Operator("$endsWithText", _texts, _folded_conditions("", _END), text_phrase("ends with")),
     Operator("$equalsText", _texts, _folded_conditions("^", _END), text_phrase("is")),
     Operator("$onDay", OnDay.read, day_conditions, day_phrase, day_match),
+    Operator("$anniversary", Anniversary.read, no_element_conditions, anniversary_phrase, anniversary_match),
     Operator("$mod", _modulus, _plain_condition("$mod"), _describe_modulus),
     Operator("$bitsAllSet", _bits, _plain_condition("$bitsAllSet"), bits_phrase("has all of the bits {} set")),
     Operator("$bitsAllClear", _bits, _plain_condition("$bitsAllClear"), bits_phrase("has all of the bits {} clear")),
@@ -324,6 +327,9 @@ _ROWS = (
 
 TEXT_OPERATORS = ("$containsText", "$startsWithText", "$endsWithText", "$equalsText")
 """Operators of the service that compare text regardless of case and accents. MongoDB does not have them."""
+
+COMPUTED_OPERATORS = ("$anniversary",)
+"""Operators that compile to an expression. It reads complete records, and neither indexes of lists nor keys with $."""
 
 OPERATORS: dict[str, Operator] = {row.name: row for row in _ROWS}
 """The rows by name."""

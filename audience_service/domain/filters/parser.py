@@ -18,6 +18,7 @@ from audience_service.domain.filters.ast import (
     Not,
     Or,
     Related,
+    walk,
 )
 from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.elem_match import element_documents
@@ -27,6 +28,7 @@ from audience_service.domain.filters.fields import element_path, record_path
 from audience_service.domain.filters.filter import FilterLimits
 from audience_service.domain.filters.operator_hints import advice
 from audience_service.domain.filters.operators import (
+    COMPUTED_OPERATORS,
     CONSTANTS,
     EXPRESSION_OPERATORS,
     LOGICAL,
@@ -206,6 +208,10 @@ class _Parser:
 
     def _condition(self, path: str, name: str, operand: Any, field_path: str) -> list[Node]:
         operator = OPERATORS[name]
+        if name in COMPUTED_OPERATORS and any(step.isdecimal() or step[:1] == "$" for step in path.split(".")):
+            raise InvalidFilter.at(
+                field_path, "reads neither an index of a list nor a key with $; name the field alone"
+            )
         value = operator.read(operand, field_path, self._reader)
         if name == "$all" and any(read_instant(item) for item in value):
             # Each date has several spellings, and $all takes no alternatives.
@@ -228,7 +234,12 @@ class _Parser:
             raise InvalidFilter.at(field_path, 'takes an object, like {"city": "Lyon"} or {"$gte": 1, "$lt": 5}')
         first = next(iter(operand), "")
         if not first.startswith("$") or first in _TOP_LEVEL_OPERATORS:
-            return ElementMatch(path, self.query(operand, field_path, depth + 1, _ELEMENT), field_path)
+            query = self.query(operand, field_path, depth + 1, _ELEMENT)
+            for node in walk(query):
+                if isinstance(node, Condition) and node.operator.name in COMPUTED_OPERATORS:
+                    text = "applies to fields of the record; move it out of $elemMatch"
+                    raise InvalidFilter.at(node.field_path, text)
+            return ElementMatch(path, query, field_path)
         conditions = tuple(self._operators("", operand, field_path, depth + 1))
         try:
             element_documents(conditions, lambda _: {})

@@ -43,6 +43,7 @@ _TYPES: tuple[tuple[type, str], ...] = (
 
 _NUMBER = re.compile(r"\s*[-+]?\d+(?:[.,]\d+)*\s*%?", re.ASCII)
 """Text that spells a number, also with separators."""
+_YEARLESS_DAY = re.compile(r"--\d\d-\d\d", re.ASCII)
 
 Path = tuple[str, ...]
 
@@ -58,6 +59,7 @@ class _PathStats:
     timed_dates: int = 0
     number_texts: int = 0
     other_texts: int = 0
+    yearless_days: int = 0
     empty_values: int = 0
     values: Counter[tuple[str, Any]] = field(default_factory=Counter)
 
@@ -136,6 +138,7 @@ def _add_values(stats: _PathStats, values: Sequence[Any]) -> None:
         isinstance(item, datetime) and item.time() != time.min for item in single
     )
     stats.number_texts += any(_NUMBER.fullmatch(text) for text in texts)
+    stats.yearless_days += any(_YEARLESS_DAY.fullmatch(text) for text in texts)
     stats.other_texts += any(text not in instants for text in texts)
     if not instants:
         stats.values.update({(type_name(item), item) for item in single if _is_showable(item)})
@@ -158,6 +161,7 @@ def _build_profile(path: Path, stats: _PathStats, records: int) -> FieldProfile:
         number_texts=stats.number_texts / records,
         other_texts=stats.other_texts / records,
         empty_values=stats.empty_values / records,
+        yearless_days=stats.yearless_days / records,
     )
 
 

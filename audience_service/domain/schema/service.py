@@ -19,7 +19,7 @@ MAX_FIELDS = 500
 
 _ANY_TYPE = ("$eq", "$ne", "$in", "$nin", "$exists", "$type")
 _ORDER = ("$gt", "$gte", "$lt", "$lte")
-_DATE_OPERATORS = (*_ORDER, "$onDay")
+_DATE_OPERATORS = (*_ORDER, "$onDay", "$anniversary")
 _BITS = ("$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear")
 _OPERATORS_BY_TYPE: dict[str, tuple[str, ...]] = {
     "string": ("$regex", *TEXT_OPERATORS),

@@ -67,6 +67,8 @@ def _unsupported_in_match(match: Mapping[str, Any]) -> Iterator[str]:
         if key in _LOGICAL:
             for item in value:
                 yield from _unsupported_in_match(item)
+        elif key == "$expr":
+            yield "does not support the expressions of $expr and $anniversary"
         else:
             yield from _unsupported_in_field(key, value)
 

@@ -114,7 +114,7 @@ def test_operators_fit_the_types() -> None:
 
     every = {"$eq", "$ne", "$in", "$nin", "$exists", "$type"}
     order = {"$gt", "$gte", "$lt", "$lte"}
-    dates = {*order, "$onDay"}
+    dates = {*order, "$onDay", "$anniversary"}
     assert fitting(bool=1) == fitting(object=1) == fitting() == every
     assert fitting(string=1) == {*every, "$regex", *TEXT_OPERATORS}
     assert fitting(date=1, null=0.5) == every | dates

@@ -7,8 +7,9 @@ predicate is negated as "not (...)".
 from collections.abc import Callable
 from typing import Any
 
+from audience_service.domain.filters.anniversaries import Anniversary
 from audience_service.domain.filters.calendar_days import OnDay
-from audience_service.domain.filters.describe.values import describe_date, describe_list, describe_value
+from audience_service.domain.filters.describe.values import describe_date, describe_list, describe_value, format_count
 from audience_service.domain.filters.relative_dates import NOW, ResolvedDate
 
 Describe = Callable[[Any], str]
@@ -77,6 +78,22 @@ def day_phrase(operand: OnDay) -> str:
     day = describe_date(operand.source) or ""
     zone = f" ({operand.timezone})" if operand.timezone else ""
     return f"is on {'the day of ' if operand.is_moving else ''}{day}{zone}"
+
+
+def anniversary_phrase(operand: Anniversary) -> str:
+    """The phrase of $anniversary."""
+    first, last = _day_from_today(operand.first), _day_from_today(operand.last)
+    details = [operand.timezone] if operand.timezone != "UTC" else []
+    details += [f"dates in {operand.field_timezone}"] if operand.field_timezone else []
+    details += ["29 February counts as 1 March"] if operand.leap_day == "03-01" else []
+    text = f"has its anniversary {first}" if first == last else f"has its anniversary from {first} to {last}"
+    return f"{text} ({', '.join(details)})" if details else text
+
+
+def _day_from_today(offset: int) -> str:
+    if offset == 0:
+        return "today"
+    return f"{format_count(abs(offset), 'day')} {'from now' if offset > 0 else 'ago'}"
 
 
 def text_phrase(verb: str) -> Describe:

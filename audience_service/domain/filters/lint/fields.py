@@ -18,6 +18,7 @@ from audience_service.domain.filters.lint.warning import FilterWarning, LintRule
 from audience_service.domain.filters.operators import OPERATORS, TEXT_OPERATORS, Pattern
 
 _NUMBER, _TEXT, _DATE, _DATE_TEXT, _BOOL = "a number", "text", "a date", "text that spells a date", "true or false"
+_YEARLESS_DAY = "text that spells a day without a year"
 _NUMBER_TEXT = "text that spells a number"
 _OTHER_DATE, _NO_DATE = "text that spells a date, but has an offset or lacks seconds", "text that is not an ISO date"
 _LIST, _OBJECT, _BINARY, _ID = "a list", "an object", "binary data", "an ObjectId"
@@ -42,6 +43,7 @@ _BY_CLASS: tuple[tuple[type | tuple[type, ...], str], ...] = (
 )
 
 _Kinds = frozenset[str]
+_KINDS_OF_TEXT = frozenset((_DATE_TEXT, _YEARLESS_DAY))
 
 
 def find_unknown_fields(linted: LintedFilter) -> Iterator[FilterWarning]:
@@ -123,7 +125,7 @@ def find_empty_values(linted: LintedFilter) -> Iterator[FilterWarning]:
 def _unequal_types(node: Related, index: FieldIndex, related: FieldIndex | None) -> Iterator[FilterWarning]:
     """The join whose two fields never have values of the same type."""
     local, foreign = index.profile(node.local), related.profile(node.foreign) if related else None
-    kinds = [_observed_kinds(profile) - {_LIST, _DATE_TEXT} for profile in (local, foreign) if profile]
+    kinds = [_observed_kinds(profile) - {_LIST, *_KINDS_OF_TEXT} for profile in (local, foreign) if profile]
     if len(kinds) == 2 and all(kinds) and not kinds[0] & kinds[1]:
         here, there = (" or ".join(sorted(each)) for each in kinds)
         text = f"is {there} in the sampled records, but {display_path(node.local)} is {here}; they are never equal"
@@ -163,8 +165,9 @@ def _missed_kinds(node: Condition, profile: FieldProfile) -> list[tuple[str, flo
         shares[_DATE] = profile.types.get("date", 0.0)
     if name in ("$mod", "$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear"):
         shares[_NUMBER_TEXT] = profile.number_texts
-    if name == "$onDay":
-        shares |= {_NUMBER: number_share, _NO_DATE: profile.other_texts}
+    if name in ("$onDay", "$anniversary"):
+        days = profile.yearless_days if name == "$anniversary" else 0.0
+        shares |= {_NUMBER: number_share, _NO_DATE: profile.other_texts - days}
     return [(kind, share) for kind, share in shares.items() if share > 0]
 
 
@@ -198,7 +201,7 @@ def _paths(conjunction: Conjunction, node: Node) -> Iterator[tuple[str, str]]:
 
 
 def _type_text(field: str, expected: _Kinds, observed: _Kinds) -> str:
-    kinds, others = " or ".join(sorted(expected - {_DATE_TEXT})), " or ".join(sorted(observed))
+    kinds, others = " or ".join(sorted(expected - _KINDS_OF_TEXT)), " or ".join(sorted(observed - {_YEARLESS_DAY}))
     is_date_text = expected == {_DATE} and _DATE_TEXT in observed
     advice = "; write the date as text, like 2026-03-25, which matches both" if is_date_text else ""
     return f"compares with {kinds}, but {field} is {others} in the sampled records{advice}"
@@ -208,6 +211,7 @@ def _observed_kinds(profile: FieldProfile) -> _Kinds:
     """The kinds of a field's values, without null."""
     types = {name for name, share in profile.types.items() if share > 0 and name != "null"}
     texts = {_DATE_TEXT} if profile.date_texts > 0 else set()
+    texts |= {_YEARLESS_DAY} if profile.yearless_days > 0 else set()
     return frozenset({_BY_TYPE.get(name, f"of type {name}") for name in types} | texts)
 
 
@@ -242,6 +246,7 @@ _EXPECTED_KINDS: dict[str, Callable[[Any], _Kinds]] = {
     **dict.fromkeys(("$in", "$nin", "$all"), _kinds_of_all),
     **dict.fromkeys(("$regex", *TEXT_OPERATORS), _constant_kinds(_TEXT)),
     "$onDay": _constant_kinds(_DATE, _DATE_TEXT),
+    "$anniversary": _constant_kinds(_DATE, _DATE_TEXT, _YEARLESS_DAY),
     "$size": _constant_kinds(_LIST),
     "$mod": _constant_kinds(_NUMBER),
     **dict.fromkeys(

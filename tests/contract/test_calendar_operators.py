@@ -1,0 +1,139 @@
+"""$onDay and $anniversary on the real engine, compared with their meaning in plain Python."""
+
+import random
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import InvalidFilter
+from audience_service.domain.filters import Filter, FilterCompiler
+from tests.conftest import Service
+from tests.contract.test_explain_membership import explain
+from tests.contract.test_next_change_times import Timeline, timeline  # noqa: F401 - a fixture
+from tests.support.calendar_oracle import has_anniversary, is_on_day, values_at
+
+ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Pacific/Kiritimati", "America/St_Johns", "Africa/Casablanca")
+OFFSETS = ("", "Z", "+00:00", "-08:00", "+0545", "+14:00", "-03:30", "+02:00")
+RECORDS, FILTERS = 250, 60
+
+Matches = Callable[[dict[str, Any]], bool]
+
+
+def random_value(draw: random.Random) -> Any:
+    near = datetime(draw.choice((1990, 1996, 2023, 2024)), 2, 27, tzinfo=UTC) + timedelta(
+        minutes=draw.randint(0, 5_000)
+    )
+    match draw.randint(0, 5):
+        case 0:
+            return near
+        case 1:
+            return f"{near:%Y-%m-%d}"
+        case 2:
+            return f"{near:--%m-%d}"
+        case 3:
+            return draw.choice((None, 5, "x", f"{near:%m/%d/%Y}", f"{near:%Y-%m-%d}\n", {"at": near}))
+    spelling = draw.choice(("%Y-%m-%dT%H:%M:%S.123", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"))
+    return f"{near.strftime(spelling)}{draw.choice(OFFSETS)}"
+
+
+def random_data(draw: random.Random) -> dict[str, Any]:
+    def values() -> list[Any]:
+        return [random_value(draw) for _ in range(draw.randint(0, 3))]
+
+    visits = [{"at": draw.choice((random_value(draw), values()))} for _ in range(draw.randint(0, 3))]
+    return {
+        "day": draw.choice((random_value(draw), random_value(draw), values())),
+        "visits": draw.choice((visits, {"at": values()})),
+    }
+
+
+def random_filter(draw: random.Random) -> tuple[dict[str, Any], datetime, Matches]:
+    """A filter, the time as of which it is evaluated, and its meaning."""
+    now = datetime(draw.choice((2023, 2024)), 2, 25, tzinfo=UTC) + timedelta(minutes=draw.randint(0, 10_000))
+    path = draw.choice(("day", "visits.at"))
+    if draw.random() < 0.5:
+        day = (date(draw.choice((1996, 2023, 2024)), 2, 27) + timedelta(days=draw.randint(0, 4))).isoformat()
+        operand: Any = draw.choice((day, {"date": day, "timezone": draw.choice(ZONES)}))
+        condition = {path: {"$onDay": operand}}
+
+        def test(value: Any) -> bool:
+            return is_on_day(value, operand)
+    else:
+        first = draw.randint(-3, 3)
+        operand = {"from": first, "to": first + draw.randint(0, 3), "leapDay": draw.choice(("02-28", "03-01"))}
+        operand |= {name: draw.choice(ZONES) for name in ("timezone", "fieldTimezone") if draw.random() < 0.5}
+        condition = {path: {"$anniversary": operand}}
+
+        def test(value: Any) -> bool:
+            return has_anniversary(value, operand, now)
+
+    def matches(data: dict[str, Any]) -> bool:
+        return any(test(value) for value in values_at(data, path.split(".")))
+
+    if draw.random() < 0.3:
+        return {"$nor": [condition]}, now, lambda data: not matches(data)
+    return condition, now, matches
+
+
+@pytest.mark.slow
+def test_random_filters_agree_with_python(real_service: Service) -> None:
+    org, draw = f"calendar{next(real_service.names)}", random.Random(7)
+    records = {f"r{number}": random_data(draw) for number in range(RECORDS)}
+    ids = real_service.insert(org, [{"id": name, "data": data} for name, data in records.items()])
+    filters = [random_filter(draw) for _ in range(FILTERS)]
+    compiler = FilterCompiler(["contact"])
+    populations = [compiler.at(now).compile(Filter("contact", where)) for where, now, _ in filters]
+    results = real_service.store.checks.evaluate(org, "contact", populations, ids, (), Deadline.after(60))
+    partial = 0
+    for (where, now, matches), found in zip(filters, results.members, strict=True):
+        assert not isinstance(found, InvalidFilter)
+        expected = {f"contact-{name}" for name, data in records.items() if matches(data)}
+        assert set(found) == expected, (where, now)
+        partial += 0 < len(found) < RECORDS
+    assert partial > FILTERS / 2, "the records must be near the days"
+
+
+def test_every_rpc_agrees_on_a_birthday(real_service: Service) -> None:
+    org = f"calendar{next(real_service.names)}"
+    client, today = real_service.client(org), datetime.now(UTC).date()
+    stored = {
+        "text": f"1988-{today:%m-%d}" if f"{today:%m-%d}" != "02-29" else "1988-02-29",
+        "yearless": f"--{today:%m-%d}",
+        "later": f"--{today + timedelta(days=40):%m-%d}",
+        "number": 5,
+    }
+    real_service.insert(org, [{"id": name, "data": {"birthday": value}} for name, value in stored.items()])
+    where = {"birthday": {"$anniversary": {"from": -1, "to": 1}}}
+    written = {"datatype": "contact", "where": where}
+    assert client.members(filter=written) == ["contact-text", "contact-yearless"]
+    assert client.count(filter=written) == 2
+    segment = client.create(name="birthdays", filter=written)
+    assert MessageToDict(segment.filter)["where"] == where
+    request = {"contactIds": [f"contact-{name}" for name in stored], "audienceIds": [segment.id]}
+    checked = client.call("CheckMembership", request)
+    assert sum(len(found.audience_ids) for found in checked.memberships) == 2
+    answer = explain(client, "contact-text", where)
+    [condition, _] = answer.condition.conditions
+    assert (answer.member, condition.value.string_value) == (True, stored["text"])
+    assert condition.description == "birthday has its anniversary from 1 day ago to 1 day from now"
+    assert [warning.reason for warning in segment.warnings] == ["MIXED_TYPES"]
+
+
+def test_an_anniversary_changes_at_the_midnights_of_its_timezone(timeline: Timeline) -> None:  # noqa: F811
+    year = datetime.now(UTC).year + 1
+    window = {"birthday": {"$anniversary": {"from": 0, "to": 7, "timezone": "Asia/Kolkata"}}}
+    begins = datetime.combine(date(year, 6, 8), time(), UTC) - timedelta(hours=5, minutes=30)
+    if datetime.now(UTC) > begins - timedelta(days=360):
+        begins = begins.replace(year=year)
+    found = timeline.next_change(window, {"birthday": "--06-15"})
+    assert found is not None
+    assert (found - begins) % timedelta(days=1) == timedelta()
+    leap = {"birthday": {"$anniversary": {"from": 0, "to": 0}}}
+    found = timeline.next_change(leap, {"birthday": datetime(1992, 2, 29, tzinfo=UTC)})
+    assert found is not None
+    assert f"{found:%m-%d %H:%M}" in ("02-28 00:00", "02-29 00:00")
+    assert timeline.next_change(leap, {"birthday": "soon"}) is None
