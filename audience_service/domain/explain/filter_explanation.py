@@ -16,13 +16,16 @@ from audience_service.domain.explain.index_advice import IndexAdvice, IndexEvide
 from audience_service.domain.explain.query_plan import QueryPlan
 from audience_service.domain.explain.repository import PlanRepository
 from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler, FilterWarning
-from audience_service.domain.filters.ast import InAudience, Node, Related, joins, walk
+from audience_service.domain.filters.ast import Condition, InAudience, Node, Related, joins, walk
+from audience_service.domain.filters.buckets import HASH_VECTOR
 from audience_service.domain.filters.compiler import to_match
 from audience_service.domain.filters.describe.sentence import describe
 from audience_service.domain.filters.failing_expressions import failing_records
 from audience_service.domain.filters.field_usage import used_fields
 from audience_service.domain.filters.fields import display_path
 from audience_service.domain.filters.lint.conjunctions import all_nodes
+from audience_service.domain.filters.lint.warning import LintRule
+from audience_service.domain.filters.operators import BUCKET
 from audience_service.domain.filters.population import Population
 from audience_service.domain.schema.repository import SampleRepository
 from audience_service.domain.schema.service import FieldCatalog, SampledFields
@@ -116,7 +119,17 @@ class FilterExplainer:
         for failing in failing_records(node, datatype):
             if warning := failing.warning(self._catalog.count_failing(ctx.org, failing, ctx.deadline)):
                 found.append(warning)
+        found += self._bucket_warnings(ctx, node)
         return [replace(warning, field_path=f"filter.{warning.field_path}") for warning in found]
+
+    def _bucket_warnings(self, ctx: RequestContext, node: Node) -> Sequence[FilterWarning]:
+        """The conditions on buckets, if the database hashes in another way than MongoDB."""
+        buckets = [inner for inner in all_nodes(node) if isinstance(inner, Condition) and inner.operator is BUCKET]
+        text, expected = HASH_VECTOR
+        if not buckets or self._repositories.plans.hash_text(text, ctx.deadline) == expected:
+            return []
+        problem = "reads buckets that are not those of MongoDB, because this database hashes in another way"
+        return [FilterWarning(condition.field_path, LintRule.BUCKETS_DIFFER, problem) for condition in buckets]
 
     def _names(self, ctx: RequestContext, audience_ids: Sequence[str]) -> Mapping[str, str]:
         return {audience_id: self._audiences.find(ctx, audience_id).name for audience_id in dict.fromkeys(audience_ids)}

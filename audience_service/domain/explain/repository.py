@@ -17,5 +17,8 @@ class PlanRepository(Protocol):
         Raises UnsupportedByStore on the embedded store.
         """
 
+    def hash_text(self, text: str, deadline: Deadline) -> int:
+        """The database's own $toHashedIndexKey of a text."""
+
     def indexes(self, org: str, datatype: str, deadline: Deadline) -> Sequence[ExistingIndex]:
         """The indexes on the records of a datatype. All orgs share them."""

@@ -4,7 +4,7 @@ import difflib
 
 _NOT = '{"$not": {"$containsText": ...}}'
 _GEOMETRY = "for a distance compare coordinates in $expr; docs/reference/filters.md shows how"
-_RANDOM = "for a stable random share compare the last letters of pk with $regex; docs/reference/filters.md shows how"
+_RANDOM = 'for a stable random share write {"$bucket": {"salt": "test", "of": 100, "from": 0, "below": 10}}'
 
 _HINTS = {
     **dict.fromkeys(("like", "ilike", "search", "text"), "$containsText"),

@@ -22,12 +22,14 @@ from bson import Regex
 from audience_service.domain.core.error_path import at_index, at_key
 from audience_service.domain.core.errors import FilterTooLarge, InvalidFilter
 from audience_service.domain.filters.anniversaries import Anniversary, anniversary_match, no_element_conditions
+from audience_service.domain.filters.buckets import BucketRange, bucket_match
 from audience_service.domain.filters.calendar_days import OnDay, day_conditions, day_match
 from audience_service.domain.filters.dates import compare_conditions, spellings
 from audience_service.domain.filters.describe.phrases import (
     Describe,
     anniversary_phrase,
     bits_phrase,
+    bucket_phrase,
     day_phrase,
     list_phrase,
     order_phrase,
@@ -48,7 +50,7 @@ CONSTANTS = ("$alwaysTrue", "$alwaysFalse")
 PATTERN_VALUE = "$regularExpression"
 """A regular expression as a value, in Extended JSON. Drivers write their own pattern type so."""
 EXPRESSION_OPERATORS = ("$expr", "$tryExpr")
-RECORD_OPERATORS = (*EXPRESSION_OPERATORS, "$inAudience", "$related")
+RECORD_OPERATORS = (*EXPRESSION_OPERATORS, "$inAudience", "$related", "$bucket")
 """Operators on complete records, written in place of a field. parser.py handles them, $not, $elemMatch and $options."""
 
 Read = Callable[[Any, str, ValueReader], Any]
@@ -327,6 +329,9 @@ _ROWS = (
 
 TEXT_OPERATORS = ("$containsText", "$startsWithText", "$endsWithText", "$equalsText")
 """Operators of the service that compare text regardless of case and accents. MongoDB does not have them."""
+
+BUCKET = Operator("$bucket", BucketRange.read, lambda _: [], bucket_phrase, bucket_match)
+"""The operator in place of a field that reads one field, `by`."""
 
 COMPUTED_OPERATORS = ("$anniversary",)
 """Operators that compile to an expression. It reads complete records, and neither indexes of lists nor keys with $."""

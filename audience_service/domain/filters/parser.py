@@ -24,10 +24,11 @@ from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.elem_match import element_documents
 from audience_service.domain.filters.expression_guards import UnguardedArgument, guarded
 from audience_service.domain.filters.expressions import ExpressionParser
-from audience_service.domain.filters.fields import element_path, record_path
+from audience_service.domain.filters.fields import element_path, plain_path, record_path
 from audience_service.domain.filters.filter import FilterLimits
 from audience_service.domain.filters.operator_hints import advice
 from audience_service.domain.filters.operators import (
+    BUCKET,
     COMPUTED_OPERATORS,
     CONSTANTS,
     EXPRESSION_OPERATORS,
@@ -113,7 +114,14 @@ class _Parser:
             return self._expression(name, value, field_path)
         if name == "$related":
             return self._related(value, field_path, depth)
-        return self._in_audience(value, field_path)
+        return self._bucket(value, field_path) if name == BUCKET.name else self._in_audience(value, field_path)
+
+    def _bucket(self, value: Any, field_path: str) -> Condition:
+        operand, by_path = BUCKET.read(value, field_path, self._reader), at_key(field_path, "by")
+        path = plain_path(self._reader.text(value.get("by", "pk"), by_path), by_path)
+        if any(map(str.isdecimal, path.split("."))):
+            raise InvalidFilter.at(by_path, "reads no index of a list; name a field with one value")
+        return Condition(path, BUCKET, operand, field_path)
 
     def _expression(self, name: str, value: Any, field_path: str) -> Node:
         expression = ExpressionParser(self._reader, self._count).parse(value, field_path)

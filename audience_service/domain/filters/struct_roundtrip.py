@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from audience_service.domain.filters.operators import EXPRESSION_OPERATORS, LOGICAL, RECORD_OPERATORS
+from audience_service.domain.filters.operators import BUCKET, EXPRESSION_OPERATORS, LOGICAL, RECORD_OPERATORS
 from audience_service.domain.filters.relative_dates import is_relative
 
 _EXACT_IN_DOUBLE = 2**53
@@ -31,7 +31,7 @@ def _query_fits(query: Any, depth: int) -> bool:
         elif key == "$related":
             if not isinstance(value, Mapping) or not _relation_fits(value, depth + _OBJECT):
                 return False
-        elif key in EXPRESSION_OPERATORS:
+        elif key in (*EXPRESSION_OPERATORS, BUCKET.name):
             if not _value_fits(value, depth, in_expression=True):
                 return False
         elif not _field_fits(value, depth):

@@ -68,7 +68,7 @@ def _unsupported_in_match(match: Mapping[str, Any]) -> Iterator[str]:
             for item in value:
                 yield from _unsupported_in_match(item)
         elif key == "$expr":
-            yield "does not support the expressions of $expr and $anniversary"
+            yield "does not support the expressions of $expr, $anniversary and $bucket"
         else:
             yield from _unsupported_in_field(key, value)
 

@@ -10,6 +10,7 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.explain.query_plan import ExistingIndex, QueryPlan
 from audience_service.domain.filters.ast import OnList, joins
 from audience_service.domain.filters.field_usage import used_fields
+from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.errors import with_deadline
@@ -42,6 +43,16 @@ class MongoPlans:
                 raise OperationFailure(*execution_error)
         parsed = parse_explain(document, org, _named_fields(population))
         return QueryPlan(parsed.kind, parsed.index, sum("$lookup" in stage for stage in stages), parsed.execution_stats)
+
+    def hash_text(self, text: str, deadline: Deadline) -> int:
+        """Hash a document of the pipeline itself."""
+        stages: list[Document] = [
+            {"$documents": [{"text": text}]},
+            {"$project": {"hash": {"$toHashedIndexKey": "$text"}}},
+        ]
+        with with_deadline(self._database, deadline):
+            [found] = self._database.aggregate(stages)
+        return int(found["hash"])
 
     def indexes(self, org: str, datatype: str, deadline: Deadline) -> Sequence[ExistingIndex]:  # noqa: ARG002 - orgs share them
         """Return the indexes on plain fields that every filter may use."""

@@ -8,8 +8,15 @@ from collections.abc import Callable
 from typing import Any
 
 from audience_service.domain.filters.anniversaries import Anniversary
+from audience_service.domain.filters.buckets import BucketRange
 from audience_service.domain.filters.calendar_days import OnDay
-from audience_service.domain.filters.describe.values import describe_date, describe_list, describe_value, format_count
+from audience_service.domain.filters.describe.values import (
+    describe_date,
+    describe_list,
+    describe_value,
+    format_count,
+    quote,
+)
 from audience_service.domain.filters.relative_dates import NOW, ResolvedDate
 
 Describe = Callable[[Any], str]
@@ -94,6 +101,13 @@ def _day_from_today(offset: int) -> str:
     if offset == 0:
         return "today"
     return f"{format_count(abs(offset), 'day')} {'from now' if offset > 0 else 'ago'}"
+
+
+def bucket_phrase(operand: BucketRange) -> str:
+    """The phrase of $bucket."""
+    last = operand.below - 1
+    buckets = f"bucket {last}" if operand.first == last else f"buckets {operand.first} to {last}"
+    return f"is in {buckets} of {operand.count:,} by the salt {quote(operand.salt)}"
 
 
 def text_phrase(verb: str) -> Describe:

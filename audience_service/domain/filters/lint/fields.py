@@ -42,6 +42,11 @@ _BY_CLASS: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (Mapping, _OBJECT),
 )
 
+_NOT_IN_BUCKETS = {
+    "array": _LIST, "object": _OBJECT, "bool": _BOOL, "date": _DATE, "decimal": "a decimal", "binData": _BINARY
+}  # fmt: skip
+"""The kinds of values that are in no bucket."""
+
 _Kinds = frozenset[str]
 _KINDS_OF_TEXT = frozenset((_DATE_TEXT, _YEARLESS_DAY))
 
@@ -165,6 +170,9 @@ def _missed_kinds(node: Condition, profile: FieldProfile) -> list[tuple[str, flo
         shares[_DATE] = profile.types.get("date", 0.0)
     if name in ("$mod", "$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear"):
         shares[_NUMBER_TEXT] = profile.number_texts
+    if name == "$bucket":
+        shares = {kind: share for type_name, share in profile.types.items() if (kind := _NOT_IN_BUCKETS.get(type_name))}
+        shares["null or missing"] = 1 - profile.fill_rate
     if name in ("$onDay", "$anniversary"):
         days = profile.yearless_days if name == "$anniversary" else 0.0
         shares |= {_NUMBER: number_share, _NO_DATE: profile.other_texts - days}
@@ -246,6 +254,7 @@ _EXPECTED_KINDS: dict[str, Callable[[Any], _Kinds]] = {
     **dict.fromkeys(("$in", "$nin", "$all"), _kinds_of_all),
     **dict.fromkeys(("$regex", *TEXT_OPERATORS), _constant_kinds(_TEXT)),
     "$onDay": _constant_kinds(_DATE, _DATE_TEXT),
+    "$bucket": _constant_kinds(_TEXT, _NUMBER, _ID),
     "$anniversary": _constant_kinds(_DATE, _DATE_TEXT, _YEARLESS_DAY),
     "$size": _constant_kinds(_LIST),
     "$mod": _constant_kinds(_NUMBER),
