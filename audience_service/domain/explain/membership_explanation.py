@@ -15,12 +15,12 @@ from audience_service.domain.core.record import Record
 from audience_service.domain.explain.change_forecast import ChangeForecaster
 from audience_service.domain.explain.condition_tree import ConditionTree, ConditionTreeBuilder
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.filters.ast import Node
+from audience_service.domain.filters.ast import Node, Related
 from audience_service.domain.filters.compiler import compile_node
 from audience_service.domain.filters.rebase_dates import evaluate_as_of
 from audience_service.domain.filters.set_operations import to_filter
 from audience_service.domain.membership.checks import contact_not_found
-from audience_service.domain.membership.repository import MembershipCheckRepository
+from audience_service.domain.membership.repository import Measurement, MembershipCheckRepository
 from audience_service.domain.schema.projection import MISSING, get_path
 
 _INITIAL_TIMES = 8
@@ -32,8 +32,8 @@ class EvaluatedCondition:
     """A condition and whether the contact meets it.
 
     `error` is the reason why the condition cannot be evaluated on its own, empty if it can. `value` is the record's
-    value, MISSING if it has none. `next_change_time` is the next time at which `matched` changes although the record
-    does not; None if that is not within ten years, or unknown.
+    value, or what a relation with a test measures; MISSING if there is none. `next_change_time` is the next time at
+    which `matched` changes although the record does not; None if that is not within ten years, or unknown.
     """
 
     condition: ConditionTree
@@ -119,8 +119,16 @@ class MembershipExplainer:
         errors = [_error_description(found) if isinstance(found, InvalidFilter) else "" for found in results.members]
         outcomes = zip(matched, errors, (next_changes.get(index) for index in range(len(conditions))), strict=True)
         has_values = Scope.EXPORT in ctx.caller.scopes
-        tree = _evaluated_tree(condition, outcomes, record if has_values else {})
+        measurements = self._measure(ctx, compiled.datatype, contact_id, conditions) if has_values else None
+        tree = _evaluated_tree(condition, outcomes, record if has_values else {}, measurements)
         return MembershipExplanation(tree, forecasts[0].unknown, has_values, read_at)
+
+    def _measure(
+        self, ctx: RequestContext, datatype: str, contact_id: str, conditions: Sequence[ConditionTree]
+    ) -> Iterator[Measurement]:
+        """What the relations with a test see, in the order of the conditions."""
+        relations = [each.node for each in conditions if isinstance(each.node, Related) and each.node.test]
+        return iter(self._checks.measure(ctx.org, datatype, relations, contact_id, ctx.deadline) if relations else ())
 
     def _find_next_changes(
         self,
@@ -162,18 +170,23 @@ def _rebase(node: Node, instant: datetime) -> Node | None:
 
 
 def _evaluated_tree(
-    condition: ConditionTree, outcomes: Iterator[tuple[bool, str, datetime | None]], record: Record
+    condition: ConditionTree,
+    outcomes: Iterator[tuple[bool, str, datetime | None]],
+    record: Record,
+    measurements: Iterator[Measurement] | None,
 ) -> EvaluatedCondition:
-    """The condition tree with its outcomes, which are in the order of `walk`."""
+    """The condition tree with its outcomes and measurements, both in the order of `walk`; None withholds them."""
     matched, error, next_change_time = next(outcomes)
     value = get_path(record, condition.path.split(".")) if condition.path else MISSING
+    if measurements and isinstance(condition.node, Related) and condition.node.test:
+        value = next(measurements) or MISSING
     return EvaluatedCondition(
         condition,
         matched,
         error,
         value,
         next_change_time,
-        tuple(_evaluated_tree(child, outcomes, record) for child in condition.children),
+        tuple(_evaluated_tree(child, outcomes, record, measurements) for child in condition.children),
     )
 
 

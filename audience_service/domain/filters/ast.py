@@ -119,8 +119,33 @@ class OnList:
 
 
 @dataclass(frozen=True, slots=True)
+class Aggregate:
+    """A `function` of the values at `path` in related records, such as their sum, meets all `bounds`.
+
+    The bounds are conditions with an empty path. Their values are all numbers, or all dates if it `takes_dates`.
+    """
+
+    function: str
+    path: str
+    bounds: tuple[Condition, ...]
+    takes_dates: bool = False
+    field_path: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Having:
+    """All aggregates meet their bounds. One without usable values meets none, or all of them if `or_none`."""
+
+    aggregates: tuple[Aggregate, ...]
+    or_none: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Related:
-    """From `min_count` to `max_count` records of another datatype match `query`, and their `foreign` equals `local`."""
+    """From `min_count` to `max_count` records of another datatype match `query`, and their `foreign` equals `local`.
+
+    `test` is a further condition on these records. If `min_count` is 0, a record without related records matches.
+    """
 
     datatype: str
     local: str
@@ -129,6 +154,15 @@ class Related:
     min_count: int
     max_count: int | None
     field_path: str = field(default="", compare=False)
+    test: Having | None = None
+
+    @property
+    def paths(self) -> "tuple[tuple[str, str], ...]":
+        """The paths in the related records that it reads apart from `query`, each with its path in the request."""
+        found = [(self.foreign, f"{self.field_path}.on.foreign")]
+        if self.test:
+            found += [(aggregate.path, aggregate.field_path) for aggregate in self.test.aggregates]
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,13 @@ from typing import Any
 
 from audience_service.domain.core.error_path import at_index, at_key
 from audience_service.domain.core.errors import FilterTooLarge, InvalidFilter
+from audience_service.domain.filters.aggregates import read_having
 from audience_service.domain.filters.ast import (
     And,
     Condition,
     ElementIs,
     ElementMatch,
+    Having,
     InAudience,
     Node,
     Nor,
@@ -145,9 +147,12 @@ class _Parser:
 
     def _related(self, value: Any, field_path: str, depth: int) -> Related:
         datatype, local, foreign = read_relation(value, field_path)
-        min_count, max_count = read_count(
-            value.get("count", {"$gte": 1}), at_key(field_path, "count"), self._limits.related_count
-        )
+        having, count_path = self._having(value, field_path), at_key(field_path, "count")
+        default = {"$gte": 0 if having and having.or_none else 1}
+        min_count, max_count = read_count(value.get("count", default), count_path, self._limits.related_count)
+        if having and "count" in value and min_count == 0:
+            text = 'admits 0 records, which have no aggregates; omit it, or write {"$gte": 1}; orNone admits no records'
+            raise InvalidFilter.at(count_path, text)
         where, where_path = value.get("where", {}), at_key(field_path, "where")
         if not isinstance(where, Mapping):
             raise InvalidFilter.at(where_path, 'takes an object of conditions, like {"total": {"$gte": 100}}')
@@ -159,7 +164,16 @@ class _Parser:
             min_count,
             max_count,
             field_path,
+            having,
         )
+
+    def _having(self, value: Mapping[str, Any], field_path: str) -> Having | None:
+        if "having" not in value:
+            return None
+        having = read_having(value["having"], at_key(field_path, "having"), self._reader)
+        for aggregate in having.aggregates:
+            self._count(aggregate.field_path, len(aggregate.bounds))
+        return having
 
     def _logical(self, name: str, value: Any, field_path: str, depth: int, scope: _Scope) -> Node:
         if not isinstance(value, list) or not value:

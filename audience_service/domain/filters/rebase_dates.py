@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from audience_service.domain.filters.ast import (
+    Aggregate,
     And,
     Condition,
     ElementIs,
@@ -31,8 +32,11 @@ def evaluate_as_of(node: Node, timestamp: datetime) -> Node:
             return replace(node, child=evaluate_as_of(child, timestamp))
         case Condition(_, _, operand, field_path):
             return replace(node, operand=_value_at(operand, field_path, timestamp))
-        case ElementMatch(_, query) | Related(query=query):
+        case ElementMatch(_, query):
             return replace(node, query=evaluate_as_of(query, timestamp))
+        case Related(query=query, test=test):
+            test = test and replace(test, aggregates=tuple(_rebased(each, timestamp) for each in test.aggregates))
+            return replace(node, query=evaluate_as_of(query, timestamp), test=test)
         case ElementIs(_, conditions):
             return replace(node, conditions=tuple(evaluate_as_of(condition, timestamp) for condition in conditions))
         case Expression(document):
@@ -80,10 +84,16 @@ def has_other_time_dependence(node: Node) -> bool:
     match node:
         case Expression(document):
             return _contains_now(document)
-        case Related(query=query):
-            is_moving = any(True for _ in relative_dates(query)) or any(True for _ in moving_operands(query))
-            return is_moving or has_other_time_dependence(query)
+        case Related(query=query, test=test):
+            bounds = [bound for aggregate in test.aggregates for bound in aggregate.bounds] if test else []
+            is_moving = any(True for each in (query, *bounds) for _ in relative_dates(each))
+            return is_moving or any(True for _ in moving_operands(query)) or has_other_time_dependence(query)
     return any(map(has_other_time_dependence, children(node)))
+
+
+def _rebased(aggregate: Aggregate, timestamp: datetime) -> Aggregate:
+    bounds = [replace(each, operand=_value_at(each.operand, each.field_path, timestamp)) for each in aggregate.bounds]
+    return replace(aggregate, bounds=tuple(bounds))
 
 
 def _value_at(value: Any, field_path: str, timestamp: datetime) -> Any:

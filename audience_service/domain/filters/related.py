@@ -12,7 +12,7 @@ from audience_service.domain.core.errors import InvalidFilter
 from audience_service.domain.filters.fields import plain_path
 from audience_service.domain.filters.relative_dates import is_integer
 
-_ARGUMENTS = ("datatype", "on", "where", "count")
+_ARGUMENTS = ("datatype", "on", "where", "count", "having")
 _COUNTS = ("$eq", "$gt", "$gte", "$lt", "$lte")
 _FORM = 'takes an object like {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}}'
 

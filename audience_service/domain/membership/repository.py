@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import InvalidFilter
 from audience_service.domain.core.record import Record
 from audience_service.domain.filters import CompiledFilter
+from audience_service.domain.filters.ast import Related
+
+Measurement = Mapping[str, Any]
+"""The numbers that a relation sees: `count`, and the results by function and path."""
 
 
 class PartitionRepository(Protocol):
@@ -52,4 +56,12 @@ class MembershipCheckRepository(Protocol):
 
         A population that fails on a record does not affect the others. Of each record, the fields that contain `paths`
         are read.
+        """
+
+    def measure(
+        self, org: str, datatype: str, relations: Sequence[Related], record_id: str, deadline: Deadline
+    ) -> Sequence[Measurement]:
+        """The numbers that relations with a test see for one record: `count`, and the results by function and path.
+
+        Empty for all relations if an expression in one of them fails.
         """

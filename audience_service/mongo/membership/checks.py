@@ -14,13 +14,16 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import InvalidFilter
 from audience_service.domain.core.record import Record
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.filters.ast import OnList, joins
+from audience_service.domain.filters.ast import And, Having, OnList, Related, joins
+from audience_service.domain.filters.compiler import compile_node
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.membership.repository import MembershipResults
+from audience_service.domain.membership.repository import Measurement, MembershipResults
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.query.join_prefetch import measure_stages
 from audience_service.mongo.query.joins import Joins, Stages, lists_lookup
 from audience_service.mongo.query.pipeline import Pipeline, execute
+from audience_service.mongo.query.related_groups import measured
 
 MAX_COMMAND_BYTES = MAX_REPLY_BYTES = 12 * 1024 * 1024
 """The part of the 16 MiB of a command, and of its result, that populations may fill."""
@@ -60,6 +63,26 @@ class MongoMembershipChecks:
             records.update(found.records)
             members += found.members
         return MembershipResults(records, members)
+
+    def measure(
+        self, org: str, datatype: str, relations: Sequence[Related], record_id: str, deadline: Deadline
+    ) -> Sequence[Measurement]:
+        """Look the related records up as a filter does, but return their groups."""
+        names = [f"__measured{number}" for number in range(len(relations))]
+        stages: Stages = [{"$match": org_match(org, {"pk": record_id})}]
+        for name, related in zip(names, relations, strict=True):
+            stages += measure_stages(org, related, related.test or Having(()), name)
+        try:
+            with with_deadline(self._database, deadline, compile_node(datatype, And(tuple(relations)))):
+                rows = list(self._database[datatype].aggregate([*stages, {"$project": dict.fromkeys(names, 1)}]))
+        except InvalidFilter:
+            rows = []
+        if not rows:
+            return [{} for _ in relations]
+        return [
+            measured(related.test or Having(()), next(iter(rows[0][name]), {}))
+            for name, related in zip(names, relations, strict=True)
+        ]
 
     def _evaluate_pipelines(
         self,

@@ -25,7 +25,7 @@ Prefetching costs time per related record, lookups per record of the filter (its
 2. In between, prefetching stops once it has taken as long as the lookups would.
 3. Values that exceed the space of a command are looked up.
 4. Counts by value do not add up for a candidate with several values: an order with two of them counts once. If a count
-   above 1 matters and some record has several values at `local`, the related records are looked up.
+   above 1 or an aggregate matters and some record has several values at `local`, the related records are looked up.
 5. Both ways match the same records. If the database refuses the query, the lookups meet the same error, but only for
    related records of candidates.
 """
@@ -46,12 +46,19 @@ from pymongo.errors import OperationFailure
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import InvalidFilter, OutOfTime, StoreUnavailable
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.filters.ast import Expression, Node, Related, joins, walk
+from audience_service.domain.filters.ast import Expression, Having, Node, Related, joins, walk
 from audience_service.domain.filters.compiler import MATCH_NONE, to_match
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.query.lookups import lookup_stages, values_at
+from audience_service.mongo.query.related_groups import (
+    decision_stage,
+    group_stages,
+    is_flat,
+    merge_stage,
+    value_stage,
+)
 from audience_service.mongo.query.suppression import ChannelAddresses
 
 Stages = list[Document]
@@ -122,7 +129,7 @@ def constant_condition(related: Related) -> Document | None:
     """Return the condition of a join that no related record can change, or None."""
     if related.max_count is not None and related.max_count < related.min_count:
         return MATCH_NONE
-    return {} if not related.min_count and related.max_count is None else None
+    return {} if not related.min_count and related.max_count is None and related.test is None else None
 
 
 def prefetch_joins(
@@ -173,9 +180,8 @@ class JoinPrefetcher:
         if not _is_decidable_by_values(related):
             return None
         timeout = self.prefetch_timeout(related)
-        if not timeout or (
-            max(min_count, 0 if max_count is None else max_count + 1) > 1 and self._has_multiple_values(related.local)
-        ):
+        decides_by_several = related.test or max(min_count, 0 if max_count is None else max_count + 1) > 1
+        if not timeout or (decides_by_several and self._has_multiple_values(related.local)):
             return None
         try:
             found = self._read_values(related, self._deadline.min_with(timeout), max_bytes)
@@ -190,8 +196,7 @@ class JoinPrefetcher:
             raise
         if found is None:
             return None
-        included = [value for value, number in found if number >= min_count] if min_count else None
-        excluded = [value for value, number in found if number > max_count] if max_count is not None else None
+        included, excluded = _included_and_excluded(related, found)
         index_limit = (
             self._candidate_count() // _INDEX_SHARE
             if self._candidate_count() < _MAX_COUNTED_CANDIDATES
@@ -238,14 +243,12 @@ class JoinPrefetcher:
 
         Returns None if they take more than `max_bytes`, or if $in does not compare some of them by equality.
         """
-        bounds = [related.min_count, *([] if related.max_count is None else [related.max_count + 1])]
-        min_count = min(bound for bound in bounds if bound)
         found: list[tuple[Any, int]] = []
         with (
             with_deadline(self._database, deadline),
             closing(
                 self._database[related.datatype].aggregate(
-                    _value_count_stages(self._org, related, min_count),
+                    _value_stages(self._org, related),
                     batchSize=_READ_BATCH_SIZE,
                     allowDiskUse=True,
                 )
@@ -267,25 +270,39 @@ def _is_decidable_by_values(related: Related) -> bool:
     return not any(step.isdigit() for path in (related.local, related.foreign) for step in path.split("."))
 
 
-def _value_count_stages(org: str, related: Related, min_count: int) -> Stages:
-    """Return the stages from related records to values with counts.
+def _included_and_excluded(
+    related: Related, found: Sequence[tuple[Any, int]]
+) -> tuple[list[Any] | None, list[Any] | None]:
+    """Return the values of records that match, and of those that do not, as far as the join has such bounds."""
+    min_count, max_count = related.min_count, related.max_count
+    if related.test:
+        values = [value for value, _ in found]
+        return (values, None) if min_count else (None, values)
+    included = [value for value, number in found if number >= min_count] if min_count else None
+    excluded = [value for value, number in found if number > max_count] if max_count is not None else None
+    return included, excluded
+
+
+def _value_stages(org: str, related: Related) -> Stages:
+    """Return the stages from related records to the values that a bound of the join needs, with counts.
 
     They group stored values first, so that few lists need to be unwound. A value that a list repeats counts once.
     """
-    path = related.foreign
-    is_flat = len(path.removeprefix("data.").split(".")) == 1
+    path = f"${related.foreign}"
+    key = path if is_flat(related.foreign) else values_at(path)
+    value = {"$cond": [{"$isArray": "$_id"}, {"$setUnion": [values_at("$_id"), []]}, "$_id"]}
+    having = related.test or Having(())
     stages: Stages = [
         {"$match": org_match(org, to_match(related.query))},
-        {"$group": {"_id": f"${path}" if is_flat else values_at(f"${path}"), "n": {"$sum": 1}}},
-        {
-            "$project": {
-                "n": 1,
-                "value": {"$cond": [{"$isArray": "$_id"}, {"$setUnion": [values_at("$_id"), []]}, "$_id"]},
-            }
-        },
+        *group_stages(having, key),
+        {"$set": {"value": value}},
         {"$unwind": "$value"},
-        {"$group": {"_id": "$value", "n": {"$sum": "$n"}}},
+        merge_stage(having, "$value"),
     ]
+    if related.test:
+        return [*stages, value_stage(having), decision_stage(related, having), {"$project": {"n": 1}}]
+    bounds = [related.min_count, *([] if related.max_count is None else [related.max_count + 1])]
+    min_count = min(bound for bound in bounds if bound)
     return [*stages, {"$match": {"n": {"$gte": min_count}}}] if min_count > 1 else stages
 
 
@@ -294,17 +311,28 @@ def _item_bytes(value: Any) -> int:
 
 
 def related_lookup_stages(org: str, related: Related, name: str) -> Stages:
-    """Return the stages that join as many related records as the bounds need, into the field `name`."""
-    values = f"{name}_local"
+    """Return the stages that join as many related records as the bounds need, or their group, into the field `name`."""
     limit = max(related.min_count, 0 if related.max_count is None else related.max_count + 1, 1)
+    decision: Stages = [{"$limit": limit}]
+    if having := related.test:
+        decision = [*group_stages(having, None), value_stage(having), decision_stage(related, having)]
+    return _lookup_stages(org, related, name, [*decision, {"$project": {"_id": 1}}])
+
+
+def measure_stages(org: str, related: Related, having: Having, name: str) -> Stages:
+    """Return the stages that join the group of a record's related records, with aggregates, into `name`."""
+    return _lookup_stages(org, related, name, [*group_stages(having, None), value_stage(having)])
+
+
+def _lookup_stages(org: str, related: Related, name: str, stages: Stages) -> Stages:
+    values = f"{name}_local"
     lookup = {
         "from": related.datatype,
         "localField": related.local if related.local in _SINGLE_VALUE_PATHS else values,
         "foreignField": related.foreign,
         "pipeline": [
             {"$match": org_match(org, to_match(related.query))},
-            {"$limit": limit},
-            {"$project": {"_id": 1}},
+            *stages,
         ],
         "as": name,
     }
@@ -316,7 +344,13 @@ def related_lookup_stages(org: str, related: Related, name: str) -> Stages:
 
 
 def related_count_condition(related: Related, name: str) -> Document:
-    """Return the match on the field `name` of a record whose joined records are within the bounds."""
+    """Return the match on the field `name` of a record whose joined records are within the bounds.
+
+    With a test, the field contains the group of records if it meets the test; if having no records matches as well, the
+    field contains it if it does not.
+    """
+    if related.test:
+        return {f"{name}.0": {"$exists": bool(related.min_count)}}
     # The record at the lower bound exists, and the one after the upper bound does not.
     bounds: list[Document] = [{f"{name}.{related.min_count - 1}": {"$exists": True}}] if related.min_count else []
     bounds += [{f"{name}.{related.max_count}": {"$exists": False}}] if related.max_count is not None else []

@@ -23,6 +23,7 @@ BUYS = {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}}
         {"visits": {"$elemMatch": {"at": {"$gte": AGO}}}},
         {"$expr": {"$gte": ["$at", {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}]}},
         {"$related": {**BUYS, "where": {"at": {"$gte": AGO}}}},
+        {"$related": {**BUYS, "having": {"max": {"at": {"$lt": AGO}}}}},
     ],
 )
 def test_a_rebased_node_equals_a_node_compiled_at_that_time(where: dict[str, Any]) -> None:

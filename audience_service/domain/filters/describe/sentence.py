@@ -10,12 +10,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from audience_service.domain.filters.aggregates import FUNCTIONS
 from audience_service.domain.filters.ast import (
     And,
     Condition,
     ElementIs,
     ElementMatch,
     Expression,
+    Having,
     InAudience,
     Node,
     Nor,
@@ -161,7 +163,20 @@ class _Writer:
         keys = "" if join == _USUAL_JOIN else f" ({display_path(join[1])} = {display_path(join[0])})"
         records = f"{related.datatype} {{}}{keys} {clause}".rstrip()
         self._remaining -= len(records) - len(clause)
+        if related.test:
+            return self._having(related, related.test, records)
         return _describe_count(related.min_count, related.max_count, records, is_open=bool(clause))
+
+    def _having(self, related: Related, having: Having, records: str) -> _Phrase:
+        texts = []
+        for aggregate in having.aggregates:
+            subject = FUNCTIONS[aggregate.function].noun.format(_path(aggregate.path, display_path))
+            bounds = " and ".join(bound.operator.describe(bound.operand) for bound in aggregate.bounds)
+            texts.append(f"{subject} {bounds}{' or there is none' if having.or_none else ''}")
+        self._remaining -= sum(map(len, texts))
+        counted = "" if related.max_count is None and related.min_count <= 1 else _describe_bounds(related)
+        over = f"over {counted}{records.format('record' if related.max_count == 1 else 'records')}"
+        return _Phrase("", f"{over}: {', and '.join(texts)}", is_open=True)
 
     def _audience(self, audience_id: str) -> str:
         return quote(self._names[audience_id]) if audience_id in self._names else audience_id
@@ -179,6 +194,15 @@ def _flatten(node: Node, kind: type[Node]) -> Iterator[Node]:
 def _path(path: str, format_path: _FormatPath) -> str:
     name = format_path(path)
     return name if not name or _PLAIN_PATH.fullmatch(name) else quote(name)
+
+
+def _describe_bounds(related: Related) -> str:
+    """The phrase for the bounds on a number of related records, for use before them."""
+    if related.max_count is None:
+        return f"at least {related.min_count:,} "
+    if related.min_count == related.max_count:
+        return f"exactly {related.min_count:,} "
+    return f"at least {related.min_count:,} and at most {related.max_count:,} "
 
 
 def _describe_count(min_count: int, max_count: int | None, records: str, *, is_open: bool) -> _Phrase:

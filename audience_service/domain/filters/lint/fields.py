@@ -7,7 +7,7 @@ from typing import Any
 
 from bson import Decimal128, ObjectId
 
-from audience_service.domain.filters.ast import Condition, ElementIs, ElementMatch, Expression, Node, Related
+from audience_service.domain.filters.ast import Condition, ElementIs, ElementMatch, Expression, Having, Node, Related
 from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.field_profile import FieldProfile
 from audience_service.domain.filters.fields import display_path
@@ -57,7 +57,8 @@ def find_unknown_fields(linted: LintedFilter) -> Iterator[FilterWarning]:
         for path, field_path in _paths(conjunction, node):
             yield from _unknown_field(path, field_path, index)
         if isinstance(node, Related) and (related := linted.indexes.get(node.datatype)):
-            yield from _unknown_field(node.foreign, f"{node.field_path}.on.foreign", related)
+            for path, field_path in node.paths:
+                yield from _unknown_field(path, field_path, related)
 
 
 def _unknown_field(path: str, field_path: str, index: FieldIndex) -> Iterator[FilterWarning]:
@@ -85,7 +86,10 @@ def find_unexpected_types(linted: LintedFilter) -> Iterator[FilterWarning]:
             case ElementMatch(path, _, field_path) | ElementIs(path, _, field_path):
                 expected = frozenset((_LIST,))
             case Related():
-                yield from _unequal_types(node, index, linted.indexes.get(node.datatype))
+                related = linted.indexes.get(node.datatype)
+                yield from _unequal_types(node, index, related)
+                if related and node.test:
+                    yield from _unusable_values(node.test, related)
                 continue
             case _:
                 continue
@@ -135,6 +139,31 @@ def _unequal_types(node: Related, index: FieldIndex, related: FieldIndex | None)
         here, there = (" or ".join(sorted(each)) for each in kinds)
         text = f"is {there} in the sampled records, but {display_path(node.local)} is {here}; they are never equal"
         yield FilterWarning(f"{node.field_path}.on.foreign", LintRule.TYPE_NEVER_OCCURS, text)
+
+
+def _unusable_values(having: Having, index: FieldIndex) -> Iterator[FilterWarning]:
+    """The aggregates that can use no sampled value, or leave some of them out."""
+    for aggregate in having.aggregates:
+        profile = index.profile(aggregate.path)
+        observed = _observed_kinds(profile) - {_LIST} if profile else frozenset[str]()
+        if profile is None or not observed or aggregate.function == "distinct":
+            continue
+        name, usable = display_path(aggregate.path), _DATE if aggregate.takes_dates else _NUMBER
+        if not observed & ({_DATE, _DATE_TEXT} if aggregate.takes_dates else {_NUMBER}):
+            text = f"takes {usable}, but {name} is {' or '.join(sorted(observed))} in the sampled records"
+            yield FilterWarning(aggregate.field_path, LintRule.TYPE_NEVER_OCCURS, text)
+            continue
+        shares: dict[str, float] = {}
+        for type_name, share in profile.types.items():
+            kind = _BY_TYPE.get(type_name, f"of type {type_name}")
+            if share > 0 and type_name != "null" and kind not in (usable, _LIST):
+                shares[kind] = max(share, shares.get(kind, 0.0))
+        if aggregate.takes_dates and _TEXT in shares:
+            shares |= {_TEXT: 0.0, _OTHER_DATE: profile.unmatched_dates, _NO_DATE: profile.other_texts}
+        if left_out := [(kind, share) for kind, share in sorted(shares.items()) if share > 0]:
+            parts = " and ".join(f"{kind} in {percent(share)}" for kind, share in left_out)
+            text = f"leaves out values that are not {usable}: {name} is {parts} of the sampled records"
+            yield FilterWarning(aggregate.field_path, LintRule.MIXED_TYPES, text)
 
 
 def _missed_kinds(node: Condition, profile: FieldProfile) -> list[tuple[str, float]]:

@@ -35,7 +35,8 @@ def find_system_fields(linted: LintedFilter) -> Iterator[FilterWarning]:
                 yield from _warning(inner, path, field_path, index)
             if isinstance(inner, Related):
                 related = linted.indexes.get(inner.datatype)
-                yield from _warning(inner, inner.foreign, f"{inner.field_path}.on.foreign", related)
+                for path, field_path in inner.paths:
+                    yield from _warning(inner, path, field_path, related)
 
 
 def _warning(node: Node, path: str, field_path: str, index: FieldIndex | None) -> Iterator[FilterWarning]:

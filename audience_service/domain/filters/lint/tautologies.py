@@ -12,6 +12,7 @@ from audience_service.domain.filters.ast import (
     Condition,
     ElementIs,
     ElementMatch,
+    Having,
     Node,
     Nor,
     Or,
@@ -96,8 +97,17 @@ def find_constant_counts(linted: LintedFilter) -> Iterator[FilterWarning]:
         if isinstance(node, Related):
             if node.max_count is not None and node.max_count < node.min_count:
                 yield _always_false(f"{node.field_path}.count", "its minimum is greater than its maximum")
+            elif node.test:
+                yield from _disjoint_aggregates(node.test)
             elif node.min_count == 0 and node.max_count is None:
                 yield _always_true(f"{node.field_path}.count", "it allows every number of records")
+
+
+def _disjoint_aggregates(having: Having) -> Iterator[FilterWarning]:
+    """The bounds on an aggregate that contradict the bounds before them."""
+    for aggregate in having.aggregates:
+        if found := find_contradiction([each for bound in aggregate.bounds if (each := literal(bound))]):
+            yield _always_false(found.condition.field_path, "the other bounds on this value leave no value for it")
 
 
 def find_contradictions(linted: LintedFilter) -> Iterator[FilterWarning]:

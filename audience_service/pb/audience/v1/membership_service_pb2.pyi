@@ -640,7 +640,8 @@ class ConditionResult(_message.Message):
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
         """value: the record's value at `path`. Unset if it has none, if `path` is empty, or if the response has
-        `values_withheld`.
+        `values_withheld`. For `$related` with `having`: an object with `count`, the number of related records, and the
+        aggregates that the condition compares.
         """
 
     @_builtins.property

@@ -1,0 +1,178 @@
+"""Aggregates of related records, as stages that group the records of one value, or of all of them.
+
+Worked example. Contacts whose orders add up to more than 500, with the orders grouped by `contactId`:
+
+    contactId    contact-1  contact-1  contact-2  contact-3  contact-3
+    total        150        400        900        "n/a"      [10, 20]
+
+    $group    {_id: $data.contactId, n: count, s0: sum, c0: count}    contact-1: 550 of 2, contact-2: 900 of 1,
+                                                                      contact-3: 30 of 2
+    $project  {a0: s0, or null if c0 is 0}
+    $match    {a0: {$gt: 500}}                                        contact-1, contact-2
+
+1. Values are found at a path as conditions find them. Numbers are those other than NaN. Dates are BSON dates, and ISO
+   text in UTC.
+2. A group without usable values has null, which meets no bound. `orNone` admits it.
+3. Groups can be merged: a record whose foreign field is a list counts for each of its values.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from audience_service.domain.filters.ast import Aggregate, Having, Related
+from audience_service.domain.filters.dates import read_instant
+from audience_service.domain.filters.fields import display_path
+from audience_service.domain.filters.filter import Document
+from audience_service.mongo.query.lookups import values_at
+
+Stages = list[Document]
+
+_LEAST_NUMBER = float("-inf")
+"""The least number but NaN, which sorts before it."""
+_DATE_TEXT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,3})?(?:Z|[+-]00:?00)?)?(?!\n)$"
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """An aggregate's fields in a group: how records give them, how groups are merged, and its value."""
+
+    of_records: Document
+    flat: Document
+    of_groups: Document
+    value: Any
+
+
+def group_stages(having: Having, key: Any) -> Stages:
+    """Return the stages that group records by a key, with `n` of them and the fields of the aggregates."""
+    columns = _columns(having)
+    fields = {name: field for column in columns for name, field in column.of_records.items()}
+    flat = {name: field for column in columns for name, field in column.flat.items()}
+    return [{"$group": {"_id": key, "n": {"$sum": 1}, **fields}}, *([{"$set": flat}] if flat else [])]
+
+
+def merge_stage(having: Having, key: Any) -> Document:
+    """Return the stage that merges groups by a key."""
+    fields = {name: field for column in _columns(having) for name, field in column.of_groups.items()}
+    return {"$group": {"_id": key, "n": {"$sum": "$n"}, **fields}}
+
+
+def value_stage(having: Having) -> Document:
+    """Return the stage that computes the aggregates `a0`, `a1`, ... of groups; null without usable values."""
+    values = {f"a{number}": column.value for number, column in enumerate(_columns(having))}
+    return {"$project": {"n": 1, **values}}
+
+
+def decision_stage(related: Related, having: Having) -> Document:
+    """Return the match of the groups that meet the bounds; or that do not, if records without a group match."""
+    counts = {"$gte": related.min_count, **({} if related.max_count is None else {"$lte": related.max_count})}
+    conditions: list[Document] = [{"n": counts}]
+    for number, aggregate in enumerate(having.aggregates):
+        bounds = {bound.operator.name: _bound(bound.operand) for bound in aggregate.bounds}
+        has_bounds: Document = {f"a{number}": bounds}
+        conditions.append({"$or": [{f"a{number}": None}, has_bounds]} if having.or_none else has_bounds)
+    return {"$match": {"$and": conditions} if related.min_count else {"$nor": [{"$and": conditions}]}}
+
+
+def measured(having: Having, group: Document) -> Document:
+    """Return the number of records in a group, and its aggregates by function and path."""
+    values: Document = {"count": int(group.get("n", 0))}
+    for number, aggregate in enumerate(having.aggregates):
+        values.setdefault(aggregate.function, {})[display_path(aggregate.path)] = group.get(f"a{number}")
+    return values
+
+
+def instant(value: Any) -> Document:
+    """Return the date that an expression's value is or spells; null for other values."""
+    is_text = {"$eq": [{"$type": value}, "string"]}
+    text = {"$cond": [is_text, value, ""]}
+    spelled = {"$convert": {"input": value, "to": "date", "onError": None, "onNull": None}}
+    of_text = {"$cond": [{"$regexMatch": {"input": text, "regex": _DATE_TEXT}}, spelled, None]}
+    return {"$cond": [{"$eq": [{"$type": value}, "date"]}, value, of_text]}
+
+
+def is_flat(path: str) -> bool:
+    """Return whether a path has a single step in the payload or envelope."""
+    return "." not in path.removeprefix("data.")
+
+
+def _bound(operand: Any) -> Any:
+    found = read_instant(operand)
+    return found.timestamp if found else operand
+
+
+def _columns(having: Having) -> Sequence[_Column]:
+    return [_COLUMNS[aggregate.function](aggregate, number) for number, aggregate in enumerate(having.aggregates)]
+
+
+def _sum(aggregate: Aggregate, number: int) -> _Column:
+    total, count = f"s{number}", f"c{number}"
+    fields = {total: {"$sum": _reduced("$sum", aggregate)}, count: {"$sum": _count(aggregate)}}
+    merged = {total: {"$sum": f"${total}"}, count: {"$sum": f"${count}"}}
+    return _Column(fields, {}, merged, {"$cond": [f"${count}", f"${total}", None]})
+
+
+def _average(aggregate: Aggregate, number: int) -> _Column:
+    column = _sum(aggregate, number)
+    mean = {"$divide": [f"$s{number}", f"$c{number}"]}
+    return _Column(column.of_records, {}, column.of_groups, {"$cond": [f"$c{number}", mean, None]})
+
+
+def _extreme(aggregate: Aggregate, number: int) -> _Column:
+    operator, name = f"${aggregate.function}", f"m{number}"
+    fields = {name: {operator: _reduced(operator, aggregate)}}
+    return _Column(fields, {}, {name: {operator: f"${name}"}}, f"${name}")
+
+
+def _distinct(aggregate: Aggregate, number: int) -> _Column:
+    path, name = f"${aggregate.path}", f"d{number}"
+    fields = {name: {"$addToSet": path if is_flat(aggregate.path) else values_at(path)}}
+    is_value = {"$and": [{"$gt": ["$$this", None]}, {"$not": [{"$isArray": "$$this"}]}]}
+    singles = {"$filter": {"input": f"${name}", "cond": is_value}}
+    lists = {"$filter": {"input": f"${name}", "cond": {"$isArray": "$$this"}}}
+    flat = {"$setUnion": [singles, _union(lists, values_at("$$this"))]}
+    count = {"$size": {"$cond": [{"$isArray": [{"$first": f"${name}"}]}, _union(f"${name}", "$$this"), f"${name}"]}}
+    value = {"$let": {"vars": {"n": count}, "in": {"$cond": ["$$n", "$$n", None]}}}
+    return _Column(fields, {name: flat}, {name: {"$push": f"${name}"}}, value)
+
+
+_COLUMNS: dict[str, Callable[[Aggregate, int], _Column]] = {
+    "sum": _sum,
+    "avg": _average,
+    "min": _extreme,
+    "max": _extreme,
+    "distinct": _distinct,
+}
+
+
+def _union(sets: Any, values: Any) -> Document:
+    return {"$reduce": {"input": sets, "initialValue": [], "in": {"$setUnion": ["$$value", values]}}}
+
+
+def _is_number(value: str) -> Document:
+    return {"$and": [{"$isNumber": value}, {"$gte": [value, _LEAST_NUMBER]}]}
+
+
+def _usable_values(aggregate: Aggregate) -> Document:
+    """Return the record's values at the path that the aggregate can use, as a list."""
+    values = values_at(f"${aggregate.path}")
+    if not aggregate.takes_dates:
+        return {"$filter": {"input": values, "cond": _is_number("$$this")}}
+    instants = {"$map": {"input": values, "in": instant("$$this")}}
+    return {"$filter": {"input": instants, "cond": {"$gt": ["$$this", None]}}}
+
+
+def _reduced(operator: str, aggregate: Aggregate) -> Document:
+    """Return the record's usable values, reduced to one by an operator; null without any."""
+    path, several = f"${aggregate.path}", {operator: _usable_values(aggregate)}
+    if not is_flat(aggregate.path):
+        return several
+    single = instant(path) if aggregate.takes_dates else {"$cond": [_is_number(path), path, None]}
+    return {"$cond": [{"$isArray": path}, several, single]}
+
+
+def _count(aggregate: Aggregate) -> Document:
+    path, several = f"${aggregate.path}", {"$size": _usable_values(aggregate)}
+    if not is_flat(aggregate.path):
+        return several
+    return {"$cond": [{"$isArray": path}, several, {"$cond": [_is_number(path), 1, 0]}]}

@@ -1,0 +1,157 @@
+"""Relations with a test of the related records (`having`): an oracle in plain Python agrees with every answer."""
+
+import json
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from bson import Decimal128, Int64, json_util
+from google.protobuf.json_format import MessageToDict
+
+from audience_service.mongo.query import join_prefetch
+from tests.conftest import Service
+from tests.support import related_oracle as oracle
+from tests.support.client import Client
+from tests.support.examples import PROFILE
+
+FACTOR = 20 if PROFILE == "explore" else 1
+CONTACTS, ORDERS, FILTERS = 30, 90 * FACTOR, 40 * FACTOR
+NUMBERS: list[Any] = [0, 1, 3, -2, 2.5, 0.25, Int64(2**40), Decimal128("0.5"), Decimal128("-1.25")]
+DATES: list[Any] = [
+    datetime(2026, 3, 25, tzinfo=UTC), datetime(2026, 4, 1, 12, tzinfo=UTC), "2026-03-25", "2026-03-26T00:00:00Z",
+    "2026-04-01T12:00:00.000Z", "2026-02-28T23:59:59.999+00:00",
+]  # fmt: skip
+OTHERS: list[Any] = [
+    None,
+    True,
+    False,
+    "12",
+    "x",
+    "",
+    float("nan"),
+    Decimal128("NaN"),
+    {"a": 1},
+    "2026-02-30",
+    [],
+    [[7]],
+]
+ON = {"local": "pk", "foreign": "buyer"}
+
+
+@dataclass
+class World:
+    """An org's contacts and orders, and a client of it."""
+
+    client: Client
+    contacts: list[dict[str, Any]]
+    orders: list[dict[str, Any]]
+
+    def expected(self, relation: dict[str, Any]) -> list[str]:
+        return sorted(each["pk"] for each in self.contacts if oracle.matches(each, relation, self.orders))
+
+    def members(self, relation: dict[str, Any]) -> list[str]:
+        """The members of a filter, which must be as many as the estimate."""
+        written = {"datatype": "contact", "whereJson": json_util.dumps({"$related": relation})}
+        found = sorted(self.client.members(filter=written))
+        assert self.client.count(filter=written) == len(found)
+        return found
+
+
+def value(rng: random.Random, choices: list[Any]) -> Any:
+    if rng.random() < 0.15:
+        return [value(rng, choices) for _ in range(rng.randrange(3))]
+    return rng.choice(OTHERS if rng.random() < 0.2 else choices)
+
+
+@pytest.fixture(scope="module")
+def world(real_service: Service) -> World:
+    """Contacts with up to some ten orders, whose values are of all kinds. Some orders have several buyers, or none."""
+    rng, org = random.Random(24), "behaviour"
+    ids = real_service.insert(
+        org, [{"data": {"mail": rng.choice(["a", "b", ["a", "c"], None])}} for _ in range(CONTACTS)]
+    )
+    orders = []
+    for _ in range(ORDERS):
+        buyer = rng.choice(ids[5:])
+        data = {
+            "buyer": rng.choice([buyer, buyer, buyer, [buyer, rng.choice(ids)], [buyer, buyer], None]),
+            "mail": rng.choice(["a", "b", "c"]),
+            "total": value(rng, NUMBERS),
+            "at": value(rng, DATES),
+            "mixed": value(rng, NUMBERS + DATES),
+            "status": rng.choice(["paid", "refunded"]),
+            "items": [{"sku": value(rng, ["x", "y", 1, 1.0]), "price": value(rng, NUMBERS)} for _ in range(2)],
+        }
+        orders.append({"data": data, **({"state": "archived"} if rng.random() < 0.1 else {})})
+    real_service.insert(org, orders, "order")
+    real_service.insert(f"{org}2", orders, "order")
+    found = {name: list(real_service.store.database[name].find({"sk": {"$gte": f"{org}/", "$lt": f"{org}0"}}))
+             for name in ("contact", "order")}  # fmt: skip
+    return World(real_service.client(org), found["contact"], found["order"])
+
+
+def having(rng: random.Random) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for _ in range(rng.choice((1, 1, 2))):
+        function = rng.choice(("sum", "avg", "min", "max", "distinct"))
+        path = rng.choice(("total", "mixed", "items.price", "items.sku", "at", "createdate"))
+        bound: Any = rng.choice((0, 1, 2, 2.5, -1, Decimal128("0.5")))
+        if function in ("min", "max") and path in ("mixed", "at"):
+            bound = rng.choice(DATES)
+        operators = rng.choice((["$gt"], ["$gte"], ["$lt"], ["$lte"], ["$eq"], ["$gte", "$lt"]))
+        found.setdefault(function, {})[path] = dict.fromkeys(operators, bound)
+    if rng.random() < 0.4:
+        found["orNone"] = rng.random() < 0.7
+    return found
+
+
+def relation(rng: random.Random) -> dict[str, Any]:
+    made: dict[str, Any] = {"datatype": "order", "on": ON, "having": having(rng)}
+    if rng.random() < 0.3:
+        made["on"] = {"local": "mail", "foreign": "mail"}
+    if rng.random() < 0.4:
+        made["where"] = {"status": "paid"}
+    if rng.random() < 0.3:
+        made["count"] = rng.choice(({"$gte": 1}, {"$gte": 2}, {"$gte": 1, "$lte": 3}, 2))
+    return made
+
+
+@pytest.fixture(params=["looked up", "read"])
+def join_mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    timeout = join_prefetch.NO_TIMEOUT if request.param == "read" else 0.0
+    monkeypatch.setattr(join_prefetch.JoinPrefetcher, "prefetch_timeout", lambda *_: timeout)
+    return str(request.param)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300 * FACTOR)
+def test_reach_and_stream_agree_with_an_oracle(world: World, join_mode: str) -> None:
+    rng = random.Random(7 if PROFILE == "ci" else None)
+    sizes = set()
+    for _ in range(FILTERS):
+        tried = relation(rng)
+        expected = world.expected(tried)
+        assert world.members(tried) == expected, json_util.dumps(tried)
+        sizes.add(len(expected))
+    assert len(sizes) > 8, "the filters have members of all numbers"
+
+
+@pytest.mark.slow
+def test_check_and_explanation_agree_with_an_oracle(world: World) -> None:
+    rng = random.Random(11)
+    tried = [relation(rng) for _ in range(10 * FACTOR)]
+    ids = [contact["pk"] for contact in world.contacts]
+    for each in tried:
+        written = {"datatype": "contact", "whereJson": json_util.dumps({"$related": each})}
+        audience = world.client.create(name=f"audience {len(json.dumps(each, default=str))}", filter=written)
+        answer = world.client.call("CheckMembership", {"audienceIds": [audience.id], "contactIds": ids})
+        found = sorted(result.contact_id for result in answer.memberships if result.audience_ids)
+        assert found == world.expected(each), each
+        contact = rng.choice(world.contacts)
+        explained = world.client.call("ExplainMembership", {"contactId": contact["pk"], "filter": written})
+        assert explained.member == oracle.matches(contact, each, world.orders)
+        [condition] = [inner for inner in explained.condition.conditions if inner.field_path.endswith("$related")]
+        related = oracle.related_records(contact, each, world.orders)
+        assert MessageToDict(condition.value)["count"] == len(related)

@@ -1,0 +1,118 @@
+"""Relations with a test, decided in plain Python: the reference for what the service answers about related records.
+
+It shares no code with the service. It knows `on`, `count`, `having`, and in `where` only fields that equal a value.
+"""
+
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from bson import Decimal128
+
+Record = Mapping[str, Any]
+
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "$eq": operator.eq,
+    "$gt": operator.gt,
+    "$gte": operator.ge,
+    "$lt": operator.lt,
+    "$lte": operator.le,
+}
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d{1,3})?(Z|[+-]00:?00)?)?")
+_ENVELOPE = ("pk", "createdate")
+
+
+def matches(contact: Record, relation: Mapping[str, Any], records: Sequence[Record]) -> bool:
+    """Whether a contact meets a relation with all records of the other datatype."""
+    related = related_records(contact, relation, records)
+    having = relation.get("having")
+    if having is None:
+        return meets(len(related), relation.get("count", {"$gte": 1}))
+    if not related and "count" not in relation:
+        return bool(having.get("orNone", False))
+    return meets(len(related), relation.get("count", {"$gte": 1})) and _has(related, having)
+
+
+def related_records(contact: Record, relation: Mapping[str, Any], records: Sequence[Record]) -> list[Record]:
+    """The records that match `on` and `where`, and are not archived."""
+    local = {_key(value) for value in values_at(contact, relation["on"]["local"])}
+    return [
+        record
+        for record in records
+        if local & {_key(value) for value in values_at(record, relation["on"]["foreign"])}
+        and record.get("state") not in ("archived", "deleted")
+        and all(value in values_at(record, path) for path, value in relation.get("where", {}).items())
+    ]
+
+
+def meets(value: Any, bounds: Any) -> bool:
+    """Whether a number or a date meets all bounds."""
+    bounds = bounds if isinstance(bounds, Mapping) else {"$eq": bounds}
+    return all(_COMPARE[name](value, comparable(bound)) for name, bound in bounds.items())
+
+
+def comparable(value: Any) -> Any:
+    """An exact number, or a date; None for values that are neither."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float | Decimal128):
+        number = value.to_decimal() if isinstance(value, Decimal128) else Decimal(value)
+        return None if number.is_nan() else Fraction(number)
+    if isinstance(value, str) and _DATE.fullmatch(value):
+        try:
+            found = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found
+    return value if isinstance(value, datetime) else None
+
+
+def values_at(record: Any, path: str) -> list[Any]:
+    """The values at a path: elements of lists, but neither nulls nor lists inside lists."""
+    head, *steps = path.split(".")
+    values: list[Any] = _elements(record if head in _ENVELOPE else record.get("data", {}), head)
+    for step in steps:
+        values = [inner for value in values if isinstance(value, dict) for inner in _elements(value, step)]
+    return [value for value in values if value is not None and not isinstance(value, list)]
+
+
+def _elements(record: Any, name: str) -> list[Any]:
+    value = record.get(name)
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _has(related: Sequence[Record], having: Mapping[str, Any]) -> bool:
+    for function, bounds_by_path in having.items():
+        for path, bounds in bounds_by_path.items() if function != "orNone" else ():
+            result = aggregate(function, [value for record in related for value in values_at(record, path)], bounds)
+            if not (having.get("orNone", False) if result is None else meets(result, bounds)):
+                return False
+    return True
+
+
+def aggregate(function: str, values: Sequence[Any], bounds: Any) -> Any:
+    """The aggregate of the values of the kind of its bounds; None without any."""
+    if function == "distinct":
+        return len({_key(value) for value in values}) or None
+    bound = next(iter(bounds.values())) if isinstance(bounds, Mapping) else bounds
+    kind = datetime if isinstance(comparable(bound), datetime) else Fraction
+    usable: list[Any] = [found for value in values if isinstance(found := comparable(value), kind)]
+    if not usable:
+        return None
+    if function in ("min", "max"):
+        return min(usable) if function == "min" else max(usable)
+    return sum(usable) / (len(usable) if function == "avg" else 1)
+
+
+def _key(value: Any) -> Any:
+    """A key that is equal for values that the database takes for the same."""
+    if isinstance(value, dict):
+        return ("object", *((name, _key(inner)) for name, inner in value.items()))
+    if isinstance(value, bool | str):
+        return (type(value), value)
+    number = comparable(value)
+    return ("NaN",) if number is None else number
