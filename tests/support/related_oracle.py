@@ -1,6 +1,7 @@
 """Relations with a test, decided in plain Python: the reference for what the service answers about related records.
 
-It shares no code with the service. It knows `on`, `count`, `having`, and in `where` only fields that equal a value.
+It shares no code with the service. It knows `on`, `count`, `having`, `last`, `first`, and in `where` only fields that
+equal a value.
 """
 
 import operator
@@ -29,6 +30,10 @@ _ENVELOPE = ("pk", "createdate")
 def matches(contact: Record, relation: Mapping[str, Any], records: Sequence[Record]) -> bool:
     """Whether a contact meets a relation with all records of the other datatype."""
     related = related_records(contact, relation, records)
+    for name in ("last", "first"):
+        if name in relation:
+            found = [record for record in take(related, name, relation[name]) if has_values(record, relation[name])]
+            return meets(len(found), relation[name].get("count", {"$gte": 1}))
     having = relation.get("having")
     if having is None:
         return meets(len(related), relation.get("count", {"$gte": 1}))
@@ -45,8 +50,27 @@ def related_records(contact: Record, relation: Mapping[str, Any], records: Seque
         for record in records
         if local & {_key(value) for value in values_at(record, relation["on"]["foreign"])}
         and record.get("state") not in ("archived", "deleted")
-        and all(value in values_at(record, path) for path, value in relation.get("where", {}).items())
+        and has_values(record, relation)
     ]
+
+
+def has_values(record: Record, query: Mapping[str, Any]) -> bool:
+    """Whether a record has the values that `where` names."""
+    return all(value in values_at(record, path) for path, value in query.get("where", {}).items())
+
+
+def take(related: Sequence[Record], name: str, operand: Mapping[str, Any]) -> list[Record]:
+    """The last or first records by date, then by sk. Those without a single date are left out."""
+    head, *steps = operand["by"].split(".")
+    dated = []
+    for record in related:
+        value = (record if head in _ENVELOPE else record["data"]).get(head)
+        for step in steps:
+            value = value.get(step) if isinstance(value, dict) else None
+        if isinstance(date := comparable(value), datetime):
+            dated.append((date, record["sk"], record))
+    ordered = sorted(dated, key=lambda each: each[:2], reverse=name == "last")
+    return [record for *_, record in ordered[: operand.get("n", 1)]]
 
 
 def meets(value: Any, bounds: Any) -> bool:

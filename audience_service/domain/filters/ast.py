@@ -16,8 +16,8 @@ Node
 A node's `field_path` is its path in the request. It does not count when nodes are compared.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from audience_service.domain.filters.fields import LIFECYCLE_STATES
@@ -141,10 +141,22 @@ class Having:
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """The first or last `size` related records by the date at `by`, then by sk; the join counts those that match."""
+
+    is_last: bool
+    by: str
+    size: int
+    query: "Node"
+    field_path: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Related:
     """From `min_count` to `max_count` records of another datatype match `query`, and their `foreign` equals `local`.
 
-    `test` is a further condition on these records. If `min_count` is 0, a record without related records matches.
+    `test` is a further condition on these records, or selects some of them to count. If `min_count` is 0, a record
+    without related records matches.
     """
 
     datatype: str
@@ -154,15 +166,28 @@ class Related:
     min_count: int
     max_count: int | None
     field_path: str = field(default="", compare=False)
-    test: Having | None = None
+    test: Having | Slice | None = None
 
     @property
     def paths(self) -> "tuple[tuple[str, str], ...]":
         """The paths in the related records that it reads apart from `query`, each with its path in the request."""
         found = [(self.foreign, f"{self.field_path}.on.foreign")]
-        if self.test:
-            found += [(aggregate.path, aggregate.field_path) for aggregate in self.test.aggregates]
+        match self.test:
+            case Having(aggregates):
+                found += [(aggregate.path, aggregate.field_path) for aggregate in aggregates]
+            case Slice(by=by, field_path=field_path):
+                found.append((by, f"{field_path}.by"))
         return tuple(found)
+
+    @property
+    def queries(self) -> "tuple[Node, ...]":
+        """The nodes that are about the related records, in the order of their evaluation."""
+        return (self.query, self.test.query) if isinstance(self.test, Slice) else (self.query,)
+
+    def with_queries(self, change: "Callable[[Node], Node]") -> "Related":
+        """The same join with each of its `queries` changed."""
+        test = replace(self.test, query=change(self.test.query)) if isinstance(self.test, Slice) else self.test
+        return replace(self, query=change(self.query), test=test)
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,11 @@ class FilterCompiler:
         inlined.
         """
         join_match = to_match(compiled.joins, lambda _: {}) if compiled.joins else {}
-        matches = [compiled.match, join_match, *(to_match(join.query) for join in _related(compiled.node))]
+        matches = [
+            compiled.match,
+            join_match,
+            *(to_match(query) for join in _related(compiled.node) for query in join.queries),
+        ]
         self._check_size(matches, compiled.field_path)
         self._check_nesting(matches, compiled.field_path)
 
@@ -212,7 +216,7 @@ def compile_node(datatype: str, node: Node, field_path: str = "filter") -> Compi
     parts = evaluation_order(list(conjuncts(node)))
     without_joins = [part for part in parts if not joins(part)]
     with_joins = [part for part in parts if joins(part)]
-    records = (node, *(join.query for join in _related(node)))
+    records = (node, *(query for join in _related(node) for query in join.queries))
     has_expressions = any(isinstance(inner, Expression) for each in records for inner in walk(each))
     return CompiledFilter(
         datatype,

@@ -61,7 +61,10 @@ def _find(node: Node, datatype: str, guards: tuple[Node, ...]) -> Iterator[Faili
         case Not(child):
             yield from _find(child, datatype, guards)
         case Related(datatype=related, query=query):
-            yield from _find(with_active_guard(query, query), related, ())
+            guarded = with_active_guard(query, query)
+            yield from _find(guarded, related, ())
+            for inner in node.queries[1:]:
+                yield from _find(inner, related, (guarded,) if _is_plain(guarded) else ())
         case Expression(document, fields, field_path, is_lenient=True):
             failing = Nor((Expression({"$and": [can_evaluate(document)]}, fields),))
             yield FailingRecords(field_path, datatype, to_match(And((*guards, failing))))

@@ -20,6 +20,7 @@ from audience_service.domain.filters.ast import (
     Not,
     Or,
     Related,
+    Slice,
     walk,
 )
 from audience_service.domain.filters.dates import read_instant
@@ -42,7 +43,7 @@ from audience_service.domain.filters.operators import (
     read_pattern,
     read_pattern_value,
 )
-from audience_service.domain.filters.related import read_count, read_relation
+from audience_service.domain.filters.related import read_count, read_relation, read_slice
 from audience_service.domain.filters.values import ValueReader
 
 _FIELD_OPERATORS = (*OPERATORS, "$options", "$not", "$elemMatch")
@@ -147,25 +148,36 @@ class _Parser:
 
     def _related(self, value: Any, field_path: str, depth: int) -> Related:
         datatype, local, foreign = read_relation(value, field_path)
+        where = self._related_query(value, field_path, depth)
+        name = next((name for name in ("last", "first") if name in value), "")
+        if name:
+            return self._slice(Related(datatype, local, foreign, where, 1, None, field_path), value, name, depth)
         having, count_path = self._having(value, field_path), at_key(field_path, "count")
         default = {"$gte": 0 if having and having.or_none else 1}
         min_count, max_count = read_count(value.get("count", default), count_path, self._limits.related_count)
         if having and "count" in value and min_count == 0:
             text = 'admits 0 records, which have no aggregates; omit it, or write {"$gte": 1}; orNone admits no records'
             raise InvalidFilter.at(count_path, text)
+        return Related(datatype, local, foreign, where, min_count, max_count, field_path, having)
+
+    def _related_query(self, value: Mapping[str, Any], field_path: str, depth: int) -> Node:
         where, where_path = value.get("where", {}), at_key(field_path, "where")
         if not isinstance(where, Mapping):
             raise InvalidFilter.at(where_path, 'takes an object of conditions, like {"total": {"$gte": 100}}')
-        return Related(
-            datatype,
-            local,
-            foreign,
-            self.query(where, where_path, depth + 1, _RELATED),
-            min_count,
-            max_count,
-            field_path,
-            having,
-        )
+        return self.query(where, where_path, depth + 1, _RELATED)
+
+    def _slice(self, related: Related, value: Mapping[str, Any], name: str, depth: int) -> Related:
+        """The relation with its `last` or `first`, whose count applies to the records of the slice that match."""
+        here = at_key(related.field_path, name)
+        if "count" in value:
+            raise InvalidFilter.at(at_key(related.field_path, "count"), f"goes into {name}, next to n")
+        operand = value[name]
+        by, size = read_slice(operand, here)
+        self._count(here)
+        min_count, max_count = read_count(operand.get("count", {"$gte": 1}), at_key(here, "count"), size)
+        query = self._related_query(operand, here, depth + 1)
+        test = Slice(name == "last", by, size, query, here)
+        return replace(related, min_count=min_count, max_count=max_count, test=test)
 
     def _having(self, value: Mapping[str, Any], field_path: str) -> Having | None:
         if "having" not in value:

@@ -12,6 +12,7 @@ from audience_service.domain.filters.ast import (
     ElementIs,
     ElementMatch,
     Expression,
+    Having,
     Node,
     Nor,
     Not,
@@ -34,9 +35,12 @@ def evaluate_as_of(node: Node, timestamp: datetime) -> Node:
             return replace(node, operand=_value_at(operand, field_path, timestamp))
         case ElementMatch(_, query):
             return replace(node, query=evaluate_as_of(query, timestamp))
-        case Related(query=query, test=test):
-            test = test and replace(test, aggregates=tuple(_rebased(each, timestamp) for each in test.aggregates))
-            return replace(node, query=evaluate_as_of(query, timestamp), test=test)
+        case Related():
+            rebased = node.with_queries(lambda query: evaluate_as_of(query, timestamp))
+            if isinstance(node.test, Having):
+                aggregates = tuple(_rebased(each, timestamp) for each in node.test.aggregates)
+                return replace(rebased, test=replace(node.test, aggregates=aggregates))
+            return rebased
         case ElementIs(_, conditions):
             return replace(node, conditions=tuple(evaluate_as_of(condition, timestamp) for condition in conditions))
         case Expression(document):
@@ -84,10 +88,13 @@ def has_other_time_dependence(node: Node) -> bool:
     match node:
         case Expression(document):
             return _contains_now(document)
-        case Related(query=query, test=test):
-            bounds = [bound for aggregate in test.aggregates for bound in aggregate.bounds] if test else []
-            is_moving = any(True for each in (query, *bounds) for _ in relative_dates(each))
-            return is_moving or any(True for _ in moving_operands(query)) or has_other_time_dependence(query)
+        case Related(queries=queries, test=test):
+            aggregates = test.aggregates if isinstance(test, Having) else ()
+            bounds = [bound for aggregate in aggregates for bound in aggregate.bounds]
+            is_moving = any(
+                True for each in (*queries, *bounds) for _ in (*relative_dates(each), *moving_operands(each))
+            )
+            return is_moving or any(map(has_other_time_dependence, queries))
     return any(map(has_other_time_dependence, children(node)))
 
 

@@ -12,7 +12,10 @@ from audience_service.domain.core.errors import InvalidFilter
 from audience_service.domain.filters.fields import plain_path
 from audience_service.domain.filters.relative_dates import is_integer
 
-_ARGUMENTS = ("datatype", "on", "where", "count", "having")
+_TESTS = ("having", "last", "first")
+_ARGUMENTS = ("datatype", "on", "where", "count", *_TESTS)
+_SLICE_ARGUMENTS = ("by", "where", "n", "count")
+MAX_SLICE = 100
 _COUNTS = ("$eq", "$gt", "$gte", "$lt", "$lte")
 _FORM = 'takes an object like {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}}'
 
@@ -27,6 +30,10 @@ def read_relation(value: Any, field_path: str) -> tuple[str, str, str]:
     for name in value:
         if name not in _ARGUMENTS:
             raise InvalidFilter.at(at_key(field_path, name), f"is not one of {', '.join(_ARGUMENTS)}")
+    tests = [name for name in value if name in _TESTS]
+    if len(tests) > 1:
+        text = f"is one of {', '.join(_TESTS)}, of which a relation has one; write a second $related"
+        raise InvalidFilter.at(at_key(field_path, tests[1]), text)
     datatype, on = value.get("datatype"), value.get("on")
     if not isinstance(datatype, str):
         raise InvalidFilter.at(at_key(field_path, "datatype"), 'takes a datatype, like "order"')
@@ -34,6 +41,19 @@ def read_relation(value: Any, field_path: str) -> tuple[str, str, str]:
     if not isinstance(on, Mapping) or set(on) != {"local", "foreign"}:
         raise InvalidFilter.at(on_path, 'takes {"local": a path in the record, "foreign": one in the related records}')
     return datatype, _path(on, "local", on_path), _path(on, "foreign", on_path)
+
+
+def read_slice(value: Any, field_path: str) -> tuple[str, int]:
+    """The path of the date by which `last` or `first` takes records, and their number. Raises InvalidFilter."""
+    if not isinstance(value, Mapping):
+        raise InvalidFilter.at(field_path, 'takes an object like {"by": "createdate", "where": {"status": "paid"}}')
+    for name in value:
+        if name not in _SLICE_ARGUMENTS:
+            raise InvalidFilter.at(at_key(field_path, name), f"is not one of {', '.join(_SLICE_ARGUMENTS)}")
+    size = value.get("n", 1)
+    if not is_integer(size) or not 1 <= size <= MAX_SLICE:
+        raise InvalidFilter.at(at_key(field_path, "n"), f"takes an integer from 1 to {MAX_SLICE}")
+    return _path(value, "by", field_path), int(size)
 
 
 def read_count(value: Any, field_path: str, limit: int) -> tuple[int, int | None]:
@@ -58,7 +78,7 @@ def read_count(value: Any, field_path: str, limit: int) -> tuple[int, int | None
 
 
 def _path(on: Mapping[str, Any], name: str, field_path: str) -> str:
-    path, here = on[name], at_key(field_path, name)
+    path, here = on.get(name), at_key(field_path, name)
     if not isinstance(path, str):
         raise InvalidFilter.at(here, 'takes a path, like "pk" or "data.contactId"')
     return plain_path(path, here)

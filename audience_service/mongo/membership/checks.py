@@ -14,7 +14,7 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import InvalidFilter
 from audience_service.domain.core.record import Record
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.filters.ast import And, Having, OnList, Related, joins
+from audience_service.domain.filters.ast import And, OnList, Related, joins
 from audience_service.domain.filters.compiler import compile_node
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.membership.repository import Measurement, MembershipResults
@@ -71,7 +71,7 @@ class MongoMembershipChecks:
         names = [f"__measured{number}" for number in range(len(relations))]
         stages: Stages = [{"$match": org_match(org, {"pk": record_id})}]
         for name, related in zip(names, relations, strict=True):
-            stages += measure_stages(org, related, related.test or Having(()), name)
+            stages += measure_stages(org, related, name)
         try:
             with with_deadline(self._database, deadline, compile_node(datatype, And(tuple(relations)))):
                 rows = list(self._database[datatype].aggregate([*stages, {"$project": dict.fromkeys(names, 1)}]))
@@ -79,10 +79,7 @@ class MongoMembershipChecks:
             rows = []
         if not rows:
             return [{} for _ in relations]
-        return [
-            measured(related.test or Having(()), next(iter(rows[0][name]), {}))
-            for name, related in zip(names, relations, strict=True)
-        ]
+        return [measured(related, rows[0][name]) for name, related in zip(names, relations, strict=True)]
 
     def _evaluate_pipelines(
         self,

@@ -164,8 +164,11 @@ def _expressions(node: Node) -> Iterator[Expression]:
         case Or(nodes) | Nor(nodes):
             for child in nodes:
                 yield from _expressions(child)
-        case Not(child) | Related(query=child):
+        case Not(child):
             yield from _expressions(child)
+        case Related(queries=queries):
+            for query in queries:
+                yield from _expressions(query)
         case Expression():
             yield node
 
@@ -177,8 +180,8 @@ def _with_constants(node: Node, expressions: Sequence[Expression]) -> Node:
             return replace(node, children=tuple(_with_constants(child, expressions) for child in nodes))
         case Not(child):
             return replace(node, child=_with_constants(child, expressions))
-        case Related(query=query):
-            return replace(node, query=_with_constants(query, expressions))
+        case Related():
+            return node.with_queries(lambda query: _with_constants(query, expressions))
         case Expression():
             is_later = any(node is expression for expression in expressions)
             return Expression(_CONSTANT, ()) if is_later else node

@@ -46,7 +46,7 @@ from pymongo.errors import OperationFailure
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import InvalidFilter, OutOfTime, StoreUnavailable
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.filters.ast import Expression, Having, Node, Related, joins, walk
+from audience_service.domain.filters.ast import Expression, Having, Node, Related, Slice, joins, walk
 from audience_service.domain.filters.compiler import MATCH_NONE, to_match
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.errors import with_deadline
@@ -57,6 +57,8 @@ from audience_service.mongo.query.related_groups import (
     group_stages,
     is_flat,
     merge_stage,
+    slice_by_value_stages,
+    slice_stages,
     value_stage,
 )
 from audience_service.mongo.query.suppression import ChannelAddresses
@@ -191,7 +193,7 @@ class JoinPrefetcher:
         except InvalidFilter:
             return None
         except (OperationFailure, StoreUnavailable):  # the server's code may not say that an expression failed
-            if any(isinstance(node, Expression) for node in walk(related.query)):
+            if any(isinstance(node, Expression) for query in related.queries for node in walk(query)):
                 return None
             raise
         if found is None:
@@ -275,7 +277,7 @@ def _included_and_excluded(
 ) -> tuple[list[Any] | None, list[Any] | None]:
     """Return the values of records that match, and of those that do not, as far as the join has such bounds."""
     min_count, max_count = related.min_count, related.max_count
-    if related.test:
+    if isinstance(related.test, Having):
         values = [value for value, _ in found]
         return (values, None) if min_count else (None, values)
     included = [value for value, number in found if number >= min_count] if min_count else None
@@ -288,6 +290,12 @@ def _value_stages(org: str, related: Related) -> Stages:
 
     They group stored values first, so that few lists need to be unwound. A value that a list repeats counts once.
     """
+    bounds = [related.min_count, *([] if related.max_count is None else [related.max_count + 1])]
+    enough: Document = {"$match": {"n": {"$gte": min((bound for bound in bounds if bound), default=1)}}}
+    if isinstance(related.test, Slice):
+        value = {"$setUnion": [values_at(f"${related.foreign}"), []]}
+        match = {"$match": org_match(org, to_match(related.query))}
+        return [match, *slice_by_value_stages(related.test, value), enough]
     path = f"${related.foreign}"
     key = path if is_flat(related.foreign) else values_at(path)
     value = {"$cond": [{"$isArray": "$_id"}, {"$setUnion": [values_at("$_id"), []]}, "$_id"]}
@@ -301,9 +309,7 @@ def _value_stages(org: str, related: Related) -> Stages:
     ]
     if related.test:
         return [*stages, value_stage(having), decision_stage(related, having), {"$project": {"n": 1}}]
-    bounds = [related.min_count, *([] if related.max_count is None else [related.max_count + 1])]
-    min_count = min(bound for bound in bounds if bound)
-    return [*stages, {"$match": {"n": {"$gte": min_count}}}] if min_count > 1 else stages
+    return [*stages, enough] if enough["$match"]["n"]["$gte"] > 1 else stages
 
 
 def _item_bytes(value: Any) -> int:
@@ -314,14 +320,22 @@ def related_lookup_stages(org: str, related: Related, name: str) -> Stages:
     """Return the stages that join as many related records as the bounds need, or their group, into the field `name`."""
     limit = max(related.min_count, 0 if related.max_count is None else related.max_count + 1, 1)
     decision: Stages = [{"$limit": limit}]
-    if having := related.test:
-        decision = [*group_stages(having, None), value_stage(having), decision_stage(related, having)]
+    match related.test:
+        case Having() as having:
+            decision = [*group_stages(having, None), value_stage(having), decision_stage(related, having)]
+        case Slice() as test:
+            decision = [*slice_stages(test), {"$match": to_match(test.query)}, *decision]
     return _lookup_stages(org, related, name, [*decision, {"$project": {"_id": 1}}])
 
 
-def measure_stages(org: str, related: Related, having: Having, name: str) -> Stages:
-    """Return the stages that join the group of a record's related records, with aggregates, into `name`."""
-    return _lookup_stages(org, related, name, [*group_stages(having, None), value_stage(having)])
+def measure_stages(org: str, related: Related, name: str) -> Stages:
+    """Return the stages that join what the test of a relation sees into `name`: a group with aggregates, or a slice."""
+    match related.test:
+        case Having() as having:
+            return _lookup_stages(org, related, name, [*group_stages(having, None), value_stage(having)])
+        case Slice() as test:
+            return _lookup_stages(org, related, name, slice_stages(test))
+    raise ValueError("the relation has no test")
 
 
 def _lookup_stages(org: str, related: Related, name: str, stages: Stages) -> Stages:
@@ -346,10 +360,10 @@ def _lookup_stages(org: str, related: Related, name: str, stages: Stages) -> Sta
 def related_count_condition(related: Related, name: str) -> Document:
     """Return the match on the field `name` of a record whose joined records are within the bounds.
 
-    With a test, the field contains the group of records if it meets the test; if having no records matches as well, the
+    With aggregates, the field contains the group of records if it meets them; if having no records matches as well, the
     field contains it if it does not.
     """
-    if related.test:
+    if isinstance(related.test, Having):
         return {f"{name}.0": {"$exists": bool(related.min_count)}}
     # The record at the lower bound exists, and the one after the upper bound does not.
     bounds: list[Document] = [{f"{name}.{related.min_count - 1}": {"$exists": True}}] if related.min_count else []

@@ -1,4 +1,4 @@
-"""Aggregates of related records, as stages that group the records of one value, or of all of them.
+"""Tests of related records, as stages: aggregates and the first or last ones, by value or for one record.
 
 Worked example. Contacts whose orders add up to more than 500, with the orders grouped by `contactId`:
 
@@ -14,22 +14,28 @@ Worked example. Contacts whose orders add up to more than 500, with the orders g
    text in UTC.
 2. A group without usable values has null, which meets no bound. `orNone` admits it.
 3. Groups can be merged: a record whose foreign field is a list counts for each of its values.
+4. The first and last records are those by date, then by sk. Records without a date are left out. For their values the
+   database needs `$topN` (MongoDB 5.2).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from audience_service.domain.filters.ast import Aggregate, Having, Related
+from audience_service.domain.filters.ast import Aggregate, Expression, Having, Node, Related, Slice, walk
+from audience_service.domain.filters.compiler import to_match
 from audience_service.domain.filters.dates import read_instant
+from audience_service.domain.filters.field_usage import used_fields
 from audience_service.domain.filters.fields import display_path
 from audience_service.domain.filters.filter import Document
+from audience_service.domain.schema.projection import MISSING, get_path
 from audience_service.mongo.query.lookups import values_at
 
 Stages = list[Document]
 
 _LEAST_NUMBER = float("-inf")
 """The least number but NaN, which sorts before it."""
+_BY, _VALUE = "__by", "__value"
 _DATE_TEXT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,3})?(?:Z|[+-]00:?00)?)?(?!\n)$"
 
 
@@ -74,10 +80,44 @@ def decision_stage(related: Related, having: Having) -> Document:
     return {"$match": {"$and": conditions} if related.min_count else {"$nor": [{"$and": conditions}]}}
 
 
-def measured(having: Having, group: Document) -> Document:
-    """Return the number of records in a group, and its aggregates by function and path."""
+def slice_stages(test: Slice) -> Stages:
+    """Return the stages that reduce the related records of one record to its first or last ones."""
+    return [*_dated(test.by), {"$sort": _order(test)}, {"$limit": test.size}]
+
+
+def slice_by_value_stages(test: Slice, value: Document) -> Stages:
+    """Return the stages from related records to values, with the number of each one's first or last that match.
+
+    `value` is an expression of a record's values. A value without such a record is missing from the result.
+    """
+    top = {"$topN": {"n": test.size, "sortBy": _order(test), "output": "$$ROOT"}}
+    return [
+        *_dated(test.by),
+        {"$project": {**dict.fromkeys((_BY, "sk"), 1), _VALUE: value, **dict.fromkeys(read, 1)}}
+        if (read := _read_fields(test.query)) is not None
+        else {"$set": {_VALUE: value}},
+        {"$unwind": f"${_VALUE}"},
+        {"$group": {"_id": f"${_VALUE}", "top": top}},
+        {"$unwind": "$top"},
+        {"$replaceRoot": {"newRoot": "$top"}},
+        {"$match": to_match(test.query)},
+        {"$group": {"_id": f"${_VALUE}", "n": {"$sum": 1}}},
+    ]
+
+
+def measured(related: Related, found: Sequence[Document]) -> Document:
+    """Return what a relation's test sees, given the documents of its lookup.
+
+    For aggregates, the number of records and the aggregates by function and path. For the first or last records, the
+    values of the fields that it reads.
+    """
+    if isinstance(related.test, Slice):
+        paths = dict.fromkeys((related.test.by, *used_fields(related.test.query)))
+        values_of = [{display_path(path): get_path(record, path.split(".")) for path in paths} for record in found]
+        return {"records": [{path: v for path, v in each.items() if v is not MISSING} for each in values_of]}
+    group = next(iter(found), {})
     values: Document = {"count": int(group.get("n", 0))}
-    for number, aggregate in enumerate(having.aggregates):
+    for number, aggregate in enumerate(related.test.aggregates if related.test else ()):
         values.setdefault(aggregate.function, {})[display_path(aggregate.path)] = group.get(f"a{number}")
     return values
 
@@ -94,6 +134,25 @@ def instant(value: Any) -> Document:
 def is_flat(path: str) -> bool:
     """Return whether a path has a single step in the payload or envelope."""
     return "." not in path.removeprefix("data.")
+
+
+def _dated(path: str) -> Stages:
+    """Return the stages that leave only records with a date at a path, and add it as a field."""
+    return [{"$set": {_BY: instant(f"${path}")}}, {"$match": {_BY: {"$type": "date"}}}]
+
+
+def _order(test: Slice) -> Document:
+    direction = -1 if test.is_last else 1
+    return {_BY: direction, "sk": direction}
+
+
+def _read_fields(query: Node) -> Sequence[str] | None:
+    """Return the top fields, of payload or envelope, that a node reads; None if it may need the complete record."""
+    if any(isinstance(node, Expression) for node in walk(query)):
+        return None
+    steps = [path.split(".") for path in used_fields(query)]
+    found = {".".join(step[: 2 if step[0] == "data" else 1]) for step in steps} - {"sk"}
+    return None if any(".$" in path for path in found) else sorted(found)
 
 
 def _bound(operand: Any) -> Any:

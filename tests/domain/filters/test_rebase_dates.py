@@ -23,6 +23,7 @@ BUYS = {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}}
         {"visits": {"$elemMatch": {"at": {"$gte": AGO}}}},
         {"$expr": {"$gte": ["$at", {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}]}},
         {"$related": {**BUYS, "where": {"at": {"$gte": AGO}}}},
+        {"$related": {**BUYS, "last": {"by": "at", "where": {"at": {"$gte": AGO}}}}},
         {"$related": {**BUYS, "having": {"max": {"at": {"$lt": AGO}}}}},
     ],
 )

@@ -25,6 +25,7 @@ from audience_service.domain.filters.ast import (
     OnList,
     Or,
     Related,
+    Slice,
     Suppressed,
     children,
 )
@@ -163,9 +164,27 @@ class _Writer:
         keys = "" if join == _USUAL_JOIN else f" ({display_path(join[1])} = {display_path(join[0])})"
         records = f"{related.datatype} {{}}{keys} {clause}".rstrip()
         self._remaining -= len(records) - len(clause)
-        if related.test:
-            return self._having(related, related.test, records)
+        match related.test:
+            case Having():
+                return self._having(related, related.test, records)
+            case Slice():
+                return self._slice(related, related.test, keys, clause)
         return _describe_count(related.min_count, related.max_count, records, is_open=bool(clause))
+
+    def _slice(self, related: Related, test: Slice, keys: str, clause: str) -> _Phrase | None:
+        phrase = None if test.query == And(()) else self.phrase(test.query, display_path)
+        if phrase is None and test.query != And(()):
+            return None
+        noun = f"{related.datatype} {'record' if test.size == 1 else 'records'}{keys}"
+        by = f"by {_path(test.by, display_path)}"
+        self._remaining -= len(noun) + len(by)
+        edge = "last" if test.is_last else "first"
+        if test.size == 1 and (related.min_count, related.max_count) == (1, None):
+            records = f"the {edge} {noun} {by} {clause}".rstrip()
+            return _Phrase("", f"{records}: {phrase.text if phrase else 'exists'}", is_open=True)
+        records = f"of the {edge} {test.size:,} {noun} {by} {clause}".rstrip()
+        counted = "none" if related.max_count == 0 else _describe_bounds(related).rstrip()
+        return _Phrase("", f"{records}: {counted} {phrase.clause if phrase else ''}".rstrip(), is_open=True)
 
     def _having(self, related: Related, having: Having, records: str) -> _Phrase:
         texts = []
@@ -202,6 +221,8 @@ def _describe_bounds(related: Related) -> str:
         return f"at least {related.min_count:,} "
     if related.min_count == related.max_count:
         return f"exactly {related.min_count:,} "
+    if related.min_count == 0:
+        return f"at most {related.max_count:,} "
     return f"at least {related.min_count:,} and at most {related.max_count:,} "
 
 

@@ -70,8 +70,11 @@ def all_nodes(node: Node) -> Iterator[Node]:
     """All nodes of a filter, those on elements and on related records included."""
     yield node
     match node:
-        case ElementMatch(_, query) | Related(query=query):
+        case ElementMatch(_, query):
             yield from all_nodes(query)
+        case Related(queries=queries):
+            for query in queries:
+                yield from all_nodes(query)
         case ElementIs(_, conditions):
             for condition in conditions:
                 yield from all_nodes(condition)
@@ -100,9 +103,10 @@ def _conjunctions(node: Node, parent: Conjunction) -> Iterator[Conjunction]:
             case ElementIs(path, conditions):
                 child = dataclasses.replace(nested, subject=Subject.VALUE, prefix=found.path(path))
                 yield from _conjunctions(And(conditions), child)
-            case Related(datatype=datatype, query=query):
-                child = dataclasses.replace(nested, root=query, datatype=datatype, is_root=True, is_related=True)
-                yield from _conjunctions(query, child)
+            case Related(datatype=datatype, queries=queries):
+                for query in queries:
+                    child = dataclasses.replace(nested, root=query, datatype=datatype, is_root=True, is_related=True)
+                    yield from _conjunctions(query, child)
 
 
 def flatten(node: Node, *, negated: bool = False) -> Iterator[Node]:

@@ -7,7 +7,16 @@ from typing import Any
 
 from bson import Decimal128, ObjectId
 
-from audience_service.domain.filters.ast import Condition, ElementIs, ElementMatch, Expression, Having, Node, Related
+from audience_service.domain.filters.ast import (
+    Condition,
+    ElementIs,
+    ElementMatch,
+    Expression,
+    Having,
+    Node,
+    Related,
+    Slice,
+)
 from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.field_profile import FieldProfile
 from audience_service.domain.filters.fields import display_path
@@ -141,29 +150,39 @@ def _unequal_types(node: Related, index: FieldIndex, related: FieldIndex | None)
         yield FilterWarning(f"{node.field_path}.on.foreign", LintRule.TYPE_NEVER_OCCURS, text)
 
 
-def _unusable_values(having: Having, index: FieldIndex) -> Iterator[FilterWarning]:
-    """The aggregates that can use no sampled value, or leave some of them out."""
-    for aggregate in having.aggregates:
-        profile = index.profile(aggregate.path)
-        observed = _observed_kinds(profile) - {_LIST} if profile else frozenset[str]()
-        if profile is None or not observed or aggregate.function == "distinct":
-            continue
-        name, usable = display_path(aggregate.path), _DATE if aggregate.takes_dates else _NUMBER
-        if not observed & ({_DATE, _DATE_TEXT} if aggregate.takes_dates else {_NUMBER}):
-            text = f"takes {usable}, but {name} is {' or '.join(sorted(observed))} in the sampled records"
-            yield FilterWarning(aggregate.field_path, LintRule.TYPE_NEVER_OCCURS, text)
-            continue
-        shares: dict[str, float] = {}
-        for type_name, share in profile.types.items():
-            kind = _BY_TYPE.get(type_name, f"of type {type_name}")
-            if share > 0 and type_name != "null" and kind not in (usable, _LIST):
-                shares[kind] = max(share, shares.get(kind, 0.0))
-        if aggregate.takes_dates and _TEXT in shares:
-            shares |= {_TEXT: 0.0, _OTHER_DATE: profile.unmatched_dates, _NO_DATE: profile.other_texts}
-        if left_out := [(kind, share) for kind, share in sorted(shares.items()) if share > 0]:
-            parts = " and ".join(f"{kind} in {percent(share)}" for kind, share in left_out)
-            text = f"leaves out values that are not {usable}: {name} is {parts} of the sampled records"
-            yield FilterWarning(aggregate.field_path, LintRule.MIXED_TYPES, text)
+def _unusable_values(test: Having | Slice, index: FieldIndex) -> Iterator[FilterWarning]:
+    """The aggregates, and dates that order records, that can use no sampled value, or leave some of them out."""
+    if isinstance(test, Slice):
+        yield from _left_out(test.by, f"{test.field_path}.by", index, takes_dates=True, takes_lists=False)
+        return
+    for each in test.aggregates:
+        if each.function != "distinct":
+            yield from _left_out(each.path, each.field_path, index, takes_dates=each.takes_dates)
+
+
+def _left_out(
+    path: str, field_path: str, index: FieldIndex, *, takes_dates: bool, takes_lists: bool = True
+) -> Iterator[FilterWarning]:
+    profile = index.profile(path)
+    observed = _observed_kinds(profile) - {_LIST} if profile else frozenset[str]()
+    if profile is None or not observed:
+        return
+    name, usable = display_path(path), _DATE if takes_dates else _NUMBER
+    if not observed & ({_DATE, _DATE_TEXT} if takes_dates else {_NUMBER}):
+        text = f"takes {usable}, but {name} is {' or '.join(sorted(observed))} in the sampled records"
+        yield FilterWarning(field_path, LintRule.TYPE_NEVER_OCCURS, text)
+        return
+    shares: dict[str, float] = {} if takes_lists else {"missing": 1.0 - profile.fill_rate}
+    for type_name, share in profile.types.items():
+        kind = _BY_TYPE.get(type_name, f"of type {type_name}")
+        if share > 0 and type_name != "null" and kind not in (usable, _LIST if takes_lists else usable):
+            shares[kind] = max(share, shares.get(kind, 0.0))
+    if takes_dates and _TEXT in shares:
+        shares |= {_TEXT: 0.0, _OTHER_DATE: profile.unmatched_dates, _NO_DATE: profile.other_texts}
+    if left_out := [(kind, share) for kind, share in sorted(shares.items()) if share > 0]:
+        parts = " and ".join(f"{kind} in {percent(share)}" for kind, share in left_out)
+        text = f"leaves out values that are not {usable}: {name} is {parts} of the sampled records"
+        yield FilterWarning(field_path, LintRule.MIXED_TYPES, text)
 
 
 def _missed_kinds(node: Condition, profile: FieldProfile) -> list[tuple[str, float]]:

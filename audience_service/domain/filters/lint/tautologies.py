@@ -17,6 +17,7 @@ from audience_service.domain.filters.ast import (
     Nor,
     Or,
     Related,
+    Slice,
     selects_states,
 )
 from audience_service.domain.filters.lint.conjunctions import Subject, flatten
@@ -95,12 +96,13 @@ def find_constant_counts(linted: LintedFilter) -> Iterator[FilterWarning]:
     """The counts of related records that allow every number, or none."""
     for node in linted.nodes:
         if isinstance(node, Related):
+            count_path = f"{node.test.field_path if isinstance(node.test, Slice) else node.field_path}.count"
             if node.max_count is not None and node.max_count < node.min_count:
-                yield _always_false(f"{node.field_path}.count", "its minimum is greater than its maximum")
-            elif node.test:
+                yield _always_false(count_path, "its minimum is greater than its maximum")
+            elif isinstance(node.test, Having):
                 yield from _disjoint_aggregates(node.test)
             elif node.min_count == 0 and node.max_count is None:
-                yield _always_true(f"{node.field_path}.count", "it allows every number of records")
+                yield _always_true(count_path, "it allows every number of records")
 
 
 def _disjoint_aggregates(having: Having) -> Iterator[FilterWarning]:

@@ -641,7 +641,8 @@ class ConditionResult(_message.Message):
     def value(self) -> _struct_pb2.Value:
         """value: the record's value at `path`. Unset if it has none, if `path` is empty, or if the response has
         `values_withheld`. For `$related` with `having`: an object with `count`, the number of related records, and the
-        aggregates that the condition compares.
+        aggregates that the condition compares. With `last` or `first`: an object with `records`, the values of these records
+        that the condition reads.
         """
 
     @_builtins.property
