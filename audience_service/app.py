@@ -25,6 +25,7 @@ from audience_service.wiring.server import (
     server_options,
 )
 from audience_service.wiring.snapshots import build_snapshot_worker
+from audience_service.wiring.syncs import build_sync_servicer
 from audience_service.wiring.targeting import build_targeting_servicer
 from audience_service.wiring.watch import build_watch
 
@@ -55,6 +56,7 @@ class App:
             audience=build_audience_servicer(store, self._erasure.erasures),
             reach=build_reach_servicer(settings, core, store, new_random, self._erasure.tombstones),
             membership=build_membership_servicer(settings, core, store, self._snapshot_worker, self._watch.streams),
+            sync=build_sync_servicer(core, store),
             targeting=build_targeting_servicer(platform_ids, core.tokens),
             custom_audience=self._custom_audiences.servicer,
         )
@@ -68,6 +70,7 @@ class App:
             lambda: store.custom_audience_sweeper.sweep(now()),
             lambda: store.upload_sweeper.sweep(now()),
             lambda: self._erasure.sweep(now()),
+            lambda: store.sync_sweeper.sweep(now()),
         ]
         self.background_tasks = BackgroundTasks(store, self.server, settings, sweeps, platform_ids)
 

@@ -29,6 +29,7 @@ from audience_service.domain.filters.field_profile import FieldProfile
 from audience_service.domain.filters.operators import LOGICAL, OPERATORS, RECORD_OPERATORS
 from audience_service.domain.insights.dimensions import DIMENSIONS, Dimension
 from audience_service.domain.schema.service import operators_for
+from audience_service.domain.syncs import errors as _sync_errors  # noqa: F401 - its classes are in the table of errors
 from audience_service.observability.metrics import METRICS
 from audience_service.pb.audience.v1 import options_pb2
 from audience_service.rpc.errors import code_of

@@ -40,10 +40,12 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
     static = client.create(name="static", type="static")
     deleted = client.create(name="deleted", type="static")
     client.call("DeleteSegment", {"id": deleted.id})
-    [contact] = service.insert("curl", [{}])
+    [contact] = service.insert("curl", [{"data": {"email": "ann@example.com"}}])
     all_contacts = {"filter": {"datatype": "contact", "where": {}}}
     snapshot = client.snapshot(**all_contacts)
     custom = client.custom(name="custom")
+    synced = client.create(name="synced", **all_contacts).id
+    sync = client.call("CreateSync", {"sync": {"name": "list", "audienceIds": [synced], "platform": "meta"}})
     requests: dict[str, dict[str, Any]] = {
         "CreateSegment": {"segment": {"name": "curled", **all_contacts}},
         "GetSegment": {"id": static.id},
@@ -77,6 +79,14 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "ListSnapshots": {},
         "DiffSnapshots": {"fromSnapshotId": snapshot.id, "toSnapshotId": snapshot.id},
         "DeleteSnapshot": {"id": snapshot.id},
+        "CreateSync": {"sync": {"name": "curled", "audienceIds": [synced], "platform": "meta"}},
+        "GetSync": {"id": sync.id},
+        "ListSyncs": {},
+        "UpdateSync": {"sync": {"id": sync.id, "name": "renamed"}, "updateMask": "name"},
+        "ResetSync": {"id": sync.id},
+        "StreamSyncChanges": {"id": sync.id, "workerId": "curl"},
+        "AcknowledgeSyncBatch": {"id": sync.id, "batchNumber": 1},
+        "DeleteSync": {"id": sync.id},
         "ListInterests": {"query": "rugby"},
         "ListLocations": {"query": "munich"},
         "ListTargetingOptions": {"platform": "google"},
@@ -99,6 +109,8 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         del requests["ExplainFilter"]  # it has no plans
         del requests["GetInsights"]  # it refuses that one
         del requests["GetLookalikeModel"]  # it has none
+        for name in ("ResetSync", "StreamSyncChanges", "AcknowledgeSyncBatch"):
+            del requests[name]  # it cannot compare rows
     endless = [*curl, *headers, "-d", json.dumps({"audienceId": static.id}), f"{address}/{paths['WatchMembership']}"]
     with subprocess.Popen(endless, stdout=subprocess.PIPE) as watching:  # noqa: S603
         assert watching.stdout

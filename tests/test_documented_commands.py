@@ -74,7 +74,7 @@ class World:
     def replace(self, text: str, rpc: str) -> str:
         """The text with ids of this org."""
         text = re.sub(r"contact-…", lambda _: self.contacts[0], text)
-        text = re.sub(r"(segment|custom|snapshot)-…", lambda match: self._create(match[1], rpc), text)
+        text = re.sub(r"(segment|custom|snapshot|sync)-…", lambda match: self._create(match[1], rpc), text)
         return text.replace("demo", self.org)
 
     def watched(self, audience_id: str) -> str:
@@ -91,6 +91,9 @@ class World:
             return self._lookalike()
         if kind == "custom":
             return str(self.client.custom(name=name).id)
+        if kind == "sync":
+            sync = {"name": name, "audienceIds": [self._create("segment", "")], "platform": "meta"}
+            return str(self.client.call("CreateSync", {"sync": sync}).id)
         if kind == "snapshot":
             return str(self.client.snapshot(audienceId=self._create("segment", "")).id)
         if re.search("SegmentContacts|UndeleteSegment", rpc):
@@ -129,6 +132,8 @@ def call(world: World, rpc: str, text: str) -> None:
         file = {"chunk": {"data": "ZW1haWwKYW5uQGV4YW1wbGUuY29tCg==", "crc32": 1704823039}}
         trailer = {"trailer": {"sizeBytes": 22, "crc32": 1704823039}}
         call(world, "UploadMembers", " ".join(map(json.dumps, ({"header": header}, file, trailer))))
+    if rpc.endswith("AcknowledgeSyncBatch"):
+        list(world.client.call("StreamSyncChanges", {"id": request["id"], "workerId": "w"}))
     answer = world.client.call(rpc.rpartition("/")[2], request)
     if rpc.endswith("WatchMembership"):
         next(iter(answer))

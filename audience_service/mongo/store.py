@@ -30,6 +30,7 @@ from audience_service.domain.snapshots.repository import (
     SnapshotRepository,
     SnapshotRowRepository,
 )
+from audience_service.domain.syncs.repository import SyncStorage
 from audience_service.domain.targeting.platform_ids import PlatformIdRepository
 from audience_service.domain.uploads.processor import UploadStorage
 from audience_service.domain.uploads.repository import IdentifierRepository
@@ -63,6 +64,10 @@ from audience_service.mongo.segments.versions import MongoVersions
 from audience_service.mongo.snapshots.cleanup import SnapshotSweeper
 from audience_service.mongo.snapshots.repository import MongoSnapshots
 from audience_service.mongo.snapshots.rows import MongoSnapshotRows
+from audience_service.mongo.syncs.batches import MongoSyncBatches
+from audience_service.mongo.syncs.cleanup import SyncSweeper
+from audience_service.mongo.syncs.repository import MongoSyncs
+from audience_service.mongo.syncs.rows import MongoSyncRows
 from audience_service.mongo.targeting.repository import MongoPlatformIds
 from audience_service.mongo.uploads.cleanup import UploadSweeper
 from audience_service.mongo.uploads.list_rows import MongoListRows
@@ -105,6 +110,8 @@ class Store:
     upload_storage: UploadStorage
     identifiers: IdentifierRepository
     upload_sweeper: UploadSweeper
+    sync_storage: SyncStorage
+    sync_sweeper: SyncSweeper
     watches: WatchRepository
     event_log: EventLogRepository
     history: HistoryRepository
@@ -204,6 +211,8 @@ def mongo_store(
         ),
         identifiers=MongoIdentifiers(connection),
         upload_sweeper=upload_sweeper,
+        sync_storage=SyncStorage(MongoSyncs(primary), MongoSyncRows(primary), MongoSyncBatches(primary)),
+        sync_sweeper=SyncSweeper(primary),
         watches=MongoWatches(primary),
         event_log=MongoEventLog(primary),
         history=MongoHistory(primary),

@@ -29,7 +29,7 @@ from google.protobuf.message import Message
 from audience_service.domain.core.context import Scope
 
 UNRECORDED = frozenset({
-    "GetSegment", "ListSegments", "ListSegmentVersions", "GetAudienceUsage", "GetCustomAudience",
+    "GetSegment", "ListSegments", "ListSegmentVersions", "GetAudienceUsage", "GetCustomAudience", "GetSync", "ListSyncs",
     "ListCustomAudiences", "ListCustomAudienceTypes", "GetUpload", "GetLookalikeModel", "GetSnapshot", "ListSnapshots",
     "ExplainFilter", "ListFields", "EstimateReach", "StreamReach", "GetOverlap", "GetOverlapRegions", "GetInsights",
     "ListInterests", "ListLocations", "ListTargetingOptions",

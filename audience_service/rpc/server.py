@@ -16,6 +16,7 @@ from audience_service.pb.audience.v1 import (
     membership_service_pb2,
     reach_service_pb2,
     segment_service_pb2,
+    sync_service_pb2,
     targeting_service_pb2,
 )
 from audience_service.pb.audience.v1.audience_service_pb2_grpc import (
@@ -42,6 +43,10 @@ from audience_service.pb.audience.v1.segment_service_pb2_grpc import (
     SegmentServiceServicer,
     add_SegmentServiceServicer_to_server,
 )
+from audience_service.pb.audience.v1.sync_service_pb2_grpc import (
+    SyncServiceServicer,
+    add_SyncServiceServicer_to_server,
+)
 from audience_service.pb.audience.v1.targeting_service_pb2_grpc import (
     TargetingServiceServicer,
     add_TargetingServiceServicer_to_server,
@@ -64,6 +69,7 @@ SERVICES: tuple[ServiceDescriptor, ...] = tuple(
         custom_audience_service_pb2,
         reach_service_pb2,
         membership_service_pb2,
+        sync_service_pb2,
         targeting_service_pb2,
     )
     for service in module.DESCRIPTOR.services_by_name.values()
@@ -102,6 +108,7 @@ class Servicers:
     audience: AudienceServiceServicer
     reach: ReachServiceServicer
     membership: MembershipServiceServicer
+    sync: SyncServiceServicer
     targeting: TargetingServiceServicer
     custom_audience: CustomAudienceServiceServicer
 
@@ -154,6 +161,7 @@ class RpcServer:
         add_AudienceServiceServicer_to_server(servicers.audience, self._server)
         add_ReachServiceServicer_to_server(servicers.reach, self._server)
         add_MembershipServiceServicer_to_server(servicers.membership, self._server)
+        add_SyncServiceServicer_to_server(servicers.sync, self._server)
         add_TargetingServiceServicer_to_server(servicers.targeting, self._server)
         add_CustomAudienceServiceServicer_to_server(servicers.custom_audience, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -17,6 +17,7 @@ from audience_service.pb.audience.v1 import (
     reach_service_pb2,
     resources_pb2,
     segment_service_pb2,
+    sync_service_pb2,
     targeting_service_pb2,
 )
 from audience_service.pb.audience.v1.audience_service_pb2_grpc import AudienceServiceStub
@@ -26,6 +27,7 @@ from audience_service.pb.audience.v1.membership_service_pb2_grpc import Membersh
 from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceStub
 from audience_service.pb.audience.v1.resources_pb2 import CreationState
 from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceStub
+from audience_service.pb.audience.v1.sync_service_pb2_grpc import SyncServiceStub
 from audience_service.pb.audience.v1.targeting_service_pb2_grpc import TargetingServiceStub
 from tests.support.waiting import eventually
 
@@ -37,6 +39,7 @@ _MODULES = (
     reach_service_pb2,
     membership_service_pb2,
     custom_audience_service_pb2,
+    sync_service_pb2,
     targeting_service_pb2,
 )
 _STUBS = (
@@ -46,6 +49,7 @@ _STUBS = (
     ReachServiceStub,
     MembershipServiceStub,
     CustomAudienceServiceStub,
+    SyncServiceStub,
     TargetingServiceStub,
 )
 

@@ -75,12 +75,12 @@ class Batcher:
         for sk, row in rows:
             if not start.precedes(operation, sk):
                 continue
-            row_size = _size(row)
-            if len(buffered) == self.rules.batch_size - position.sent or size + row_size > MAX_PART_BYTES:
+            size_of_row = row_size(row)
+            if len(buffered) == self.rules.batch_size - position.sent or size + size_of_row > MAX_PART_BYTES:
                 position = yield from self._part(buffered, operation, position)
                 buffered, size = [], 0
             buffered.append((sk, row))
-            size += row_size
+            size += size_of_row
         if buffered:
             position = yield from self._part(buffered, operation, position, is_last=True)
         return position
@@ -105,6 +105,6 @@ class Batcher:
         return self.tokens.encode(self.binding, [position.operation, position.after, position.batch, position.sent])
 
 
-def _size(row: Row) -> int:
+def row_size(row: Row) -> int:
     """The most bytes of a row in a message, including those that precede the row and each value."""
     return 6 + sum(3 + (len(value) if value.isascii() else len(value.encode())) for value in row)

@@ -7,7 +7,7 @@ removal must not use an identifier that a remaining member also has.
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from audience_service.domain.audiences.repository import MemberRepository
@@ -17,16 +17,14 @@ from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.exports.batches import Batcher, ExportPart
-from audience_service.domain.exports.consent import NO_CONSENT, without_consent
 from audience_service.domain.exports.readiness import ReadinessCounter
 from audience_service.domain.exports.rows import DeltaExport, ExportRows, FullExport, RecordReader
+from audience_service.domain.exports.selection import resolve_members
 from audience_service.domain.identifiers import IdentifierExtractor, choose_rules
 from audience_service.domain.identifiers.countries import read_default_region
 from audience_service.domain.identifiers.rules import PlatformRules
 from audience_service.domain.snapshots.model import Snapshot
 from audience_service.domain.snapshots.reader import SnapshotReader
-
-_PURPOSE = "ads"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ class Exports:
         rules = choose_rules(request.platform, request.rules_version, request.options, request.fields)
         region = read_default_region(request.default_region, "default_region")
         identifier = IdentifierExtractor(rules, region, has_country_codes=request.phones_have_country_code)
-        resolved_selection = self._resolve(ctx, request)
+        resolved_selection = resolve_members(ctx, self._selection_resolver, request.selection, request.consent_fields)
         since_snapshot = self._since_snapshot(ctx, request.since_snapshot_id, resolved_selection)
         binding = ("export", ctx.org, *resolved_selection.identity, *_export_identity(request, rules))
         batches = Batcher(self._tokens, binding, rules, identifier.columns)
@@ -85,15 +83,6 @@ class Exports:
             # If rows of the snapshot were deleted meanwhile, the comparison was incomplete.
             self._snapshot_reader.verify_complete(ctx, since_snapshot)
         yield batches.finish(position, counter.readiness(exclusions, rules, removals))
-
-    def _resolve(self, ctx: RequestContext, request: ExportRequest) -> ResolvedSelection:
-        """The members to send, and the exclusions; missing consent is the last one."""
-        selection = replace(request.selection, purpose=request.selection.purpose or _PURPOSE)
-        resolved_selection = self._selection_resolver.resolve(ctx, selection)
-        if not request.consent_fields:
-            return resolved_selection
-        lacking = without_consent(resolved_selection.candidates.datatype, request.consent_fields)
-        return self._selection_resolver.subtract(resolved_selection, NO_CONSENT, lacking)
 
     def _since_snapshot(
         self, ctx: RequestContext, snapshot_id: str, resolved_selection: ResolvedSelection

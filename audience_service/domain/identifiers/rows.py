@@ -102,6 +102,11 @@ class IdentifierExtractor:
         return [rule.column for rule in (*self._rules, *self._further)]
 
     @property
+    def fields(self) -> list[str]:
+        """The field of each column."""
+        return [rule.field for rule in (*self._rules, *self._further)]
+
+    @property
     def record_paths(self) -> list[str]:
         """The field paths that rows need, with the prefix `data.`."""
         steps = dict.fromkeys(path for rule in self._rules for path in (*SOURCES[rule.field], *self._country))

@@ -74,6 +74,15 @@ A record that exited keeps its document, with `member` false. `seq` is its last 
 since the watch epoch began.
 """
 
+SYNCS = "audience_sync"
+"""Syncs in the platform's envelope, {_id: sk, ...}. See mongo/syncs/documents.py."""
+
+SYNC_BATCHES = "audience_sync_batch"
+"""Batches of syncs, without their rows. See mongo/syncs/documents.py."""
+
+SYNC_ROWS = "audience_sync_row"
+"""Rows that syncs have sent or will send. See mongo/syncs/rows.py."""
+
 PLATFORM_IDS = "audience_platform_ids"
 """The ids of ad platforms for the nodes of taxonomies: {_id: platform, version, imported_at, files, ids: {node: id},
 unlinked}.

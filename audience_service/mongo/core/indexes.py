@@ -17,6 +17,9 @@ from audience_service.mongo.core.collections import (
     SEGMENTS,
     SNAPSHOTS,
     SUBSCRIBERS,
+    SYNC_BATCHES,
+    SYNC_ROWS,
+    SYNCS,
     UPLOAD_REJECTIONS,
     UPLOAD_ROWS,
     UPLOADS,
@@ -109,6 +112,13 @@ def required_indexes(datatypes: Sequence[str], related: Sequence[str] = ()) -> l
         Index(EVENTS, (("sk", 1), ("_id", 1)), "the later events of a record, for members as of a time"),
         Index(ERASURES, (("changed_at", 1),), "erasures since a time, for every process"),
         Index(ERASURES, (("sweep_until", 1),), "erasures whose removal is repeated"),
+        Index(SYNCS, (("sk", 1),), "the tenant scope"),
+        Index(SYNCS, (("state", 1),), "deleted syncs"),
+        Index(SYNCS, (("data.unique.request", 1),), "one sync for a request_id", unique_if_set),
+        Index(SYNC_ROWS, (("keys", 1),), "rows with the same identifiers"),
+        Index(SYNC_ROWS, (("todo", 1), ("_id", 1)), "rows to add or remove", {"sparse": True}),
+        Index(SYNC_ROWS, (("batch", 1), ("_id", 1)), "the rows of a batch", {"sparse": True}),
+        Index(SYNC_BATCHES, (("expire_at", 1),), "deletion of old receipts", {**_TTL, "sparse": True}),
         Index(PARTITIONS, (("expire_at", 1),), "deletion of expired partitions", _TTL),
     ]
 
@@ -145,7 +155,7 @@ def collated_collections(database: Database[dict[str, Any]], datatypes: Sequence
     With a collation that ignores case, the range of sk for the org "acme" would include "ACME".
     """
     own = {SEGMENTS, CUSTOM_AUDIENCES, VERSIONS, USES, LISTS, PARTITIONS, SNAPSHOTS, WATCHES, EVENTS, MEMBER_STATES}
-    own |= {UPLOADS, UPLOAD_ROWS, IDENTIFIERS, ERASURES}
+    own |= {UPLOADS, UPLOAD_ROWS, IDENTIFIERS, ERASURES, SYNCS, SYNC_BATCHES, SYNC_ROWS}
     used = {*datatypes, *own, SUBSCRIBERS}
     found = database.list_collections()
     return sorted(info["name"] for info in found if info["name"] in used and info.get("options", {}).get("collation"))

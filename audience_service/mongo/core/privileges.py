@@ -18,6 +18,9 @@ from audience_service.mongo.core.collections import (
     SEGMENTS,
     SNAPSHOTS,
     SUBSCRIBERS,
+    SYNC_BATCHES,
+    SYNC_ROWS,
+    SYNCS,
     UPLOAD_REJECTIONS,
     UPLOAD_ROWS,
     UPLOADS,
@@ -43,6 +46,9 @@ OWN_COLLECTIONS = (
     MEMBER_STATES,
     PLATFORM_IDS,
     ERASURES,
+    SYNCS,
+    SYNC_ROWS,
+    SYNC_BATCHES,
 )
 """The collections that the service writes."""
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 
 from audience_service.domain.core.record import Record
+from audience_service.domain.syncs.repository import SyncStorage
 from audience_service.domain.uploads.processor import UploadStorage
 from audience_service.mongo.audiences.repository import MongoUses
 from audience_service.mongo.core.indexes import create_index, required_indexes
@@ -26,6 +27,7 @@ from audience_service.mongo.embedded.overrides import (
     EmbeddedSnapshotRows,
     embedded_database,
 )
+from audience_service.mongo.embedded.syncs import EmbeddedSyncRows
 from audience_service.mongo.membership.partitions import MongoPartitions
 from audience_service.mongo.query.key_sampler import KeySampler
 from audience_service.mongo.segments.repository import MongoSegments
@@ -33,6 +35,9 @@ from audience_service.mongo.segments.versions import MongoVersions
 from audience_service.mongo.snapshots.cleanup import SnapshotSweeper
 from audience_service.mongo.snapshots.repository import MongoSnapshots
 from audience_service.mongo.store import Store
+from audience_service.mongo.syncs.batches import MongoSyncBatches
+from audience_service.mongo.syncs.cleanup import SyncSweeper
+from audience_service.mongo.syncs.repository import MongoSyncs
 from audience_service.mongo.targeting.repository import MongoPlatformIds
 from audience_service.mongo.uploads.cleanup import UploadSweeper
 from audience_service.mongo.uploads.list_rows import MongoListRows
@@ -86,6 +91,8 @@ def embedded_store(
         ),
         identifiers=EmbeddedIdentifiers(database),
         upload_sweeper=upload_sweeper,
+        sync_storage=SyncStorage(serialize(MongoSyncs, database, lock), EmbeddedSyncRows(), MongoSyncBatches(database)),
+        sync_sweeper=SyncSweeper(database),
         watches=MongoWatches(database),
         event_log=EmbeddedEventLog(database),
         history=MongoHistory(database),

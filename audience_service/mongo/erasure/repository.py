@@ -33,6 +33,9 @@ from audience_service.mongo.core.collections import (
     SEGMENTS,
     SNAPSHOTS,
     SUBSCRIBERS,
+    SYNC_BATCHES,
+    SYNC_ROWS,
+    SYNCS,
     UPLOAD_REJECTIONS,
     UPLOAD_ROWS,
     UPLOADS,
@@ -45,7 +48,8 @@ from audience_service.mongo.core.scope import complete_org_match, erased_sk, org
 from audience_service.mongo.snapshots.documents import read_manifest
 
 ROWS, EVENT_ROWS, STATES, KEYS, CELLS, BOUNDARIES = "rows", "events", "states", "keys", "cells", "boundaries"
-TEXTS, NO_CONTENT, SHARED, OWN, PLATFORM = "texts", "no content", "shared", "own", "platform"
+TEXTS, NO_CONTENT, SHARED, OWN = "texts", "no content", "shared", "own"
+PLATFORM, SENT = "platform", "sent"
 
 TREATMENT: Mapping[str, str] = {
     LISTS: ROWS,
@@ -61,6 +65,9 @@ TREATMENT: Mapping[str, str] = {
     UPLOADS: TEXTS,
     UPLOAD_REJECTIONS: TEXTS,
     USES: TEXTS,
+    SYNCS: TEXTS,
+    SYNC_ROWS: SENT,
+    SYNC_BATCHES: SENT,
     WATCHES: TEXTS,
     PLATFORM_IDS: SHARED,
     ERASURES: OWN,
@@ -71,7 +78,8 @@ TREATMENT: Mapping[str, str] = {
 rows: deleted, and the counts of snapshots corrected. events: lose pk and sk, since events are numbered without a gap.
 states, keys: deleted. cells: rows that contain an address, a number or a digest of one are deleted. boundaries: moved
 to the record before. texts: every text that quotes the person is rewritten. shared: has no data of people. own: keyed
-hashes and encrypted ids only. platform: belongs to the platform, which erases it; the report counts the records.
+hashes and encrypted ids only. sent: rows that a platform has stay until it has acknowledged their removal, which the
+next StreamSyncChanges sends. platform: belongs to the platform, which erases it; the report counts the records.
 """
 
 _MAX_ATTEMPTS = 10

@@ -9,11 +9,12 @@ from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.rpc.converters.audiences import decode_selection
 from audience_service.rpc.converters.membership import encode_exclusions
 
-_OPERATIONS = {
+OPERATIONS = {
     "": pb.EXPORT_OPERATION_UNSPECIFIED,
     ADD: pb.EXPORT_OPERATION_ADD,
     REMOVE: pb.EXPORT_OPERATION_REMOVE,
 }
+"""The wire's number of each operation; "" is that of a message without rows."""
 
 
 def decode_export(message: pb.ExportIdentifiersRequest) -> ExportRequest:
@@ -36,7 +37,7 @@ def encode_export(value: ExportPart) -> pb.ExportIdentifiersResponse:
     """The message of a batch, a part of a batch, or the readiness."""
     message = pb.ExportIdentifiersResponse(
         columns=value.columns,
-        operation=_OPERATIONS[value.operation],
+        operation=OPERATIONS[value.operation],
         rules_version=value.rules.version,
         options=value.rules.chosen,
         batch_index=value.batch,

@@ -363,6 +363,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "ERASURE_NOT_CONFIGURED", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
+    SYNC_NOT_FOUND: _ErrorReason.ValueType  # 63
+    """SYNC_NOT_FOUND: the org has no sync with this id. NOT_FOUND.
+
+        {"reason": "SYNC_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "sync-V1StGXR8Z5jdHi6BmyT0a"}}
+    """
+    SYNC_BATCH_NOT_FOUND: _ErrorReason.ValueType  # 64
+    """SYNC_BATCH_NOT_FOUND: the sync has no batch with this number that was sent, or ResetSync has discarded it.
+    NOT_FOUND.
+
+        {"reason": "SYNC_BATCH_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "17"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with the domain
@@ -709,5 +720,16 @@ ERASURE_NOT_CONFIGURED: ErrorReason.ValueType  # 62
 later. FAILED_PRECONDITION.
 
     {"reason": "ERASURE_NOT_CONFIGURED", "domain": "audience.crm.appengine.internal", "metadata": {}}
+"""
+SYNC_NOT_FOUND: ErrorReason.ValueType  # 63
+"""SYNC_NOT_FOUND: the org has no sync with this id. NOT_FOUND.
+
+    {"reason": "SYNC_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "sync-V1StGXR8Z5jdHi6BmyT0a"}}
+"""
+SYNC_BATCH_NOT_FOUND: ErrorReason.ValueType  # 64
+"""SYNC_BATCH_NOT_FOUND: the sync has no batch with this number that was sent, or ResetSync has discarded it.
+NOT_FOUND.
+
+    {"reason": "SYNC_BATCH_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "17"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

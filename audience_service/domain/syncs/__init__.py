@@ -1,0 +1,1 @@
+"""Syncs: lists of ad platforms that are kept equal to audiences."""

@@ -1,0 +1,279 @@
+"""The rows of syncs.
+
+    {_id: sk, sk: "<org>/audience_sync_row/<sync>/<digest>", format, values, keys, platform_keys, scan, sent_at,
+     is_rejected, todo, batch, send}
+
+`keys` has the digests of all keys of the row, `platform_keys` of those that the platform may have. `scan` is the last
+scan that found the row. `todo` is "<sync>/<operation>/<format>" if the row waits for a batch. `batch` is
+"<sync>/<number>" while the row is in an open batch, and `send` then has the keys to send.
+
+`values` are as the platform receives them: hashes, and the few fields that a platform requires in plain text.
+"""
+
+import itertools
+from collections.abc import Generator, Sequence
+from datetime import datetime
+from typing import Any
+
+from pymongo import UpdateOne
+from pymongo.database import Database
+
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.exports.batches import ADD, REMOVE
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.syncs.model import Batch, SyncRow
+from audience_service.mongo.core.collections import SYNC_ROWS
+from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.query.joins import Stages
+
+_CHUNK_SIZE = 1_000
+_NOT_IN_BATCH: Document = {"batch": {"$exists": False}}
+_LEAVE_BATCH = {"batch": "", "send": "", "todo": ""}
+
+
+class MongoSyncRows:
+    """The SyncRowRepository on MongoDB; domain/syncs/repository.py states what each method promises."""
+
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._database = database
+        self._collection = database[SYNC_ROWS]
+
+    def check_supported(self) -> None:
+        """Return: MongoDB can compare rows."""
+
+    def mark(
+        self, org: str, sync_id: str, scan: int, row_format: int, rows: Sequence[SyncRow], deadline: Deadline
+    ) -> None:
+        """Upsert by key. A scan that has lost its lease never lowers the number of a later one."""
+        writes = []
+        for row in rows:
+            key = f"{_prefix(org, sync_id)}/{row.digest}"
+            inserted = {
+                "sk": key,
+                "format": row_format,
+                "values": list(row.values),
+                "keys": list(row.keys),
+                "platform_keys": [],
+            }
+            match = {"_id": key, **org_match(org)}
+            writes.append(UpdateOne(match, {"$max": {"scan": scan}, "$setOnInsert": inserted}, upsert=True))
+        with with_deadline(self._database, deadline):
+            self._collection.bulk_write(writes, ordered=False)
+
+    def compare(self, org: str, sync_id: str, scan: int, expired_before: datetime | None, deadline: Deadline) -> None:
+        """Decide each row by one update; delete covered rows. Rows in open batches wait for the next scan."""
+        todo = _todo_expression(sync_id, scan, expired_before)
+        free = _of_sync(org, sync_id, _NOT_IN_BATCH)
+        with with_deadline(self._database, deadline):
+            self._collection.update_many(free, [{"$set": {"todo": todo}}])
+            self._collection.aggregate(self._covered(org, sync_id, scan))
+            gone = {"scan": {"$lt": scan}, "platform_keys": [], **_NOT_IN_BATCH}
+            self._collection.delete_many(_of_sync(org, sync_id, gone))
+
+    def has_candidates(self, org: str, sync_id: str, batch: Batch, deadline: Deadline) -> bool:
+        """Find one by the index on `todo`."""
+        with with_deadline(self._database, deadline):
+            return self._collection.find_one(_candidates(org, sync_id, batch), {"_id": 1}) is not None
+
+    def assign(self, org: str, sync_id: str, batch: Batch, size: int, deadline: Deadline) -> None:
+        """Run one pipeline that ends in $merge, so that no row leaves the database."""
+        name = _batch_name(sync_id, batch.number)
+        stages = [
+            *_sendable(org, sync_id, batch),
+            {"$match": {"blocking": []}},
+            {"$sort": {"_id": 1}},
+            {"$limit": size},
+            {"$project": {"batch": {"$literal": name}, "send": 1}},
+            {"$merge": {"into": SYNC_ROWS, "on": "_id", "whenMatched": "merge", "whenNotMatched": "discard"}},
+        ]
+        with with_deadline(self._database, deadline):
+            self._collection.aggregate(stages, allowDiskUse=True)
+            self._collection.update_many(org_match(org, {"batch": name}), {"$unset": {"todo": ""}})
+
+    def count(self, org: str, sync_id: str, number: int, deadline: Deadline) -> int:
+        """Count by the index on `batch`."""
+        with with_deadline(self._database, deadline):
+            return self._collection.count_documents(_in_batch(org, sync_id, number))
+
+    def count_blocked(self, org: str, sync_id: str, scan: int, deadline: Deadline) -> int:
+        """Count the candidates of both operations that share a key with a row in a batch."""
+        total = 0
+        for operation in (REMOVE, ADD):
+            stages = [
+                *_sendable(org, sync_id, None, operation, scan),
+                {"$match": {"blocking": {"$ne": []}}},
+                {"$count": "n"},
+            ]
+            with with_deadline(self._database, deadline):
+                total += sum(int(found["n"]) for found in self._collection.aggregate(stages, allowDiskUse=True))
+        return total
+
+    def stream(
+        self, org: str, sync_id: str, number: int, deadline: Deadline
+    ) -> Generator[tuple[tuple[str, ...], frozenset[str]], None, None]:
+        """Read by the index on `batch`, in the order of keys."""
+        after = ""
+        while True:
+            match = _in_batch(org, sync_id, number, {"_id": {"$gt": after}})
+            with with_deadline(self._database, deadline):
+                found = list(
+                    self._collection.find(match, {"values": 1, "send": 1}, sort=[("_id", 1)], limit=_CHUNK_SIZE)
+                )
+            for row in found:
+                yield tuple(row["values"]), frozenset(row["send"])
+            if len(found) < _CHUNK_SIZE:
+                return
+            after = found[-1]["_id"]
+
+    def digests(
+        self, org: str, sync_id: str, number: int, indexes: Sequence[int], deadline: Deadline
+    ) -> tuple[str, ...]:
+        """Read the keys of the batch in order."""
+        if not indexes:
+            return ()
+        with with_deadline(self._database, deadline):
+            found = self._collection.find(_in_batch(org, sync_id, number), {"_id": 1}, sort=[("_id", 1)])
+            keys = [row["_id"] for row in found]
+        return tuple(keys[index].rpartition("/")[2] for index in indexes)
+
+    def apply(self, org: str, sync_id: str, batch: Batch, deadline: Deadline) -> None:
+        """Release the rejected rows first, and then change the others. Each step leaves the rest for a repetition."""
+        in_batch = _in_batch(org, sync_id, batch.number)
+        rejected = [f"{_prefix(org, sync_id)}/{digest}" for digest in batch.rejected_digests]
+        for start in range(0, len(rejected), _CHUNK_SIZE):
+            match = org_match(org, {"_id": {"$in": rejected[start : start + _CHUNK_SIZE]}}, in_batch)
+            refused = {"$set": {"is_rejected": True}} if batch.operation == ADD else {}
+            with with_deadline(self._database, deadline):
+                self._collection.update_many(match, {**refused, "$unset": _LEAVE_BATCH})
+        if batch.operation == ADD:
+            sent_at = batch.receipt.acknowledged_at if batch.receipt else None
+            added: Stages = [
+                {"$set": {"platform_keys": "$keys", "sent_at": sent_at}},
+                {"$unset": list(_LEAVE_BATCH)},
+            ]
+            with with_deadline(self._database, deadline):
+                self._collection.update_many(in_batch, added)
+            return
+        while self._apply_removals(org, in_batch, batch.scan, deadline):
+            pass
+
+    def clear(self, org: str, sync_id: str, deadline: Deadline) -> None:
+        """Delete by the range of keys."""
+        with with_deadline(self._database, deadline):
+            self._collection.delete_many(_of_sync(org, sync_id))
+
+    def _apply_removals(self, org: str, in_batch: Document, scan: int, deadline: Deadline) -> bool:
+        """Remove the keys of some rows from all rows, then release these rows. Returns whether there were any.
+
+        A row that is desired again must know that the platform no longer has its keys. Until its own rows are
+        released, no other batch can have one of the keys.
+        """
+        with with_deadline(self._database, deadline):
+            found = list(self._collection.find(in_batch, {"send": 1}, limit=_CHUNK_SIZE))
+            if not found:
+                return False
+            removed = list(dict.fromkeys(itertools.chain.from_iterable(row["send"] for row in found)))
+            sharing = org_match(org, {"keys": {"$in": removed}})
+            self._collection.update_many(sharing, {"$pullAll": {"platform_keys": removed}, "$unset": {"sent_at": ""}})
+            keys: Document = {"_id": {"$in": [row["_id"] for row in found]}}
+            self._collection.update_many(org_match(org, keys, in_batch), {"$unset": _LEAVE_BATCH})
+            gone: Document = {"scan": {"$lt": scan}, "platform_keys": [], **_NOT_IN_BATCH}
+            self._collection.delete_many(org_match(org, keys, gone))
+        return True
+
+    def _covered(self, org: str, sync_id: str, scan: int) -> Stages:
+        """The stages that empty `platform_keys` of rows to remove, if complete rows on the platform have these keys."""
+        desired = {"scan": {"$gte": scan}, "sent_at": {"$exists": True}}
+        remove = {"todo": {"$gte": f"{sync_id}/{REMOVE}/", "$lt": f"{sync_id}/{REMOVE}0"}, **_NOT_IN_BATCH}
+        return [
+            {"$match": org_match(org, remove)},
+            _lookup_keys("platform_keys", desired, "platform_keys", "covering"),
+            {"$set": {"uncovered": {"$setDifference": ["$platform_keys", _union("$covering")]}}},
+            {"$match": {"uncovered": []}},
+            {"$project": {"platform_keys": {"$literal": []}}},
+            {"$merge": {"into": SYNC_ROWS, "on": "_id", "whenMatched": "merge", "whenNotMatched": "discard"}},
+        ]
+
+
+def _prefix(org: str, sync_id: str) -> str:
+    return f"{org}/{SYNC_ROWS}/{sync_id}"
+
+
+def _batch_name(sync_id: str, number: int) -> str:
+    return f"{sync_id}/{number}"
+
+
+def _of_sync(org: str, sync_id: str, *conditions: Document) -> Document:
+    """Return the match of a sync's rows. "0" is the character after "/"."""
+    prefix = _prefix(org, sync_id)
+    return org_match(org, {"_id": {"$gte": f"{prefix}/", "$lt": f"{prefix}0"}}, *conditions)
+
+
+def _in_batch(org: str, sync_id: str, number: int, *conditions: Document) -> Document:
+    return org_match(org, {"batch": _batch_name(sync_id, number)}, *conditions)
+
+
+def _candidates(org: str, sync_id: str, batch: Batch) -> Document:
+    todo = {"todo": f"{sync_id}/{batch.operation}/{batch.format}", **_NOT_IN_BATCH}
+    return org_match(org, todo, {"scan": _found_by(batch.operation, batch.scan)})
+
+
+def _found_by(operation: str, scan: int) -> Document:
+    """The condition on `scan` of the rows to add or remove. A scan that did not complete has marked rows as well."""
+    return {"$gte": scan} if operation == ADD else {"$lt": scan}
+
+
+def _sendable(org: str, sync_id: str, batch: Batch | None, operation: str = "", scan: int = 0) -> Stages:
+    """The stages that yield the rows to send, with the keys to `send` and the rows in batches that are `blocking`.
+
+    They are the candidates of a batch, or of an operation in every format.
+    """
+    if batch:
+        operation, scan = batch.operation, batch.scan
+        match = _candidates(org, sync_id, batch)
+    else:
+        todo: Document = {"todo": {"$gte": f"{sync_id}/{operation}/", "$lt": f"{sync_id}/{operation}0"}}
+        match = org_match(org, {**todo, **_NOT_IN_BATCH}, {"scan": _found_by(operation, scan)})
+    keep: Stages = [{"$set": {"send": "$keys"}}]
+    if operation == REMOVE:
+        keep = [
+            _lookup_keys("platform_keys", {"scan": {"$gte": scan}}, "keys", "desired"),
+            {"$set": {"send": {"$setDifference": ["$platform_keys", _union("$desired")]}}},
+            {"$match": {"send": {"$ne": []}}},
+        ]
+    blocking = _lookup_keys("keys", {"batch": {"$exists": True}}, "_id", "blocking")
+    return [{"$match": match}, *keep, blocking]
+
+
+def _lookup_keys(local: str, condition: Document, kept: str, into: str) -> Document:
+    """The stage that finds the rows with one of the keys. The digest of a key contains the org and the sync."""
+    pipeline = [{"$match": condition}, {"$project": {"_id": 0, kept: 1} if kept != "_id" else {"_id": 1}}]
+    return {
+        "$lookup": {"from": SYNC_ROWS, "localField": local, "foreignField": "keys", "pipeline": pipeline, "as": into}
+    }
+
+
+def _union(path: str) -> Document:
+    field = "platform_keys" if path == "$covering" else "keys"
+    each = {"input": f"{path}.{field}", "initialValue": [], "in": {"$setUnion": ["$$value", "$$this"]}}
+    return {"$reduce": each}
+
+
+def _todo_expression(sync_id: str, scan: int, expired_before: datetime | None) -> Document:
+    """The expression for what to do with a row: remove it, add it, or nothing."""
+    to_remove, to_add = (
+        {"$concat": [f"{sync_id}/{operation}/", {"$toString": "$format"}]} for operation in (REMOVE, ADD)
+    )
+    not_sent: list[Document] = [{"$eq": [{"$type": "$sent_at"}, "missing"]}]
+    if expired_before:
+        not_sent.append({"$lt": ["$sent_at", expired_before]})
+    branches = [
+        {
+            "case": {"$lt": ["$scan", scan]},
+            "then": {"$cond": [{"$eq": ["$platform_keys", []]}, "$$REMOVE", to_remove]},
+        },
+        {"case": {"$eq": ["$is_rejected", True]}, "then": "$$REMOVE"},
+        {"case": {"$or": not_sent}, "then": to_add},
+    ]
+    return {"$switch": {"branches": branches, "default": "$$REMOVE"}}

@@ -1,0 +1,303 @@
+"""What StreamSyncChanges and AcknowledgeSyncBatch promise, on the real engine."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from audience_service.domain.core.clock import now
+from audience_service.domain.identifiers import platforms
+from audience_service.domain.identifiers.platforms import PLATFORMS
+from tests.conftest import Service
+from tests.support.client import Client, Refusal
+from tests.support.syncs import PlatformList, acknowledge, batches, exported, is_addition, mirror
+
+Refused = Callable[..., Refusal]
+FIELDS = ("email", "phone")
+
+
+@pytest.fixture
+def org(real_service: Service) -> str:
+    """An org of this test's own."""
+    return f"sync{next(real_service.names)}x"
+
+
+@pytest.fixture
+def client(real_service: Service, org: str) -> Client:
+    """A client of the test's org."""
+    return real_service.client(org)
+
+
+class List:
+    """A sync of the contacts with a tag, and the platform's list."""
+
+    def __init__(self, service: Service, client: Client, org: str, platform: str = "meta", **sync: Any) -> None:
+        self.contacts = service.store.database["contact"]
+        self.service, self.client, self.org = service, client, org
+        audience = client.create(name="vips", filter={"datatype": "contact", "where": {"tags": "vip"}})
+        self.fields = [name for name in FIELDS if (platform, name) != ("linkedin", "phone")]
+        self.selection = {"audienceId": audience.id, "platform": platform, "fields": self.fields}
+        written = {"name": "vips", "audienceIds": [audience.id], "platform": platform, "fields": self.fields, **sync}
+        self.id = client.call("CreateSync", {"sync": written}).id
+        self.platform = PlatformList(platform, self.fields)
+
+    def add(self, key: str, **data: Any) -> None:
+        """A new member."""
+        self.service.insert(self.org, [{"id": key, "data": {"tags": ["vip"], **data}}])
+
+    def edit(self, key: str, **data: Any) -> None:
+        """Change the payload of a member."""
+        changes = {f"data.{name}": value for name, value in data.items()}
+        self.contacts.update_one({"sk": f"{self.org}/contact/{key}"}, {"$set": changes})
+
+    def erase(self, key: str) -> None:
+        """Delete the record."""
+        self.contacts.delete_one({"sk": f"{self.org}/contact/{key}"})
+
+    def batches(self, **request: Any) -> list[tuple[Any, list[list[str]]]]:
+        """The batches of a stream."""
+        return batches(self.client, self.id, **request)[0]
+
+    def mirror(self) -> list[int]:
+        """Mirror, check that the list equals the audience, and return the numbers of the batches."""
+        numbers: list[int] = []
+        mirror(self.client, self.id, self.platform, lambda message: numbers.append(message.batch_number))
+        assert self.platform.keys == exported(self.client, self.platform, self.selection)
+        return numbers
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The stored rows."""
+        return list(self.service.store.database["audience_sync_row"].find({"sk": {"$regex": f"^{self.org}/"}}))
+
+    def expire_leases(self) -> None:
+        """End the leases of all open batches."""
+        past = {"$set": {"lease_until": now() - timedelta(seconds=1)}}
+        self.service.store.database["audience_sync_batch"].update_many({"sk": {"$regex": f"^{self.org}/"}}, past)
+
+
+@pytest.fixture
+def vips(real_service: Service, client: Client, org: str) -> List:
+    """A list on Meta."""
+    return List(real_service, client, org)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_list_does_not_drift(real_service: Service, client: Client, org: str, platform: str) -> None:
+    """One changes address and leaves, one is erased, one changes address and stays, one consents late."""
+    found = List(real_service, client, org, platform)
+    real_service.insert(
+        org,
+        [
+            {"id": f"{n:03}", "data": {"email": f"{n}@example.com", "phone": f"+1202555{n:04}", "tags": ["vip"]}}
+            for n in range(200)
+        ],
+    )
+    found.edit("003", status="unsubscribed")
+    assert found.mirror() == [1]
+    before = set(found.platform.keys)
+    found.edit("000", email="new@example.com", tags=[])
+    found.erase("001")
+    found.edit("002", email="other@example.com")
+    found.edit("003", status="active")
+    sent = found.platform.rows
+    found.mirror()
+    kinds = len(found.fields)
+    assert len(before - found.platform.keys) == 2 * kinds + 1
+    assert len(found.platform.keys - before) == 1 + kinds
+    assert found.platform.rows - sent == 5, "only the difference is sent"
+    assert len(found.rows()) == 198
+
+
+def test_an_identifier_of_another_member_stays(vips: List) -> None:
+    """A removal omits it; it is removed once the last member that has it leaves."""
+    vips.add("a", email="ann@example.com", phone="+12025550100")
+    vips.add("b", email="bob@example.com", phone="+12025550100")
+    vips.mirror()
+    vips.erase("a")
+    [(message, [row])] = vips.batches()
+    assert (is_addition(message), len([value for value in row if value])) == (False, 1)
+    vips.mirror()
+    vips.erase("b")
+    vips.mirror()
+    assert vips.platform.keys == set()
+    assert vips.rows() == []
+
+
+def test_hashes_of_an_erased_contact_live_until_the_removal_is_acknowledged(vips: List) -> None:
+    """The row that was sent is the row to remove."""
+    vips.add("a", email="ann@example.com")
+    vips.mirror()
+    vips.erase("a")
+    [(message, _)] = vips.batches()
+    assert len(vips.rows()) == 1
+    acknowledge(vips.client, vips.id, message.batch_number)
+    assert vips.rows() == []
+
+
+def test_a_member_that_left_before_it_was_sent_is_never_removed(vips: List) -> None:
+    """The platform never had it."""
+    vips.add("a", email="ann@example.com")
+    vips.add("b", email="ann@example.com")
+    vips.add("c", email="no email")
+    vips.erase("b")
+    [(message, rows)] = vips.batches()
+    assert (len(rows), is_addition(message)) == (1, True)
+    acknowledge(vips.client, vips.id, message.batch_number, rejectedRows=[0])
+    vips.erase("a")
+    assert vips.batches() == []
+    assert vips.rows() == []
+
+
+def test_consent_that_is_withdrawn_removes_and_given_late_adds(real_service: Service, client: Client, org: str) -> None:
+    """Consent counts per member, as in exports."""
+    found = List(real_service, client, org, "google", consentFields=["ads"])
+    found.selection["consentFields"] = ["ads"]
+    found.add("a", email="ann@example.com", ads=True)
+    found.add("b", email="bob@example.com", ads=False)
+    found.mirror()
+    found.edit("a", ads=False)
+    found.edit("b", ads=True)
+    found.mirror()
+    assert len(found.platform.keys) == 1
+
+
+def test_two_workers_never_receive_the_same_batch(vips: List, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is redelivered, identical, only to its own worker or after its lease."""
+    small_batches(monkeypatch, 2)
+    for key in "abcde":
+        vips.add(key, email=f"{key}@example.com")
+    first = vips.batches(workerId="one", maxBatches=1)
+    second = vips.batches(workerId="two", maxBatches=1)
+    assert [message.batch_number for message, _ in (*first, *second)] == [1, 2]
+    assert vips.batches(workerId="one", maxBatches=1)[0][1] == first[0][1]
+    vips.edit("a", email="changed@example.com")
+    vips.expire_leases()
+    again = vips.batches(workerId="three", maxBatches=3)
+    assert [message.batch_number for message, _ in again] == [1, 2, 3]
+    assert [rows for _, rows in again[:2]] == [first[0][1], second[0][1]]
+
+
+def test_an_identifier_is_in_at_most_one_open_batch(vips: List) -> None:
+    """A new address of the same person waits for the removal of the old one."""
+    vips.add("a", email="old@example.com", phone="+12025550100")
+    vips.mirror()
+    vips.edit("a", email="new@example.com")
+    [(removal, _)], totals = batches(vips.client, vips.id)
+    assert (is_addition(removal), totals.blocked_count, totals.open_batch_count) == (False, 1, 1)
+    acknowledge(vips.client, vips.id, removal.batch_number)
+    [(addition, _)] = vips.batches()
+    assert is_addition(addition)
+
+
+def test_an_acknowledgement_can_be_repeated(vips: List, refused: Refused) -> None:
+    """The first receipt counts, and GetSync shows it."""
+    vips.add("a", email="ann@example.com")
+    [(message, _)] = vips.batches()
+    first = acknowledge(vips.client, vips.id, message.batch_number, receivedCount=1, matchedCount=1)
+    assert acknowledge(vips.client, vips.id, message.batch_number, invalidCount=1) == first
+    assert (first.row_count, first.received_count, first.matched_count, first.invalid_count) == (1, 1, 1, 0)
+    sync = vips.client.call("GetSync", {"id": vips.id})
+    assert list(sync.receipts) == [first]
+    assert (sync.latest_scan.member_count, sync.latest_scan.valid_count) == (1, 1)
+    assert refused(lambda: acknowledge(vips.client, vips.id, 9)).info.reason == "SYNC_BATCH_NOT_FOUND"
+
+
+def test_rejected_rows_are_sent_again_only_once_they_change(vips: List, refused: Refused) -> None:
+    """A batch can be accepted in part."""
+    for key in "abc":
+        vips.add(key, email=f"{key}@example.com")
+    [(message, rows)] = vips.batches()
+    out_of_range = refused(lambda: acknowledge(vips.client, vips.id, message.batch_number, rejectedRows=[0, 3]))
+    assert out_of_range.fields == ["rejected_rows[1]"]
+    receipt = acknowledge(vips.client, vips.id, message.batch_number, rejectedRows=[1])
+    assert (receipt.row_count, receipt.rejected_count) == (3, 1)
+    assert vips.batches() == []
+    for key in "abc":
+        vips.erase(key)
+    [(message, removed)] = vips.batches()
+    assert sorted(removed) == sorted([rows[0], rows[2]])
+    acknowledge(vips.client, vips.id, message.batch_number, rejectedRows=[0])
+    assert [len(again) for _, again in vips.batches()] == [1], "a refused removal is tried again"
+
+
+def test_members_are_sent_again_after_resend_after(real_service: Service, client: Client, org: str) -> None:
+    """The platform expires them."""
+    found = List(real_service, client, org, "google", resendAfter="46656000s")
+    found.add("a", email="ann@example.com")
+    found.mirror()
+    assert found.batches() == []
+    old = {"$set": {"sent_at": now() - timedelta(days=541)}}
+    real_service.store.database["audience_sync_row"].update_many({"sk": {"$regex": f"^{org}/"}}, old)
+    [(message, rows)] = found.batches()
+    assert (is_addition(message), len(rows)) == (True, 1)
+
+
+def test_other_rules_replace_only_the_rows_that_differ(vips: List) -> None:
+    """A removal has the form of its addition."""
+    vips.add("a", email="ann@example.com", phone="+12025550100")
+    vips.add("b", email="bob@example.com")
+    vips.mirror()
+    vips.client.call("UpdateSync", {"sync": {"id": vips.id, "fields": ["email"]}, "updateMask": "fields"})
+    found = vips.batches()
+    assert [(is_addition(message), len(rows)) for message, rows in found] == [(False, 1)]
+    assert list(found[0][0].columns)[:2] == ["EMAIL", "PHONE"]
+    vips.platform.apply(False, found[0][1])
+    acknowledge(vips.client, vips.id, found[0][0].batch_number)
+    [(message, _)] = vips.batches()
+    assert set(message.columns) == {"EMAIL"}
+    acknowledge(vips.client, vips.id, message.batch_number)
+    assert vips.batches() == []
+    assert len(vips.rows()) == 2
+
+
+def test_a_reset_sends_all_members_again(vips: List, refused: Refused) -> None:
+    """Open batches are discarded, and the list may have another id."""
+    vips.add("a", email="ann@example.com")
+    vips.mirror()
+    vips.add("b", email="bob@example.com")
+    [(discarded, _)] = vips.batches()
+    assert vips.client.call("ResetSync", {"id": vips.id, "externalId": "99"}).external_id == "99"
+    refusal = refused(lambda: acknowledge(vips.client, vips.id, discarded.batch_number))
+    assert refusal.info.reason == "SYNC_BATCH_NOT_FOUND"
+    [(message, rows)] = vips.batches()
+    assert (len(rows), message.batch_number) == (2, discarded.batch_number + 1)
+
+
+def test_a_deleted_audience_removes_no_one(vips: List, refused: Refused) -> None:
+    """The list stays as it is until the sync is changed."""
+    vips.add("a", email="ann@example.com")
+    vips.mirror()
+    vips.client.call("DeleteSegment", {"id": vips.selection["audienceId"]})
+    assert refused(lambda: vips.batches()).info.reason == "AUDIENCE_NOT_FOUND"
+    assert len(vips.rows()) == 1
+
+
+def test_a_wrong_request_of_a_worker_is_refused(vips: List, refused: Refused) -> None:
+    """The error names the field."""
+    for request, field_path in (
+        ({"workerId": "x" * 101}, "worker_id"),
+        ({"maxBatches": -1}, "max_batches"),
+        ({"leaseDuration": "0s"}, "lease_duration"),
+    ):
+        assert refused(lambda request=request: vips.batches(**request)).fields == [field_path]
+    assert refused(lambda: acknowledge(vips.client, vips.id, 1, receivedCount=-1)).fields == ["received_count"]
+
+
+def test_a_batch_is_sent_in_parts(vips: List, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No message exceeds the limit; the last part says so."""
+    monkeypatch.setattr("audience_service.domain.syncs.changes.MAX_PART_BYTES", 200)
+    for key in "abcd":
+        vips.add(key, email=f"{key}@example.com")
+    messages = list(vips.client.call("StreamSyncChanges", {"id": vips.id, "workerId": "w"}))
+    assert [(len(message.rows), message.last_in_batch) for message in messages[:-1]] == [
+        (2, False),
+        (2, True),
+    ]
+
+
+def small_batches(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Let every platform take only this many rows."""
+    small = tuple(replace(rules, batch_size=size) for rules in platforms.PLATFORM_RULES)
+    monkeypatch.setattr(platforms, "PLATFORM_RULES", small)

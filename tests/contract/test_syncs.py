@@ -1,0 +1,154 @@
+"""What SyncService promises for syncs as records, on every store."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import pytest
+
+from audience_service.domain.core.clock import now
+from tests.conftest import Service
+from tests.support.client import Client, Refusal
+
+Refused = Callable[..., Refusal]
+
+
+@pytest.fixture
+def audience(client: Client) -> str:
+    """A segment of everyone."""
+    return str(client.create(name="everyone", filter={"datatype": "contact", "where": {}}).id)
+
+
+def create(client: Client, audience: str, **fields: Any) -> Any:
+    """A new sync of an audience."""
+    return client.call(
+        "CreateSync", {"sync": {"name": "list", "audienceIds": [audience], "platform": "meta", **fields}}
+    )
+
+
+def test_a_sync_is_returned_as_it_was_written(client: Client, audience: str) -> None:
+    """Every settable field is stored."""
+    written = {
+        "excludeAudienceIds": [audience],
+        "purpose": "ads",
+        "consentFields": ["ads"],
+        "externalId": "238",
+        "fields": ["email", "phone"],
+        "rulesVersion": "meta/2026-11-30",
+        "options": {"zip_dash": "cut"},
+        "defaultRegion": "US",
+        "phonesHaveCountryCode": True,
+        "resendAfter": "46656000s",
+    }
+    created = create(client, audience, **written)
+    assert (created.author, created.version, created.external_id) == ("tester", 0, "238")
+    assert created.resend_after.ToTimedelta() == timedelta(days=540)
+    assert client.call("GetSync", {"id": created.id}) == created
+    assert list(client.call("ListSyncs", {}).syncs) == [created]
+
+
+def test_creating_twice_with_one_request_id_creates_one(client: Client, audience: str, refused: Refused) -> None:
+    """The second call returns the first sync; other content is refused."""
+    request = {"sync": {"name": "list", "audienceIds": [audience], "platform": "meta"}, "requestId": "r1"}
+    first = client.call("CreateSync", request)
+    assert client.call("CreateSync", request).id == first.id
+    changed = {"sync": {"name": "other", "audienceIds": [audience], "platform": "meta"}, "requestId": "r1"}
+    other = refused(lambda: client.call("CreateSync", changed))
+    assert other.info.reason == "REQUEST_ID_REUSED"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field_path"),
+    [
+        ({"name": " "}, "sync.name"),
+        ({"audienceIds": []}, "sync.audience_ids"),
+        ({"platform": "myspace"}, "sync.platform"),
+        ({"fields": ["country"]}, "sync.fields"),
+        ({"defaultRegion": "Atlantis"}, "sync.default_region"),
+        ({"resendAfter": "60s"}, "sync.resend_after"),
+        ({"externalId": "x" * 201}, "sync.external_id"),
+        ({"purpose": "fun"}, "sync.purpose"),
+    ],
+)
+def test_a_wrong_field_is_named(
+    client: Client, audience: str, refused: Refused, fields: dict[str, Any], field_path: str
+) -> None:
+    """The error has the path of the field in the request."""
+    sync = {"name": "list", "audienceIds": [audience], "platform": "meta", **fields}
+    assert refused(lambda: client.call("CreateSync", {"sync": sync})).fields == [field_path]
+
+
+def test_an_update_changes_the_masked_fields_of_the_expected_version(
+    client: Client, audience: str, refused: Refused
+) -> None:
+    """A stale version and an immutable field are refused."""
+    sync = create(client, audience, externalId="1")
+    changed = client.call("UpdateSync", {"sync": {"id": sync.id, "name": "new", "version": 0}, "updateMask": "name"})
+    assert (changed.name, changed.version, list(changed.audience_ids)) == ("new", 1, [audience])
+    assert client.call("GetSync", {"id": sync.id}) == changed
+    stale = refused(
+        lambda: client.call("UpdateSync", {"sync": {"id": sync.id, "name": "x", "version": 0}, "updateMask": "name"})
+    )
+    assert (stale.code, stale.info.reason) == (grpc.StatusCode.ABORTED, "STALE_VERSION")
+    assert refused(
+        lambda: client.call("UpdateSync", {"sync": {"id": sync.id, "externalId": "2"}, "updateMask": "name"})
+    ).fields == ["sync.external_id"]
+    assert refused(lambda: client.call("UpdateSync", {"sync": {"id": sync.id}, "updateMask": "platform"})).fields == [
+        "update_mask"
+    ]
+
+
+def test_syncs_are_listed_by_platform_and_audience(client: Client, audience: str) -> None:
+    """Pages are newest first and continue by token."""
+    other = client.create(name="other", filter={"datatype": "contact", "where": {}}).id
+    ids = [create(client, audience, name=str(n)).id for n in range(3)]
+    tiktok = create(client, str(other), platform="tiktok").id
+    first = client.call("ListSyncs", {"pageSize": 2, "platform": "meta"})
+    second = client.call("ListSyncs", {"pageSize": 2, "platform": "meta", "pageToken": first.next_page_token})
+    assert sorted(sync.id for page in (first, second) for sync in page.syncs) == sorted(ids)
+    assert (first.total_size, second.next_page_token) == (3, "")
+    assert [sync.id for sync in client.call("ListSyncs", {"audienceId": other}).syncs] == [tiktok]
+
+
+def test_a_deleted_sync_is_gone_with_its_rows(
+    service: Service, client: Client, org: str, audience: str, refused: Refused
+) -> None:
+    """The cleanup deletes the rows once no scan can be running."""
+    sync = create(client, audience)
+    key = f"{org}/audience_sync_row/{sync.id}/1"
+    service.store.database["audience_sync_row"].insert_one({"_id": key, "sk": key})
+    assert client.call("DeleteSync", {"id": sync.id}).id == sync.id
+    assert refused(lambda: client.call("GetSync", {"id": sync.id})).info.reason == "SYNC_NOT_FOUND"
+    service.store.sync_sweeper.sweep(now())
+    assert service.store.database["audience_sync_row"].find_one({"_id": key})
+    service.store.sync_sweeper.sweep(now() + timedelta(hours=1))
+    assert not service.store.database["audience_sync_row"].find_one({"_id": key})
+
+
+def test_another_orgs_sync_is_not_found(service: Service, client: Client, audience: str) -> None:
+    """An id of another org gives the same error as none."""
+    sync = create(client, audience)
+    stranger = service.client(f"stranger{next(service.names)}x")
+    for rpc, request in (
+        ("GetSync", {}),
+        ("DeleteSync", {}),
+        ("ResetSync", {}),
+        ("StreamSyncChanges", {"workerId": "w"}),
+        ("AcknowledgeSyncBatch", {"batchNumber": 1}),
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            answer = stranger.call(rpc, {"id": sync.id, **request})
+            if isinstance(answer, Iterator):
+                list(answer)
+        assert Refusal(caught.value).info.reason == "SYNC_NOT_FOUND"
+    assert client.call("ListSyncs", {}).total_size == 1
+
+
+def test_the_embedded_store_refuses_to_compare(service: Service, client: Client, audience: str) -> None:
+    """It cannot evaluate the joins, so it says so."""
+    if service.kind != "embedded":
+        return
+    sync = create(client, audience)
+    with pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):
+        list(client.call("StreamSyncChanges", {"id": sync.id, "workerId": "w"}))
