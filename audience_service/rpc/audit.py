@@ -29,10 +29,10 @@ from google.protobuf.message import Message
 from audience_service.domain.core.context import Scope
 
 UNRECORDED = frozenset({
-    "GetSegment", "ListSegments", "ListSegmentVersions", "GetAudienceUsage", "GetCustomAudience", "GetSync", "ListSyncs",
+    "GetSegment", "ListSegments", "ListSegmentVersions", "GetAudienceUsage", "GetCustomAudience", "GetSync",
     "ListCustomAudiences", "ListCustomAudienceTypes", "GetUpload", "GetLookalikeModel", "GetSnapshot", "ListSnapshots",
     "ExplainFilter", "ListFields", "EstimateReach", "StreamReach", "GetOverlap", "GetOverlapRegions", "GetInsights",
-    "ListInterests", "ListLocations", "ListTargetingOptions",
+    "ListInterests", "ListLocations", "ListSyncs", "ListTargetingOptions",
 })  # fmt: skip
 """The RPCs that read definitions, counts and tables, and no members. They are recorded only if the caller is refused.
 

@@ -59,6 +59,20 @@ def test_the_response_of_get_can_be_sent_back(client: Client) -> None:
     assert (changed.name, changed.customer_match) == ("again", made.customer_match)
 
 
+def test_the_audience_of_a_platform_is_stored_and_updated(client: Client) -> None:
+    """A caller reports its id, size and time; an update with a mask changes it alone, or clears it."""
+    external = {"platform": "meta", "id": "238", "size": "1200", "syncedTime": "2026-11-20T08:00:00.123Z"}
+    made = client.custom(name="lookalikes of Meta", external=external)
+    assert (made.external.id, made.external.size) == ("238", 1_200)
+    assert made.external.synced_time.ToJsonString() == external["syncedTime"]
+    larger = update(client, "external", id=made.id, external={**external, "size": "1500"})
+    assert (larger.external.size, larger.name) == (1_500, made.name)
+    assert client.call("GetCustomAudience", {"id": made.id}) == larger
+    assert client.call("ListCustomAudiences").custom_audiences[0].external == larger.external
+    assert update(client, "name", id=made.id, name="other").external == larger.external
+    assert not update(client, "external", id=made.id).HasField("external")
+
+
 @pytest.mark.parametrize(
     ("mask", "changes", "field"),
     [
@@ -70,6 +84,9 @@ def test_the_response_of_get_can_be_sent_back(client: Client) -> None:
         ("name", {"name": "x", "datatype": "lead"}, "custom_audience.datatype"),
         ("name", {"name": "x", "customerMatch": {"platform": "meta"}}, "custom_audience.customer_match"),
         ("name", {"name": "x", "id": ""}, "custom_audience.id"),
+        ("external", {"external": {"platform": "myspace", "id": "1"}}, "custom_audience.external.platform"),
+        ("external", {"external": {"platform": "meta"}}, "custom_audience.external.id"),
+        ("external", {"external": {"platform": "meta", "id": "1", "size": "-1"}}, "custom_audience.external.size"),
     ],
 )
 def test_an_invalid_update_is_refused_at_its_field(

@@ -10,8 +10,10 @@ from audience_service.domain.audiences.model import MAX_DESCRIPTION_LENGTH, MAX_
 from audience_service.domain.core.errors import InvalidArgument, StaleVersion
 from audience_service.domain.core.idempotency import CreationState
 from audience_service.domain.filters.member_list import MemberList
+from audience_service.domain.identifiers.platforms import PLATFORMS
 
 CUSTOM_PREFIX = "custom-"
+_MAX_EXTERNAL_ID_LENGTH = 200
 FIELD_PATH = "custom_audience"
 """The field path of the custom audience in a request."""
 
@@ -72,7 +74,17 @@ _SPECS: Mapping[CustomType, type[Spec] | None] = {
 }
 
 
-_SETTABLE = frozenset(("name", "description"))
+@dataclass(frozen=True, slots=True)
+class ExternalAudience:
+    """An audience of an ad platform, as a caller last read it there. `size` is None if the platform reports none."""
+
+    platform: str
+    id: str
+    size: int | None = None
+    synced_at: datetime | None = None
+
+
+_SETTABLE = frozenset(("name", "description", "external"))
 """The fields that an update can change."""
 
 
@@ -85,6 +97,7 @@ class CustomAudienceDraft:
     description: str = ""
     datatype: str = ""
     spec: Spec | None = None
+    external: ExternalAudience | None = None
 
 
 class WorkKind(StrEnum):
@@ -136,6 +149,7 @@ class CustomAudience:
     publication: Mapping[str, Any] = field(default_factory=dict)
     contact_count: int | None = None
     work: Work | None = None
+    external: ExternalAudience | None = None
 
     @property
     def creation(self) -> Work | None:
@@ -191,6 +205,7 @@ def check_draft(draft: CustomAudienceDraft) -> CustomAudience:
     Raises InvalidArgument at `custom_audience.<field>`.
     """
     name, description = _check_name(draft.name), _check_description(draft.description)
+    external = _check_external(draft.external)
     kind = check_custom_type(draft.type, f"{FIELD_PATH}.type")
     expected, given = _SPECS[kind], draft.spec
     if expected is None and given is not None:
@@ -199,7 +214,7 @@ def check_draft(draft: CustomAudienceDraft) -> CustomAudience:
         raise InvalidArgument.at(
             f"{FIELD_PATH}.{_field_of(expected)}", f"is missing; a {kind} needs it, and no other spec"
         )
-    return CustomAudience("", name, description, kind, draft.datatype, given)
+    return CustomAudience("", name, description, kind, draft.datatype, given, external=external)
 
 
 def check_version(current: CustomAudience, version: int | None) -> None:
@@ -212,14 +227,14 @@ def check_version(current: CustomAudience, version: int | None) -> None:
 
 
 def apply_draft(current: CustomAudience, draft: CustomAudienceDraft, mask: Set[str]) -> CustomAudience:
-    """The audience with the draft's values in the masked fields; without a mask, in name and description.
+    """The audience with the draft's values in the masked fields; without a mask, in all that can be changed.
 
     Raises InvalidArgument, also if the draft has another type, datatype or spec.
     """
     mask = _SETTABLE if not mask or mask == {"*"} else mask
     if foreign := sorted(mask - _SETTABLE):
         raise InvalidArgument.at(
-            "update_mask", f"contains {foreign[0][:50]!r}; only name and description can be changed"
+            "update_mask", f"contains {foreign[0][:50]!r}; only name, description and external can be changed"
         )
     for name in ("type", "datatype"):
         if getattr(draft, name) not in ("", getattr(current, name)):
@@ -232,6 +247,7 @@ def apply_draft(current: CustomAudience, draft: CustomAudienceDraft, mask: Set[s
         current,
         name=_check_name(draft.name) if "name" in mask else current.name,
         description=_check_description(draft.description) if "description" in mask else current.description,
+        external=_check_external(draft.external) if "external" in mask else current.external,
     )
 
 
@@ -250,6 +266,24 @@ def _check_description(written: str) -> str:
         raise InvalidArgument.at(
             f"{FIELD_PATH}.description", f"has {len(written)} characters, more than {MAX_DESCRIPTION_LENGTH:,}"
         )
+    return written
+
+
+def _check_external(written: ExternalAudience | None) -> ExternalAudience | None:
+    if written is None:
+        return None
+    path = f"{FIELD_PATH}.external"
+    if written.platform not in PLATFORMS:
+        raise InvalidArgument.at(
+            f"{path}.platform", f"{written.platform[:50]!r} is unknown; give one of {', '.join(PLATFORMS)}"
+        )
+    if not 0 < len(written.id) <= _MAX_EXTERNAL_ID_LENGTH or not written.id.isprintable():
+        raise InvalidArgument.at(
+            f"{path}.id",
+            f"is empty, too long or not printable; use 1 to {_MAX_EXTERNAL_ID_LENGTH} printable characters",
+        )
+    if written.size is not None and written.size < 0:
+        raise InvalidArgument.at(f"{path}.size", "is negative; omit it if the platform reports none")
     return written
 
 

@@ -61,7 +61,7 @@ class CustomAudienceRepository(Protocol):
         """Whether an audience other than `except_id` has the name."""
 
     def save(self, org: str, audience: CustomAudience, deadline: Deadline) -> CustomAudience:
-        """Write name and description, and return the audience, if the stored version is `audience.version`.
+        """Write name, description and external, and return the audience, if the stored version is `audience.version`.
 
         A list that is published concurrently stays published. Raises NameTaken, StaleVersion, AudienceNotFound.
         """

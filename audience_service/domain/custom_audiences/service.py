@@ -106,7 +106,7 @@ class CustomAudiences:
         *,
         validate_only: bool,
     ) -> CustomAudience:
-        """Change name and description; UpdateCustomAudience in the protos states rules and errors."""
+        """Change name, description and external; UpdateCustomAudience in the protos states rules and errors."""
         if not audience_id:
             raise InvalidArgument.at(f"{FIELD_PATH}.id", "is missing; set the id of a custom audience")
         fields = frozenset(mask)

@@ -3,7 +3,7 @@
     {_id: sk, pk, sk: "<org>/custom/<id>", name, datatype: "custom", version, state, createdate, modifydate, author,
      work: {kind, attempt, state, progress, error, started, ended, owner}, lease_until,
      orphaned_lists: [{list_version_id, delete_after, is_deleting}],
-     data: {description, type, datatype, spec, list_version_id, publication, refreshed_at,
+     data: {description, type, datatype, spec, external, list_version_id, publication, refreshed_at,
             unique: {name, request, digest}, deleted_unique}}
 
 `data.spec` has the fields of the type's dataclass. `data.list_version_id` is the `audience` of the rows of the list, ""
@@ -29,6 +29,7 @@ from audience_service.domain.custom_audiences.model import (
     CustomAudience,
     CustomerMatchSpec,
     CustomType,
+    ExternalAudience,
     LookalikeSpec,
     PixelSpec,
     Spec,
@@ -76,6 +77,7 @@ def new_custom_audience(org: str, audience: CustomAudience, key: IdempotencyKey 
             "type": audience.type.value,
             "datatype": audience.datatype,
             "spec": None if audience.spec is None else dataclasses.asdict(audience.spec),
+            "external": _external(audience),
             "list_version_id": audience.list_version_id,
             "publication": dict(audience.publication),
             "refreshed_at": audience.refreshed_at,
@@ -131,12 +133,13 @@ def running_work(work: Work | None, at: datetime) -> Record:
 
 
 def renamed_custom(audience: CustomAudience) -> Record:
-    """Return the fields that a change of name or description sets."""
+    """Return the fields that an update sets."""
     return {
         "version": audience.version,
         "modifydate": audience.updated_at,
         "name": audience.name,
         "data.description": audience.description,
+        "data.external": _external(audience),
     }
 
 
@@ -160,7 +163,12 @@ def read_custom_audience(record: Mapping[str, Any]) -> CustomAudience:
         list_version_id=data["list_version_id"],
         publication=data.get("publication", {}),
         work=_read_work(record),
+        external=ExternalAudience(**data["external"]) if data.get("external") else None,
     )
+
+
+def _external(audience: CustomAudience) -> Record | None:
+    return None if audience.external is None else dataclasses.asdict(audience.external)
 
 
 def _read_work(record: Mapping[str, Any]) -> Work | None:

@@ -118,6 +118,7 @@ class MongoCustomAudiences:
                 read_custom_audience(record),
                 name=audience.name,
                 description=audience.description,
+                external=audience.external,
                 version=audience.version + 1,
                 updated_at=now(),
             )

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 
+from audience_service.domain.core.clock import truncate_to_milliseconds
 from audience_service.domain.custom_audiences.audience_types import TypeDescription
 from audience_service.domain.custom_audiences.model import (
     CustomAudience,
     CustomAudienceDraft,
     CustomAudienceQuery,
     CustomerMatchSpec,
+    ExternalAudience,
     LookalikeSpec,
     PixelSpec,
     Spec,
@@ -15,20 +17,21 @@ from audience_service.domain.custom_audiences.model import (
 )
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 from audience_service.rpc.converters.audiences import CREATION_STATES
-from audience_service.rpc.converters.structs import decode_struct, encode_struct, encode_timestamp
+from audience_service.rpc.converters.structs import decode_struct, decode_timestamp, encode_struct, encode_timestamp
 
 _COMPLETE_PERCENT = 100
 """The progress of an audience that needed no creation job."""
 
 
 def decode_custom_audience_draft(message: pb.CustomAudience) -> CustomAudienceDraft:
-    """The fields of a custom audience that a caller may set."""
+    """The fields of a custom audience that a caller may set. Raises InvalidArgument."""
     return CustomAudienceDraft(
         name=message.name,
         type=message.type,
         description=message.description,
         datatype=message.datatype,
         spec=_decode_spec(message),
+        external=_decode_external(message.external) if message.HasField("external") else None,
     )
 
 
@@ -64,7 +67,23 @@ def encode_custom_audience(value: CustomAudience) -> pb.CustomAudience:
         progress=value.creation.progress if value.creation else _COMPLETE_PERCENT,
         error=value.creation.error if value.creation else "",
         latest_refresh=_encode_refresh(value.refresh) if value.refresh else None,
+        external=_encode_external(value.external) if value.external else None,
     )
+
+
+def _decode_external(message: pb.ExternalAudience) -> ExternalAudience:
+    synced_at = None
+    if message.HasField("synced_time"):
+        synced_at = truncate_to_milliseconds(
+            decode_timestamp(message.synced_time, "custom_audience.external.synced_time")
+        )
+    size = message.size if message.HasField("size") else None
+    return ExternalAudience(message.platform, message.id, size, synced_at)
+
+
+def _encode_external(value: ExternalAudience) -> pb.ExternalAudience:
+    synced_time = encode_timestamp(value.synced_at)
+    return pb.ExternalAudience(platform=value.platform, id=value.id, size=value.size, synced_time=synced_time)
 
 
 def _encode_refresh(value: Work) -> pb.CustomAudienceRefresh:

@@ -108,6 +108,7 @@ class CustomAudience(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     LATEST_REFRESH_FIELD_NUMBER: _builtins.int
+    EXTERNAL_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id: the stable id, `custom-` and 21 characters, assigned by the service."""
     name: _builtins.str
@@ -174,6 +175,12 @@ class CustomAudience(_message.Message):
     def latest_refresh(self) -> Global___CustomAudienceRefresh:
         """latest_refresh: the latest refresh, running or ended. Unset if the audience has not been refreshed."""
 
+    @_builtins.property
+    def external(self) -> Global___ExternalAudience:
+        """external: the audience of an ad platform that this one is synced with, as the caller reports it. The service stores
+        it and calls no platform. Default unset.
+        """
+
     def __init__(
         self,
         *,
@@ -196,10 +203,11 @@ class CustomAudience(_message.Message):
         progress: _builtins.int = ...,
         error: _builtins.str = ...,
         latest_refresh: Global___CustomAudienceRefresh | None = ...,
+        external: Global___ExternalAudience | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_contact_count", b"_contact_count", "_version", b"_version", "contact_count", b"contact_count", "create_time", b"create_time", "customer_match", b"customer_match", "latest_refresh", b"latest_refresh", "lookalike", b"lookalike", "refresh_time", b"refresh_time", "retargeting_pixel", b"retargeting_pixel", "spec", b"spec", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_contact_count", b"_contact_count", "_version", b"_version", "contact_count", b"contact_count", "create_time", b"create_time", "customer_match", b"customer_match", "external", b"external", "latest_refresh", b"latest_refresh", "lookalike", b"lookalike", "refresh_time", b"refresh_time", "retargeting_pixel", b"retargeting_pixel", "spec", b"spec", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_contact_count", b"_contact_count", "_version", b"_version", "author", b"author", "contact_count", b"contact_count", "create_time", b"create_time", "creation_state", b"creation_state", "customer_match", b"customer_match", "datatype", b"datatype", "description", b"description", "error", b"error", "id", b"id", "latest_refresh", b"latest_refresh", "lookalike", b"lookalike", "name", b"name", "progress", b"progress", "refresh_time", b"refresh_time", "retargeting_pixel", b"retargeting_pixel", "spec", b"spec", "state", b"state", "type", b"type", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_contact_count", b"_contact_count", "_version", b"_version", "author", b"author", "contact_count", b"contact_count", "create_time", b"create_time", "creation_state", b"creation_state", "customer_match", b"customer_match", "datatype", b"datatype", "description", b"description", "error", b"error", "external", b"external", "id", b"id", "latest_refresh", b"latest_refresh", "lookalike", b"lookalike", "name", b"name", "progress", b"progress", "refresh_time", b"refresh_time", "retargeting_pixel", b"retargeting_pixel", "spec", b"spec", "state", b"state", "type", b"type", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__contact_count: _TypeAlias = _typing.Literal["contact_count"]  # noqa: Y015
     _WhichOneofArgType__contact_count: _TypeAlias = _typing.Literal["_contact_count", b"_contact_count"]  # noqa: Y015
@@ -215,6 +223,44 @@ class CustomAudience(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_spec) -> _WhichOneofReturnType_spec | None: ...
 
 Global___CustomAudience: _TypeAlias = CustomAudience  # noqa: Y015
+
+@_typing.final
+class ExternalAudience(_message.Message):
+    """ExternalAudience is an audience of an ad platform, as the caller last read it there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLATFORM_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    SYNCED_TIME_FIELD_NUMBER: _builtins.int
+    platform: _builtins.str
+    """platform: the ad platform: `meta`, `google`, `tiktok` or `linkedin`."""
+    id: _builtins.str
+    """id: the platform's id of the audience, 1 to 200 printable characters."""
+    size: _builtins.int
+    """size: the number of users that the platform reports. Unset if it reports none."""
+    @_builtins.property
+    def synced_time(self) -> _timestamp_pb2.Timestamp:
+        """synced_time: when the caller last compared the two audiences. Default unset."""
+
+    def __init__(
+        self,
+        *,
+        platform: _builtins.str = ...,
+        id: _builtins.str = ...,
+        size: _builtins.int | None = ...,
+        synced_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_size", b"_size", "size", b"size", "synced_time", b"synced_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size", b"_size", "id", b"id", "platform", b"platform", "size", b"size", "synced_time", b"synced_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__size: _TypeAlias = _typing.Literal["size"]  # noqa: Y015
+    _WhichOneofArgType__size: _TypeAlias = _typing.Literal["_size", b"_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__size) -> _WhichOneofReturnType__size | None: ...
+
+Global___ExternalAudience: _TypeAlias = ExternalAudience  # noqa: Y015
 
 @_typing.final
 class CustomAudienceRefresh(_message.Message):
@@ -563,8 +609,8 @@ class UpdateCustomAudienceRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """update_mask: the fields to change, of `name` and `description`; any other path is refused. Default: both, and an
-        empty description clears it. A type, datatype or spec that differs from the current one is refused.
+        """update_mask: the fields to change, of `name`, `description` and `external`; any other path is refused. Default: all
+        three, and an omitted description or `external` clears it. A type, datatype or spec that differs from the current one is refused.
         """
 
     def __init__(

@@ -136,7 +136,7 @@ class CustomAudienceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateCustomAudience(self, request, context):
-        """UpdateCustomAudience changes the name and the description of a custom audience. It never conflicts with a list that
+        """UpdateCustomAudience changes the name, the description and `external` of a custom audience. It never conflicts with a list that
         is published at the same time: both writes take effect. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, NAME_TAKEN,
         STALE_VERSION.
         """

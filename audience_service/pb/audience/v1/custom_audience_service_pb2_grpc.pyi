@@ -54,7 +54,7 @@ class CustomAudienceServiceStub:
     GetCustomAudience: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]
     """GetCustomAudience returns one custom audience that is not deleted. Errors: AUDIENCE_NOT_FOUND."""
     UpdateCustomAudience: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.UpdateCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]
-    """UpdateCustomAudience changes the name and the description of a custom audience. It never conflicts with a list that
+    """UpdateCustomAudience changes the name, the description and `external` of a custom audience. It never conflicts with a list that
     is published at the same time: both writes take effect. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, NAME_TAKEN,
     STALE_VERSION.
     """
@@ -139,7 +139,7 @@ class CustomAudienceServiceAsyncStub(CustomAudienceServiceStub):
     GetCustomAudience: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]  # type: ignore[assignment]
     """GetCustomAudience returns one custom audience that is not deleted. Errors: AUDIENCE_NOT_FOUND."""
     UpdateCustomAudience: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.UpdateCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]  # type: ignore[assignment]
-    """UpdateCustomAudience changes the name and the description of a custom audience. It never conflicts with a list that
+    """UpdateCustomAudience changes the name, the description and `external` of a custom audience. It never conflicts with a list that
     is published at the same time: both writes take effect. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, NAME_TAKEN,
     STALE_VERSION.
     """
@@ -245,7 +245,7 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _custom_audience_service_pb2.UpdateCustomAudienceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_custom_audience_service_pb2.CustomAudience, _abc.Awaitable[_custom_audience_service_pb2.CustomAudience]]:
-        """UpdateCustomAudience changes the name and the description of a custom audience. It never conflicts with a list that
+        """UpdateCustomAudience changes the name, the description and `external` of a custom audience. It never conflicts with a list that
         is published at the same time: both writes take effect. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, NAME_TAKEN,
         STALE_VERSION.
         """
