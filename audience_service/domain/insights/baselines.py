@@ -58,7 +58,11 @@ class BaselineCache:
             with self._lock:
                 self._load_locks.pop(key, None)
 
-    def put(self, key: Hashable, baseline: Breakdown) -> Breakdown:
+    def refresh(self, key: Hashable, load: Callable[[], Breakdown]) -> Breakdown:
+        """The result of `load`, which replaces the cached baseline."""
+        return self._put((key, self._version()), load())
+
+    def _put(self, key: Hashable, baseline: Breakdown) -> Breakdown:
         """Cache and return a baseline that was just read. A full cache drops the least recently used one."""
         return self._put((key, self._version()), baseline)
 

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from audience_service.domain.insights.dimensions import Dimension, DimensionKind
 from audience_service.domain.insights.model import BucketCount, BucketKind, DimensionCounts, merge
-from audience_service.domain.insights.suppression import cells_to_suppress, disclosed_quantiles, suppress_small
+from audience_service.domain.insights.suppression import disclosed_quantiles, suppress_small, suppressed_positions
 
 Key: TypeAlias = tuple[BucketKind, str]
 _Group: TypeAlias = tuple[BucketCount, Sequence[BucketCount]]
@@ -59,11 +59,11 @@ def compare(
     Buckets of fewer than `min_bucket_size` records are suppressed, with enough others to hide their counts.
     Suppression does not depend on `limit`. Otherwise the difference of two responses would disclose suppressed counts.
     """
-    disclosed, suppressed = suppress_small(audience.buckets, min_bucket_size)
+    disclosed, suppressed = suppress_small(audience.buckets, size, min_bucket_size)
     groups = _groups(disclosed, suppressed, len(disclosed) if dimension.is_banded else limit)
     buckets = [
         _bucket(bucket, baseline_count, size, baseline_size)
-        for bucket, baseline_count in _with_baseline_counts(groups, baseline, min_bucket_size)
+        for bucket, baseline_count in _with_baseline_counts(groups, baseline, baseline_size, min_bucket_size)
         if bucket.count or baseline_count != 0
     ]
     return DimensionInsights(
@@ -92,26 +92,32 @@ def _groups(buckets: Sequence[BucketCount], suppressed: Sequence[BucketCount], l
 
 
 def _with_baseline_counts(
-    groups: list[_Group], baseline: DimensionCounts, min_bucket_size: int
+    groups: list[_Group], baseline: DimensionCounts, baseline_size: int, min_bucket_size: int
 ) -> list[tuple[BucketCount, int | None]]:
     """Each bucket with the org's count, None if that is unknown or suppressed.
 
-    The bucket OTHER includes all of the org's values without a bucket, so that the org's counts add up too.
+    The bucket OTHER includes all of the org's values without a bucket, so that the org's counts add up too. If values
+    of the audience are suppressed, the org's count of them is not disclosed, nor that of all others: it would show
+    which values are suppressed. An org below the minimum size discloses its size alone.
     """
+    has_suppressed = any(bucket.kind is BucketKind.SUPPRESSED for bucket, _ in groups)
+    if 0 < baseline_size < min_bucket_size:
+        return [(bucket, None) for bucket, _ in groups]
     baseline_counts = {bucket.key: bucket.count for bucket in baseline.buckets}
     suppressed_keys = {
         baseline.buckets[position].key
-        for position in cells_to_suppress([bucket.count for bucket in baseline.buckets], min_bucket_size)
+        for position in suppressed_positions(baseline.buckets, baseline_size, min_bucket_size)
     }
     is_complete = not any(bucket.kind is BucketKind.OTHER for bucket in baseline.buckets)
     open_ended = [any(source.kind is BucketKind.OTHER for source in sources) for _, sources in groups]
     if not any(open_ended):
         open_ended = [bucket.kind is BucketKind.OTHER for bucket, _ in groups]
-    if not any(open_ended):
+    if not any(open_ended) and not has_suppressed:
         groups, open_ended = [*groups, (BucketCount(BucketKind.OTHER, "", 0, 0), [])], [*open_ended, True]
 
     def count(bucket: BucketCount) -> int | None:
-        return baseline_counts.get(bucket.key, 0 if is_complete or bucket.kind is not BucketKind.VALUE else None)
+        is_zero = not suppressed_keys and (is_complete or bucket.kind is not BucketKind.VALUE)
+        return baseline_counts.get(bucket.key, 0 if is_zero else None)
 
     def disclose(keys: Set[Key], total: int | None) -> int | None:
         """The total, unless it includes some but not all of the suppressed counts."""
@@ -123,10 +129,13 @@ def _with_baseline_counts(
     rest_keys = baseline_counts.keys() - set[Key]().union(*(keys_by_group[position] for position in closed_positions))
     closed_total = _sum([totals[position] for position in closed_positions])
     rest_count = disclose(rest_keys, None if closed_total is None else sum(baseline_counts.values()) - closed_total)
-    return [
-        (bucket, rest_count if open_ended[position] else disclose(keys_by_group[position], totals[position]))
-        for position, (bucket, _) in enumerate(groups)
-    ]
+
+    def baseline_count(position: int, bucket: BucketCount) -> int | None:
+        if has_suppressed and (open_ended[position] or bucket.kind is BucketKind.SUPPRESSED):
+            return None
+        return rest_count if open_ended[position] else disclose(keys_by_group[position], totals[position])
+
+    return [(bucket, baseline_count(position, bucket)) for position, (bucket, _) in enumerate(groups)]
 
 
 def _sum(counts: Sequence[int | None]) -> int | None:

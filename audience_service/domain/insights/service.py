@@ -72,13 +72,13 @@ class Insights:
             as_of = self._clock().replace(microsecond=0)
             return self._repository.breakdown(ctx.org, source, dimensions, as_of, MAX_VALUES, ctx.deadline)
 
-        members = read(population)
         if isinstance(population, CompiledFilter) and (population.match, population.joins) == (
             NOT_ARCHIVED_MATCH,
             None,
         ):
-            baseline = self._baselines.put(key, members)
+            members = baseline = self._baselines.refresh(key, lambda: read(population))
         else:
+            members = read(population)
             baseline = self._baselines.get(key, lambda: read(all_records), ctx.deadline)
         return AudienceInsights(
             size=members.size,

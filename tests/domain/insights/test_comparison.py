@@ -1,8 +1,11 @@
 """One dimension of an audience compared with the org."""
 
+from collections.abc import Iterator
 from fractions import Fraction
+from itertools import permutations
 
-from hypothesis import given
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from audience_service.domain.insights.comparison import DimensionInsights, compare
@@ -78,7 +81,8 @@ def test_a_record_that_the_org_no_longer_counts_has_no_index() -> None:
     assert found.buckets[0].index is None
 
 
-def test_suppressed_cells_have_the_orgs_count_of_the_same_values() -> None:
+def test_suppressed_values_and_the_rest_have_no_baseline() -> None:
+    """The org's count of the suppressed values, or of all others, would show which values these are."""
     ours = cells(BucketCount(VALUE, "a", 50), BucketCount(VALUE, "b", 9), BucketCount(VALUE, "c", 2))
     theirs = cells(
         BucketCount(VALUE, "a", 500),
@@ -86,13 +90,40 @@ def test_suppressed_cells_have_the_orgs_count_of_the_same_values() -> None:
         BucketCount(VALUE, "c", 20),
         BucketCount(VALUE, "d", 30),
     )
-    assert counts_by_bucket(compared(ours, theirs, min_bucket_size=5)) == {
-        "a": (50, 500),
-        "suppressed": (11, 110),
-        "other": (0, 30),
+    found = compared(ours, theirs, min_bucket_size=5)
+    assert counts_by_bucket(found) == {"a": (50, 500), "suppressed": (11, None)}
+    assert found.buckets[-1].bucket_count.values == 0, "how many they are is not shown"
+    many = cells(*(BucketCount(VALUE, name, 50) for name in "abd"), BucketCount(VALUE, "c", 2))
+    assert counts_by_bucket(compared(many, theirs, limit=1, min_bucket_size=5)) == {
+        "b": (50, 90),
+        "other": (50, None),
+        "suppressed": (52, None),
     }
-    few = cells(BucketCount(VALUE, "a", 50), BucketCount(VALUE, "b", 9), BucketCount(OTHER, "", 2, 2))
-    assert counts_by_bucket(compared(few, theirs, min_bucket_size=5)) == {"a": (50, 500), "suppressed": (11, 140)}
+
+
+@pytest.mark.parametrize("name", ["source", "ageBand", "tags"])
+def test_an_audience_below_the_minimum_shows_its_size_alone(name: str) -> None:
+    """A list of one contact would show the contact's value by the baseline, or by the bands that are empty."""
+    bands = [BucketCount(VALUE, label, 0) for label in "bcd"] if name == "ageBand" else []
+    ours = cells(BucketCount(VALUE, "a", 1), *bands)
+    theirs = cells(*(BucketCount(VALUE, label, count) for label, count in zip("abcd", (9, 20, 30, 40), strict=True)))
+    found = compare(DIMENSIONS[name], ours, theirs, 1, 99, 10, 5)
+    assert counts_by_bucket(found) == {"suppressed": (1, None)}
+    assert (found.with_value, found.quantiles) == (None, {})
+
+
+def test_an_org_below_the_minimum_shows_its_size_alone() -> None:
+    bands = [BucketCount(VALUE, label, 0) for label in "ab"]
+    found = compare(DIMENSIONS["ageBand"], cells(*bands), cells(BucketCount(VALUE, "a", 3), bands[1]), 0, 3, 10, 5)
+    assert counts_by_bucket(found) == {"a": (0, None), "b": (0, None)}
+
+
+def test_members_with_a_value_are_suppressed_with_all_others_if_they_are_few() -> None:
+    """Three members with two tags of three each: by the ten members and the seven without a tag, each tag has three."""
+    ours = cells(BucketCount(VALUE, "a", 3), BucketCount(VALUE, "b", 3), BucketCount(MISSING, "", 7), several=2)
+    found = compare(DIMENSIONS["tags"], ours, ours, 10, 10, 10, 5)
+    assert counts_by_bucket(found) == {"suppressed": (13, None)}
+    assert found.with_value is None
 
 
 def test_small_baseline_counts_and_their_complements_are_suppressed() -> None:
@@ -144,6 +175,43 @@ def test_small_counts_cannot_be_inferred_across_limits(data: st.DataObject, orgs
         if sum(count > 0 for count in counts) > 1:
             small = [position for position, count in enumerate(counts) if 0 < count < least]
             assert not [position for position in small if _follows(position, counts, rows)]
+
+
+@given(st.lists(st.integers(0, 12) | st.integers(0, 40), min_size=1, max_size=5), st.integers(3, 7), st.booleans())
+@example([1], 5, False)
+@example([1], 5, True)
+@example([1, 1, 1, 1, 1], 5, True)
+@example([2, 2, 5], 3, False)
+def test_another_audience_has_the_same_insights(counts: list[int], least: int, is_banded: bool) -> None:
+    """For each suppressed value, some audience with another count of it has exactly the same answer."""
+    labels = [*"abcdefg"][: len(counts) + 1]
+    org = cells(*(BucketCount(VALUE, label, 90 + 10 * position) for position, label in enumerate(labels)))
+
+    def answer(counts: tuple[int, ...], limit: int) -> DimensionInsights:
+        found = [BucketCount(VALUE, label, count) for label, count in zip(labels, counts, strict=True)]
+        ranked = found if is_banded else sorted((c for c in found if c.count), key=lambda c: (-c.count, c.label))
+        org_size = sum(cell.count for cell in org.buckets)
+        dimension = DIMENSIONS["ageBand" if is_banded else "source"]
+        return compare(dimension, cells(*ranked), org, sum(counts), org_size, limit, least)
+
+    ours = (*counts, 0)
+    for limit in (1, 3, len(labels)):
+        expected = answer(ours, limit)
+        shown = {bucket.bucket_count.label for bucket in answer(ours, len(labels)).buckets}
+        free = [at for at, label in enumerate(labels) if label not in shown]
+        others = [other for other in _neighbours(ours, free) if answer(other, limit) == expected]
+        for at in (at for at in free if 0 < ours[at] < least):
+            assert any(other[at] != ours[at] for other in others), (labels[at], expected)
+
+
+def _neighbours(counts: tuple[int, ...], free: list[int]) -> Iterator[tuple[int, ...]]:
+    """The counts with some of one free position moved to another."""
+    for source, target in permutations(free, 2):
+        for moved in range(1, counts[source] + 1):
+            changed = list(counts)
+            changed[source] -= moved
+            changed[target] += moved
+            yield tuple(changed)
 
 
 def _order(cell: BucketCount) -> tuple[bool, int]:

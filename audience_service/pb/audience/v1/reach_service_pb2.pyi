@@ -848,7 +848,7 @@ class DimensionInsights(_message.Message):
     multi_valued: _builtins.bool
     """multi_valued is true if a record, of the audience or of the org, has several values. Each value's bucket then
     counts the record once. Otherwise the counts of the buckets add up to the count of members, and those of the
-    baseline to the org's count.
+    baseline to the org's count if none is unset.
     """
     with_value_count: _builtins.int
     """with_value_count is the number of members with at least one value. Together with the members without a value it
@@ -912,7 +912,7 @@ class InsightBucket(_message.Message):
     - `invalid`: the members have a value of a kind that the dimension does not read.
     - `other`: the values after the first max_buckets.
     - `suppressed`: values of fewer members than min_bucket_size, and further values that protect their number. They
-      are the same ones for every max_buckets.
+      are the same ones for every max_buckets. An audience of fewer members has only this bucket.
 
     It is a string because the set is open: a client treats a kind that it does not know like `other`.
     """
@@ -925,8 +925,8 @@ class InsightBucket(_message.Message):
     member counts once for each value.
     """
     combined_value_count: _builtins.int
-    """combined_value_count is the number of values that the bucket combines. It is more than 1 only for `other` and
-    `suppressed`.
+    """combined_value_count is the number of values that the bucket combines. It is more than 1 only for `other`. It is 0
+    for `suppressed`, whose number of values would help to infer their counts.
     """
     share: _builtins.float
     """share is count divided by the count of members."""
@@ -936,6 +936,8 @@ class InsightBucket(_message.Message):
 
     - It is less than min_bucket_size.
     - It would reveal such a number, by itself or together with a response of another max_buckets.
+    - The bucket is `suppressed`, or it is `other` next to a `suppressed` one.
+    - The org or the audience has fewer records than min_bucket_size.
     - The value is not among the org's 2,000 most frequent ones.
     """
     baseline_share: _builtins.float
