@@ -51,9 +51,9 @@ class App:
         explainer = build_filter_explainer(core, store)
         self._slow_calls = build_slow_call_log(settings, explainer)
         servicers = Servicers(
-            segment=build_segment_servicer(core, store),
+            segment=build_segment_servicer(settings, core, store),
             filter=build_filter_servicer(core, explainer),
-            audience=build_audience_servicer(store, self._erasure.erasures),
+            audience=build_audience_servicer(settings, store, self._erasure.erasures),
             reach=build_reach_servicer(settings, core, store, new_random, self._erasure.tombstones),
             membership=build_membership_servicer(settings, core, store, self._snapshot_worker, self._watch.streams),
             sync=build_sync_servicer(core, store),

@@ -239,6 +239,20 @@ class Settings(BaseSettings):
         description="audiences of an org that are tracked concurrently, including those whose last watch ended within "
         "the retention time; more are TOO_MANY_WATCHES",
     )
+    max_segments_per_org: int = Field(
+        0, ge=0, description="segments of an org that are not deleted; more are QUOTA_EXCEEDED; 0: no limit"
+    )
+    max_custom_audiences_per_org: int = Field(
+        0, ge=0, description="custom audiences of an org; more are QUOTA_EXCEEDED; 0: no limit"
+    )
+    max_snapshots_per_org: int = Field(
+        0,
+        ge=0,
+        description="snapshots of an org that have not expired, in any state; more are QUOTA_EXCEEDED; 0: no limit",
+    )
+    max_uses_per_org: int = Field(
+        0, ge=0, description="registered uses of an org's audiences; more are QUOTA_EXCEEDED; 0: no limit"
+    )
     reflection: bool = Field(True, description="whether clients may list the services")
     metrics_listen: str = Field(
         "", description="address and port of the metrics for Prometheus (`/metrics`), such as 0.0.0.0:9464; unset: none"

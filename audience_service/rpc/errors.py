@@ -44,6 +44,7 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     errors.RequestTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ClientTimeout: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.TooManySnapshots: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.QuotaExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.OutOfTime: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.UnsupportedByStore: grpc.StatusCode.UNIMPLEMENTED,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from audience_service.domain.core.erased import ErasedKeys
 from audience_service.domain.core.jobs import JobLimits, JobRunner
+from audience_service.domain.core.quotas import Quota
 from audience_service.domain.custom_audiences.deletion import CustomAudienceDeleter
 from audience_service.domain.custom_audiences.errors import TooManyLookalikes, TooManyRefreshes
 from audience_service.domain.custom_audiences.model import CustomType
@@ -68,7 +69,8 @@ def build_custom_audiences(settings: Settings, core: Core, store: Store, erased:
         CustomType.CUSTOMER_MATCH: upload_refresher,
         CustomType.LOOKALIKE: Refresher(lookalikes.check, lookalikes.refresh, training, creates=True),
     }
-    audiences = CustomAudiences(custom, store.lists, validators, refreshers, tokens)
+    quota = Quota("custom_audiences", settings.max_custom_audiences_per_org, custom.count, "delete custom audiences")
+    audiences = CustomAudiences(custom, store.lists, validators, refreshers, tokens, quota)
     servicer = CustomAudienceServicer(
         audiences,
         CustomAudienceDeleter(custom, audiences, store.uses),

@@ -1,5 +1,6 @@
 """Builds MembershipService."""
 
+from audience_service.domain.core.quotas import Quota
 from audience_service.domain.explain.membership_explanation import MembershipExplainer
 from audience_service.domain.exports.service import Exports
 from audience_service.domain.history.history import MembershipHistory
@@ -30,11 +31,17 @@ def build_membership_servicer(
     partitioner = Partitioner(store.partitions, store.slices, store.members)
     history = MembershipHistory(store.watches, store.history, audiences)
     pages = AudiencePages(store.segments, store.custom_audiences)
+    quota = Quota(
+        "snapshots",
+        settings.max_snapshots_per_org,
+        store.snapshots.count,
+        "delete snapshots, or wait until some expire",
+    )
     return MembershipServicer(
         Membership(store.members, selections, partitioner, history, tokens),
         MembershipChecker(store.checks, pages, audiences, tokens, settings.datatypes),
         MembershipExplainer(store.checks, audiences),
-        Snapshots(store.snapshots, snapshots, selections, snapshot_worker, tokens),
+        Snapshots(store.snapshots, snapshots, selections, snapshot_worker, tokens, quota),
         SnapshotDifferences(store.snapshot_rows, snapshots, tokens),
         Exports(store.members, selections, snapshots, tokens),
         watch_streams,

@@ -140,7 +140,7 @@ def test_watches_beyond_the_setting_receive_too_many_watches(store: Store, refus
         with watching(client, first.id) as one, watching(client, first.id) as more:
             refusal = refused(partial(client.call, "WatchMembership", {"audienceId": second.id}))
             assert (refusal.code.name, refusal.info.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_WATCHES")
-            assert refusal.info.metadata == {"limit": "1"}
+            assert refusal.info.metadata == {"quota": "watches", "limit": "1"}
             assert one.has_no_events()
             assert more.has_no_events()
 

@@ -32,6 +32,9 @@ class UseRepository(Protocol):
     def remove(self, org: str, use: AudienceUse, deadline: Deadline) -> bool:
         """Remove a use, however often it was added. Returns whether it was registered."""
 
+    def count(self, org: str, limit: int, deadline: Deadline) -> int:
+        """The number of registered uses of all audiences, up to `limit`."""
+
     def usage(self, org: str, audience_id: str, limit: int, deadline: Deadline) -> Usage:
         """The uses of an audience, the dynamic segments that refer to it, and the lookalikes of it.
 

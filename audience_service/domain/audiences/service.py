@@ -9,6 +9,7 @@ from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline, RequestContext
 from audience_service.domain.core.error_path import prefix_error_path
 from audience_service.domain.core.errors import AudienceNotFound, NotFound
+from audience_service.domain.core.quotas import UNLIMITED, Quota
 
 MAX_LISTED = 1_000
 """The most uses, segments and lookalikes in a response, each."""
@@ -31,21 +32,27 @@ class AudienceUses:
     A use can be registered on each kind of audience that `finders` has, by the prefix of its ids.
     """
 
-    def __init__(self, uses: UseRepository, finders: Mapping[str, RecordFinder]) -> None:
+    def __init__(self, uses: UseRepository, finders: Mapping[str, RecordFinder], quota: Quota = UNLIMITED) -> None:
         self._uses = uses
+        self._quota = quota
         self._finders = finders
 
     def register(self, ctx: RequestContext, use: AudienceUse) -> AudienceUse:
-        """The use as it was first registered. Raises InvalidArgument, AudienceNotFound.
+        """The use as it was first registered. Raises InvalidArgument, AudienceNotFound, QuotaExceeded.
 
         A registration writes first and checks the audience after; a deletion writes first and checks the uses after.
-        Whichever writes second sees the other, so that no registered use is left without its audience.
+        Whichever writes second sees the other, so that no registered use is left without its audience. A repeated
+        registration adds no use, so it succeeds also if the org's quota is used up.
         """
         with prefix_error_path("use"):
             check_use(use)
         self._check_exists(ctx, use.audience_id)
         stamped = dataclasses.replace(use, registrant=ctx.caller.subject, created_at=now())
         registered = self._uses.add(ctx.org, stamped, ctx.deadline)
+        if registered == stamped:
+            self._quota.confirm(
+                ctx, lambda cleanup_ctx: self._uses.undo_add(cleanup_ctx.org, stamped, cleanup_ctx.deadline)
+            )
         try:
             # A deletion that missed the use has written before this second check.
             self._check_exists(ctx, use.audience_id)

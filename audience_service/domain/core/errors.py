@@ -48,6 +48,7 @@
     ├── RequestTooLarge
     ├── ClientTimeout
     ├── TooManySnapshots           retry later
+    ├── QuotaExceeded
     ├── StoreUnavailable           retry later
     │   └── StoreRefused
     ├── OutOfTime
@@ -360,6 +361,12 @@ class TooManySnapshots(AudienceError):
 
     reason = "TOO_MANY_SNAPSHOTS"
     retry_after_seconds = 5.0
+
+
+class QuotaExceeded(AudienceError):
+    """The org has as many records of a kind as its quota allows."""
+
+    reason = "QUOTA_EXCEEDED"
 
 
 class StoreUnavailable(AudienceError):

@@ -90,7 +90,10 @@ class TooManyLookalikes(AudienceError):
     @classmethod
     def of(cls, limit: int) -> Self:
         """The error for this limit."""
-        return cls(f"{limit} lookalikes are already being trained; retry later", metadata={"limit": str(limit)})
+        return cls(
+            f"{limit} lookalikes are already being trained; retry later",
+            metadata={"quota": "lookalikes_in_training", "limit": str(limit)},
+        )
 
 
 class TooManyRefreshes(AudienceError):
@@ -102,7 +105,10 @@ class TooManyRefreshes(AudienceError):
     @classmethod
     def of(cls, limit: int) -> Self:
         """The error for this limit."""
-        return cls(f"{limit} uploaded lists are already being refreshed; retry later", metadata={"limit": str(limit)})
+        return cls(
+            f"{limit} uploaded lists are already being refreshed; retry later",
+            metadata={"quota": "refreshes", "limit": str(limit)},
+        )
 
 
 class UploadTakenOver(AudienceError):

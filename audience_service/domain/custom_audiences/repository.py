@@ -52,6 +52,9 @@ class CustomAudienceRepository(Protocol):
     def get(self, org: str, audience_id: str, deadline: Deadline) -> CustomAudience:
         """The audience without `contact_count`. Raises AudienceNotFound."""
 
+    def count(self, org: str, limit: int, deadline: Deadline) -> int:
+        """The number of audiences, up to `limit`."""
+
     def page(
         self, org: str, query: CustomAudienceQuery, size: int, after: PageKey | None, deadline: Deadline
     ) -> Page[CustomAudience]:

@@ -1,5 +1,6 @@
 """The use cases on custom audiences: create, get, list, update and refresh."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -16,8 +17,10 @@ from audience_service.domain.core.errors import (
 )
 from audience_service.domain.core.idempotency import IdempotencyKey, find_existing, idempotency_key, new_id
 from audience_service.domain.core.jobs import Job, Report
+from audience_service.domain.core.lease import Lease
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.core.pages import ListedPage, PageRequest
+from audience_service.domain.core.quotas import UNLIMITED, Quota
 from audience_service.domain.custom_audiences.errors import NotRefreshable
 from audience_service.domain.custom_audiences.model import (
     CUSTOM_PREFIX,
@@ -50,12 +53,14 @@ class CustomAudiences:
         validators: SpecValidators,
         refreshers: Refreshers,
         tokens: TokenCodec,
+        quota: Quota = UNLIMITED,
     ) -> None:
         self._custom_audiences = custom_audiences
         self._lists = lists
         self._validators = validators
         self._refreshers = refreshers
         self._tokens = tokens
+        self._quota = quota
 
     def create(
         self, ctx: RequestContext, draft: CustomAudienceDraft, request_id: str, *, validate_only: bool
@@ -64,6 +69,7 @@ class CustomAudiences:
         key = idempotency_key(ctx, request_id, [dataclasses.asdict(draft)])
         if existing := self._find_existing(ctx, key):
             return existing
+        self._quota.check_free(ctx)
         checked = check_draft(draft)
         if checked.type not in self._validators:
             raise InvalidArgument.at(f"{FIELD_PATH}.type", f"{checked.type} is not available on this server")
@@ -162,14 +168,28 @@ class CustomAudiences:
         )
         refresher = self._refreshers.get(audience.type)
         if refresher is None or not refresher.creates:
-            self._custom_audiences.insert(ctx.org, audience, key, ctx.deadline)
+            self._insert(ctx, audience, key)
             return audience
         audience = dataclasses.replace(audience, work=Work(WorkKind.CREATION, 1, created))
         with refresher.runner.slot() as slot:
             refresher.check(ctx, audience)
-            self._custom_audiences.insert(ctx.org, audience, key, ctx.deadline, slot.lease())
+            self._insert(ctx, audience, key, slot.lease())
             slot.start(self._job(ctx, audience, refresher))
         return audience
+
+    def _insert(
+        self, ctx: RequestContext, audience: CustomAudience, key: IdempotencyKey | None, lease: Lease | None = None
+    ) -> None:
+        self._custom_audiences.insert(ctx.org, audience, key, ctx.deadline, lease)
+
+        def take_back(cleanup_ctx: RequestContext) -> None:
+            def attempt() -> None:
+                self._custom_audiences.remove(ctx.org, self._get(cleanup_ctx, audience.id), cleanup_ctx.deadline)
+
+            with contextlib.suppress(AudienceNotFound):
+                retry_on_conflict(cleanup_ctx, attempt)
+
+        self._quota.confirm(ctx, take_back)
 
     def _job(self, ctx: RequestContext, audience: CustomAudience, refresher: Refresher) -> Job:
         """The work on an audience, which is stored, as a job."""

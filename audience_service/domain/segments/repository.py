@@ -31,6 +31,9 @@ class SegmentRepository(Protocol):
     def is_name_taken(self, org: str, name: str, except_id: str, deadline: Deadline) -> bool:
         """Whether a segment other than `except_id` has the name. Deleted segments do not count."""
 
+    def count(self, org: str, limit: int, deadline: Deadline) -> int:
+        """The number of segments that are not deleted, up to `limit`."""
+
     def page(
         self, org: str, query: SegmentQuery, size: int, after: PageKey | None, deadline: Deadline
     ) -> Page[Segment]:

@@ -14,11 +14,13 @@ from audience_service.domain.core.error_path import prefix_error_path
 from audience_service.domain.core.errors import (
     AlreadyExists,
     AudienceError,
+    AudienceNotFound,
     InvalidArgument,
 )
 from audience_service.domain.core.idempotency import IdempotencyKey, find_existing, idempotency_key, new_id
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.core.pages import ListedPage, PageRequest
+from audience_service.domain.core.quotas import UNLIMITED, Quota
 from audience_service.domain.filters import FilterWarning, identity
 from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.schema.filter_linter import FilterLinter
@@ -52,6 +54,7 @@ class Segments:
         reference_checker: ReferenceChecker,
         linter: FilterLinter,
         tokens: TokenCodec,
+        quota: Quota = UNLIMITED,
     ) -> None:
         self._segments = segments
         self._lists = lists
@@ -61,6 +64,7 @@ class Segments:
         self._reference_checker = reference_checker
         self._linter = linter
         self._tokens = tokens
+        self._quota = quota
 
     def create(
         self,
@@ -75,6 +79,7 @@ class Segments:
         key = _idempotency_key(ctx, draft, source, request_id)
         if existing := self._find_existing(ctx, key):
             return existing
+        self._quota.check_free(ctx)
         self._read_fields(ctx, draft)
         validated = self._validator.validate(ctx, draft, source)
         try:
@@ -85,6 +90,7 @@ class Segments:
             segment = dataclasses.replace(segment, id=new_id(ID_PREFIX))
             self._fill(ctx, segment, validated)
             self._insert(ctx, segment, key)
+            self._quota.confirm(ctx, lambda cleanup_ctx: self._take_back(cleanup_ctx, segment))
             self._reference_checker.check_created(ctx, segment)
         except AlreadyExists:
             if existing := self._find_existing(ctx, key):
@@ -201,6 +207,12 @@ class Segments:
             # The segment was not stored. After other errors it may be, and then its list must stay.
             self._drop_list(ctx, segment)
             raise
+
+    def _take_back(self, ctx: RequestContext, segment: Segment) -> None:
+        """Remove a new segment. It is not marked deleted, so that a retry with the same request_id creates it."""
+        with contextlib.suppress(AudienceNotFound):
+            self._writer.remove(ctx, segment.id, lambda _: True)
+        self._drop_list(ctx, segment)
 
     def _drop_list(self, ctx: RequestContext, segment: Segment) -> None:
         """Empty the list of a segment that was never stored. If that fails, the rows have no segment and do no harm."""

@@ -7,6 +7,7 @@ from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import NotDeleted
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.core.pages import ListedPage, Page, PageKey, PageRequest
+from audience_service.domain.core.quotas import UNLIMITED, Quota
 from audience_service.domain.segments.model import Segment
 from audience_service.domain.segments.reference_checker import ReferenceChecker
 from audience_service.domain.segments.repository import VersionRepository
@@ -27,12 +28,14 @@ class SegmentVersions:
         writer: SegmentWriter,
         reference_checker: ReferenceChecker,
         tokens: TokenCodec,
+        quota: Quota = UNLIMITED,
     ) -> None:
         self._versions = versions
         self._validator = validator
         self._writer = writer
         self._reference_checker = reference_checker
         self._tokens = tokens
+        self._quota = quota
 
     def list(self, ctx: RequestContext, segment_id: str, request: PageRequest) -> ListedPage[SegmentVersion]:
         """A page of a segment's versions, newest first. Raises AudienceNotFound, InvalidPageToken."""
@@ -75,13 +78,22 @@ class SegmentVersions:
 
         def checked(current: Segment) -> Segment:
             before.append(current)
+            if current.state == _DELETED:
+                self._quota.check_free(ctx)
             changed = change(current)
             self._writer.check_name_free(ctx, changed.name, current.id)
             return changed
 
         written = self._writer.write(ctx, segment_id, version, checked, deleted=True)
+        if before[-1].state == _DELETED:
+            self._quota.confirm(ctx, lambda cleanup_ctx: self._delete_again(cleanup_ctx, segment_id))
         self._reference_checker.check_written(ctx, before[-1], written)
         return written
+
+    def _delete_again(self, ctx: RequestContext, segment_id: str) -> None:
+        self._writer.write(
+            ctx, segment_id, None, lambda current: dataclasses.replace(current, state=_DELETED), deleted=True
+        )
 
     def _with_state_before_deletion(self, ctx: RequestContext, current: Segment) -> Segment:
         """The segment in the state that it had before it was deleted; unchanged if it is not deleted.

@@ -60,6 +60,9 @@ class SnapshotRepository(Protocol):
     def get(self, org: str, snapshot_id: str, deadline: Deadline) -> Snapshot:
         """The snapshot. Raises SnapshotNotFound."""
 
+    def count(self, org: str, limit: int, deadline: Deadline) -> int:
+        """The number of snapshots in any state, up to `limit`."""
+
     def page(
         self, org: str, query: SnapshotQuery, size: int, after: PageKey | None, deadline: Deadline
     ) -> Page[Snapshot]:

@@ -1,5 +1,6 @@
 """The use cases on snapshots: create, get, list, delete."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -10,7 +11,7 @@ from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.audiences.selection_resolver import SelectionResolver, selection_identity
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import RequestContext
-from audience_service.domain.core.errors import RequestIdReused
+from audience_service.domain.core.errors import RequestIdReused, SnapshotNotFound
 from audience_service.domain.core.idempotency import (
     CreationState,
     IdempotencyKey,
@@ -20,6 +21,7 @@ from audience_service.domain.core.idempotency import (
 )
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.core.pages import ListedPage, PageRequest
+from audience_service.domain.core.quotas import UNLIMITED, Quota
 from audience_service.domain.snapshots.model import (
     SNAPSHOT_PREFIX,
     Snapshot,
@@ -52,12 +54,14 @@ class Snapshots:
         selection_resolver: SelectionResolver,
         worker: SnapshotWorker,
         tokens: TokenCodec,
+        quota: Quota = UNLIMITED,
     ) -> None:
         self._snapshots = snapshots
         self._reader = snapshot_reader
         self._selection_resolver = selection_resolver
         self._worker = worker
         self._tokens = tokens
+        self._quota = quota
 
     def create(self, ctx: RequestContext, draft: SnapshotDraft, request_id: str) -> Snapshot:
         """Register a snapshot and return it CREATING; CreateSnapshot in the protos states rules and errors."""
@@ -92,6 +96,7 @@ class Snapshots:
         self, ctx: RequestContext, draft: SnapshotDraft, name: str, time_to_live: timedelta, key: IdempotencyKey | None
     ) -> Snapshot:
         """A new snapshot, which is being created, or the one that the same request created concurrently."""
+        self._quota.check_free(ctx)
         selection = self._selection_resolver.resolve(ctx, draft.selection)
         with self._worker.runner.slot() as slot:
             created_at = now()
@@ -114,8 +119,13 @@ class Snapshots:
                 if existing := find_existing(ctx, key, self._snapshots.find_by_key):
                     return existing
                 raise
+            self._quota.confirm(ctx, lambda cleanup_ctx: self._take_back(cleanup_ctx, snapshot.id))
             slot.start(self._worker.job(ctx.org, snapshot, selection))
         return snapshot
+
+    def _take_back(self, ctx: RequestContext, snapshot_id: str) -> None:
+        with contextlib.suppress(SnapshotNotFound):
+            self._snapshots.remove(ctx.org, snapshot_id, self._worker.capacity_free_at(), ctx.deadline)
 
     def _restart(
         self, ctx: RequestContext, draft: SnapshotDraft, name: str, time_to_live: timedelta, existing: Snapshot

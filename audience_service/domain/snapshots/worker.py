@@ -72,4 +72,7 @@ class SnapshotWorker:
 
 
 def _too_many(limit: int) -> TooManySnapshots:
-    return TooManySnapshots(f"{limit} snapshots are already being created; retry later", metadata={"limit": str(limit)})
+    return TooManySnapshots(
+        f"{limit} snapshots are already being created; retry later",
+        metadata={"quota": "snapshots_in_creation", "limit": str(limit)},
+    )

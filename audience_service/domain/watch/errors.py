@@ -21,7 +21,7 @@ class TooManyWatches(AudienceError):
     def of(cls, limit: int) -> Self:
         """The error for an org that has reached `limit`."""
         message = f"the org already watches {limit} audiences, its limit; watch one of them, or wait until one expires"
-        return cls(message, metadata={"limit": str(limit)})
+        return cls(message, metadata={"quota": "watches", "limit": str(limit)})
 
 
 class ServerStopping(AudienceError):

@@ -14,7 +14,7 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.references import audience_references
 from audience_service.domain.segments.model import SegmentType
 from audience_service.mongo.core.collections import CUSTOM_AUDIENCES, SEGMENTS, USES
-from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.core.errors import retry_read, with_deadline
 from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.custom_audiences.documents import DELETED
 from audience_service.mongo.segments.documents import read_segment
@@ -68,6 +68,13 @@ class MongoUses:
         """Delete the use by key."""
         with with_deadline(self._database, deadline):
             return self._collection.delete_one(org_match(org, {"_id": _key(org, use)})).deleted_count > 0
+
+    def count(self, org: str, limit: int, deadline: Deadline) -> int:
+        """Count in the index on `_id`, up to `limit`."""
+        prefix = f"{org}/audience_use"
+        keys = {"_id": {"$gte": f"{prefix}/", "$lt": f"{prefix}0"}}
+        match = org_match(org, keys, {"registration_count": {"$gt": 0}})
+        return retry_read(self._database, deadline, lambda: self._collection.count_documents(match, limit=limit))
 
     def usage(self, org: str, audience_id: str, limit: int, deadline: Deadline) -> Usage:
         """Run indexed queries, and parse the filters that have no stored references."""

@@ -90,6 +90,11 @@ class MongoCustomAudiences:
             raise AudienceNotFound.of(audience_id)
         return read_custom_audience(record)
 
+    def count(self, org: str, limit: int, deadline: Deadline) -> int:
+        """Count on the primary, up to `limit`."""
+        match = org_match(org, _NOT_DELETED)
+        return retry_read(self._database, deadline, lambda: self._collection.count_documents(match, limit=limit))
+
     def page(
         self, org: str, query: CustomAudienceQuery, size: int, after: PageKey | None, deadline: Deadline
     ) -> Page[CustomAudience]:

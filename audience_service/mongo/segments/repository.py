@@ -107,6 +107,11 @@ class MongoSegments:
         named = {"$or": [{"name": name}, {"name": None, "data.name": name}]}
         return self._find(org, {"$and": [named, _NOT_DELETED, {"pk": {"$ne": except_id}}]}, deadline) is not None
 
+    def count(self, org: str, limit: int, deadline: Deadline) -> int:
+        """Count on the primary, up to `limit`."""
+        match = org_match(org, _NOT_DELETED)
+        return retry_read(self._database, deadline, lambda: self._collection.count_documents(match, limit=limit))
+
     def page(
         self, org: str, query: SegmentQuery, size: int, after: PageKey | None, deadline: Deadline
     ) -> Page[Segment]:

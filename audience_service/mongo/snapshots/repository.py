@@ -75,6 +75,11 @@ class MongoSnapshots:
         """Find by key."""
         return read_manifest(self._record(org, snapshot_id, deadline))
 
+    def count(self, org: str, limit: int, deadline: Deadline) -> int:
+        """Count on the primary, up to `limit`."""
+        match = org_match(org, _available())
+        return retry_read(self._database, deadline, lambda: self._collection.count_documents(match, limit=limit))
+
     def page(
         self, org: str, query: SnapshotQuery, size: int, after: PageKey | None, deadline: Deadline
     ) -> Page[Snapshot]:

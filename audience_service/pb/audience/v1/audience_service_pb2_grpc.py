@@ -70,7 +70,8 @@ class AudienceServiceServicer:
     def RegisterUse(self, request, context):
         """RegisterUse records that a consumer, such as a campaign, uses an audience. It is safe to repeat: a use is
         identified by audience_id, consumer_kind and consumer_id, and the first registration is kept. A snapshot can be in
-        any creation state. Errors: AUDIENCE_NOT_FOUND (also if the audience is deleted during the call), INVALID_FIELD.
+        any creation state. Errors: AUDIENCE_NOT_FOUND (also if the audience is deleted during the call), INVALID_FIELD,
+        QUOTA_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

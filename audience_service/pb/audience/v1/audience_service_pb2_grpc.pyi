@@ -40,7 +40,8 @@ class AudienceServiceStub:
     RegisterUse: _grpc.UnaryUnaryMultiCallable[_audience_service_pb2.RegisterUseRequest, _audience_service_pb2.AudienceUse]
     """RegisterUse records that a consumer, such as a campaign, uses an audience. It is safe to repeat: a use is
     identified by audience_id, consumer_kind and consumer_id, and the first registration is kept. A snapshot can be in
-    any creation state. Errors: AUDIENCE_NOT_FOUND (also if the audience is deleted during the call), INVALID_FIELD.
+    any creation state. Errors: AUDIENCE_NOT_FOUND (also if the audience is deleted during the call), INVALID_FIELD,
+    QUOTA_EXCEEDED.
     """
     ReleaseUse: _grpc.UnaryUnaryMultiCallable[_audience_service_pb2.ReleaseUseRequest, _audience_service_pb2.ReleaseUseResponse]
     """ReleaseUse ends a use, also of an audience that is deleted or expired. It is safe to repeat: an unknown use is no
@@ -78,7 +79,8 @@ class AudienceServiceAsyncStub(AudienceServiceStub):
     RegisterUse: _aio.UnaryUnaryMultiCallable[_audience_service_pb2.RegisterUseRequest, _audience_service_pb2.AudienceUse]  # type: ignore[assignment]
     """RegisterUse records that a consumer, such as a campaign, uses an audience. It is safe to repeat: a use is
     identified by audience_id, consumer_kind and consumer_id, and the first registration is kept. A snapshot can be in
-    any creation state. Errors: AUDIENCE_NOT_FOUND (also if the audience is deleted during the call), INVALID_FIELD.
+    any creation state. Errors: AUDIENCE_NOT_FOUND (also if the audience is deleted during the call), INVALID_FIELD,
+    QUOTA_EXCEEDED.
     """
     ReleaseUse: _aio.UnaryUnaryMultiCallable[_audience_service_pb2.ReleaseUseRequest, _audience_service_pb2.ReleaseUseResponse]  # type: ignore[assignment]
     """ReleaseUse ends a use, also of an audience that is deleted or expired. It is safe to repeat: an unknown use is no
@@ -119,7 +121,8 @@ class AudienceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_audience_service_pb2.AudienceUse, _abc.Awaitable[_audience_service_pb2.AudienceUse]]:
         """RegisterUse records that a consumer, such as a campaign, uses an audience. It is safe to repeat: a use is
         identified by audience_id, consumer_kind and consumer_id, and the first registration is kept. A snapshot can be in
-        any creation state. Errors: AUDIENCE_NOT_FOUND (also if the audience is deleted during the call), INVALID_FIELD.
+        any creation state. Errors: AUDIENCE_NOT_FOUND (also if the audience is deleted during the call), INVALID_FIELD,
+        QUOTA_EXCEEDED.
         """
 
     @_abc_1.abstractmethod

@@ -114,7 +114,8 @@ class CustomAudienceServiceServicer:
         keeps its name; RefreshCustomAudience starts the creation again, and DeleteCustomAudience releases the name.
 
         Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (the source of a lookalike),
-        UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
+        UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME,
+        QUOTA_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

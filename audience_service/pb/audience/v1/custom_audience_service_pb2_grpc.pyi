@@ -45,7 +45,8 @@ class CustomAudienceServiceStub:
     keeps its name; RefreshCustomAudience starts the creation again, and DeleteCustomAudience releases the name.
 
     Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (the source of a lookalike),
-    UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
+    UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME,
+    QUOTA_EXCEEDED.
     """
     ListCustomAudiences: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.ListCustomAudiencesRequest, _custom_audience_service_pb2.ListCustomAudiencesResponse]
     """ListCustomAudiences returns a page of the org's custom audiences, newest first. Errors: INVALID_FIELD,
@@ -130,7 +131,8 @@ class CustomAudienceServiceAsyncStub(CustomAudienceServiceStub):
     keeps its name; RefreshCustomAudience starts the creation again, and DeleteCustomAudience releases the name.
 
     Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (the source of a lookalike),
-    UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
+    UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME,
+    QUOTA_EXCEEDED.
     """
     ListCustomAudiences: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.ListCustomAudiencesRequest, _custom_audience_service_pb2.ListCustomAudiencesResponse]  # type: ignore[assignment]
     """ListCustomAudiences returns a page of the org's custom audiences, newest first. Errors: INVALID_FIELD,
@@ -218,7 +220,8 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         keeps its name; RefreshCustomAudience starts the creation again, and DeleteCustomAudience releases the name.
 
         Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (the source of a lookalike),
-        UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
+        UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME,
+        QUOTA_EXCEEDED.
         """
 
     @_abc_1.abstractmethod

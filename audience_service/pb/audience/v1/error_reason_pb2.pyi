@@ -203,7 +203,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """TOO_MANY_SNAPSHOTS: the server's queue for creating snapshots is full. Retry after the RetryInfo's delay.
     RESOURCE_EXHAUSTED.
 
-        {"reason": "TOO_MANY_SNAPSHOTS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64"}}
+        {"reason": "TOO_MANY_SNAPSHOTS", "domain": "audience.crm.appengine.internal", "metadata": {"quota": "snapshots_in_creation", "limit": "64"}}
     """
     WATCH_TOKEN_EXPIRED: _ErrorReason.ValueType  # 32
     """WATCH_TOKEN_EXPIRED: the events after a resume token were deleted. Watch again without a token, and read the
@@ -235,7 +235,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """TOO_MANY_WATCHES: the org has as many watched audiences as the server allows. An audience counts for a week after
     its last watch. Another watch of one of these audiences is possible. RESOURCE_EXHAUSTED.
 
-        {"reason": "TOO_MANY_WATCHES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "1000"}}
+        {"reason": "TOO_MANY_WATCHES", "domain": "audience.crm.appengine.internal", "metadata": {"quota": "watches", "limit": "1000"}}
     """
     NOT_REFRESHABLE: _ErrorReason.ValueType  # 40
     """NOT_REFRESHABLE: the custom audience is evaluated at each use, so it cannot be refreshed. FAILED_PRECONDITION.
@@ -297,7 +297,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """TOO_MANY_LOOKALIKES: the server already models as many lookalikes as its limit allows. Retry after the
     RetryInfo's delay. RESOURCE_EXHAUSTED.
 
-        {"reason": "TOO_MANY_LOOKALIKES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "4"}}
+        {"reason": "TOO_MANY_LOOKALIKES", "domain": "audience.crm.appengine.internal", "metadata": {"quota": "lookalikes_in_training", "limit": "4"}}
     """
     NOT_DELETED: _ErrorReason.ValueType  # 52
     """NOT_DELETED: UndeleteSegment was called for a segment that is not deleted. RollbackSegment writes an older version
@@ -309,7 +309,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """TOO_MANY_REFRESHES: the server already refreshes as many uploaded lists as its limit allows. Retry after the
     RetryInfo's delay. RESOURCE_EXHAUSTED.
 
-        {"reason": "TOO_MANY_REFRESHES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64"}}
+        {"reason": "TOO_MANY_REFRESHES", "domain": "audience.crm.appengine.internal", "metadata": {"quota": "refreshes", "limit": "64"}}
     """
     TOO_MANY_CALLS: _ErrorReason.ValueType  # 54
     """TOO_MANY_CALLS: the server works on as many calls as it may, and too many wait: of the org, of the caller, or in
@@ -373,6 +373,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     NOT_FOUND.
 
         {"reason": "SYNC_BATCH_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "17"}}
+    """
+    QUOTA_EXCEEDED: _ErrorReason.ValueType  # 65
+    """QUOTA_EXCEEDED: the org has as many records of a kind as its quota allows: `segments`, `custom_audiences`,
+    `snapshots` or `uses`. The message has the cure. Of two concurrent creations that compete for the last free place,
+    both may be refused. RESOURCE_EXHAUSTED.
+
+        {"reason": "QUOTA_EXCEEDED", "domain": "audience.crm.appengine.internal", "metadata": {"quota": "segments", "limit": "1000"}}
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -561,7 +568,7 @@ TOO_MANY_SNAPSHOTS: ErrorReason.ValueType  # 31
 """TOO_MANY_SNAPSHOTS: the server's queue for creating snapshots is full. Retry after the RetryInfo's delay.
 RESOURCE_EXHAUSTED.
 
-    {"reason": "TOO_MANY_SNAPSHOTS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64"}}
+    {"reason": "TOO_MANY_SNAPSHOTS", "domain": "audience.crm.appengine.internal", "metadata": {"quota": "snapshots_in_creation", "limit": "64"}}
 """
 WATCH_TOKEN_EXPIRED: ErrorReason.ValueType  # 32
 """WATCH_TOKEN_EXPIRED: the events after a resume token were deleted. Watch again without a token, and read the
@@ -593,7 +600,7 @@ TOO_MANY_WATCHES: ErrorReason.ValueType  # 36
 """TOO_MANY_WATCHES: the org has as many watched audiences as the server allows. An audience counts for a week after
 its last watch. Another watch of one of these audiences is possible. RESOURCE_EXHAUSTED.
 
-    {"reason": "TOO_MANY_WATCHES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "1000"}}
+    {"reason": "TOO_MANY_WATCHES", "domain": "audience.crm.appengine.internal", "metadata": {"quota": "watches", "limit": "1000"}}
 """
 NOT_REFRESHABLE: ErrorReason.ValueType  # 40
 """NOT_REFRESHABLE: the custom audience is evaluated at each use, so it cannot be refreshed. FAILED_PRECONDITION.
@@ -655,7 +662,7 @@ TOO_MANY_LOOKALIKES: ErrorReason.ValueType  # 51
 """TOO_MANY_LOOKALIKES: the server already models as many lookalikes as its limit allows. Retry after the
 RetryInfo's delay. RESOURCE_EXHAUSTED.
 
-    {"reason": "TOO_MANY_LOOKALIKES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "4"}}
+    {"reason": "TOO_MANY_LOOKALIKES", "domain": "audience.crm.appengine.internal", "metadata": {"quota": "lookalikes_in_training", "limit": "4"}}
 """
 NOT_DELETED: ErrorReason.ValueType  # 52
 """NOT_DELETED: UndeleteSegment was called for a segment that is not deleted. RollbackSegment writes an older version
@@ -667,7 +674,7 @@ TOO_MANY_REFRESHES: ErrorReason.ValueType  # 53
 """TOO_MANY_REFRESHES: the server already refreshes as many uploaded lists as its limit allows. Retry after the
 RetryInfo's delay. RESOURCE_EXHAUSTED.
 
-    {"reason": "TOO_MANY_REFRESHES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64"}}
+    {"reason": "TOO_MANY_REFRESHES", "domain": "audience.crm.appengine.internal", "metadata": {"quota": "refreshes", "limit": "64"}}
 """
 TOO_MANY_CALLS: ErrorReason.ValueType  # 54
 """TOO_MANY_CALLS: the server works on as many calls as it may, and too many wait: of the org, of the caller, or in
@@ -731,5 +738,12 @@ SYNC_BATCH_NOT_FOUND: ErrorReason.ValueType  # 64
 NOT_FOUND.
 
     {"reason": "SYNC_BATCH_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "17"}}
+"""
+QUOTA_EXCEEDED: ErrorReason.ValueType  # 65
+"""QUOTA_EXCEEDED: the org has as many records of a kind as its quota allows: `segments`, `custom_audiences`,
+`snapshots` or `uses`. The message has the cure. Of two concurrent creations that compete for the last free place,
+both may be refused. RESOURCE_EXHAUSTED.
+
+    {"reason": "QUOTA_EXCEEDED", "domain": "audience.crm.appengine.internal", "metadata": {"quota": "segments", "limit": "1000"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

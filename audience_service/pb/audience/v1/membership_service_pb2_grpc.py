@@ -161,7 +161,7 @@ class MembershipServiceServicer:
         call starts another attempt. The request itself is checked before the call returns.
 
         Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED,
-        TOO_MANY_SNAPSHOTS, STORE_UNAVAILABLE, OUT_OF_TIME.
+        TOO_MANY_SNAPSHOTS, QUOTA_EXCEEDED, STORE_UNAVAILABLE, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

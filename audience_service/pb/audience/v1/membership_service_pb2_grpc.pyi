@@ -80,7 +80,7 @@ class MembershipServiceStub:
     call starts another attempt. The request itself is checked before the call returns.
 
     Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED,
-    TOO_MANY_SNAPSHOTS, STORE_UNAVAILABLE, OUT_OF_TIME.
+    TOO_MANY_SNAPSHOTS, QUOTA_EXCEEDED, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     GetSnapshot: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.GetSnapshotRequest, _membership_service_pb2.Snapshot]
     """GetSnapshot returns one snapshot in any `creation_state`. Errors: SNAPSHOT_NOT_FOUND."""
@@ -171,7 +171,7 @@ class MembershipServiceAsyncStub(MembershipServiceStub):
     call starts another attempt. The request itself is checked before the call returns.
 
     Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED,
-    TOO_MANY_SNAPSHOTS, STORE_UNAVAILABLE, OUT_OF_TIME.
+    TOO_MANY_SNAPSHOTS, QUOTA_EXCEEDED, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     GetSnapshot: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.GetSnapshotRequest, _membership_service_pb2.Snapshot]  # type: ignore[assignment]
     """GetSnapshot returns one snapshot in any `creation_state`. Errors: SNAPSHOT_NOT_FOUND."""
@@ -289,7 +289,7 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         call starts another attempt. The request itself is checked before the call returns.
 
         Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED,
-        TOO_MANY_SNAPSHOTS, STORE_UNAVAILABLE, OUT_OF_TIME.
+        TOO_MANY_SNAPSHOTS, QUOTA_EXCEEDED, STORE_UNAVAILABLE, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod

@@ -102,7 +102,7 @@ class SegmentServiceServicer:
     def CreateSegment(self, request, context):
         """CreateSegment saves a dynamic segment, or creates a static one from ids, a filter or another audience. A segment is
         stored completely or not at all. Errors: INVALID_FILTER, INVALID_FIELD, NAME_TAKEN, CONTACT_NOT_FOUND,
-        AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED.
+        AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED, QUOTA_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,7 +147,7 @@ class SegmentServiceServicer:
         deletion, or `active` if no earlier version was kept. Every field must be valid today: the name free, the filter in
         the filter language, the audiences in it not deleted. If one is not, RollbackSegment can bring back an older
         version. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter), NOT_DELETED, STALE_VERSION,
-        NAME_TAKEN, INVALID_FILTER.
+        NAME_TAKEN, INVALID_FILTER, QUOTA_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -158,7 +158,7 @@ class SegmentServiceServicer:
         brought back by the same write, in the state that it had before the deletion. A static segment keeps its filter and
         its list: lists have no versions. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in the older filter),
         VERSION_NOT_FOUND, STALE_VERSION, NAME_TAKEN, INVALID_FILTER (the older filter is not in today's filter language),
-        INVALID_FIELD.
+        INVALID_FIELD, QUOTA_EXCEEDED (the segment is deleted).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

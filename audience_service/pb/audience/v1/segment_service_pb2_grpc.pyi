@@ -39,7 +39,7 @@ class SegmentServiceStub:
     CreateSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.CreateSegmentRequest, _resources_pb2.Segment]
     """CreateSegment saves a dynamic segment, or creates a static one from ids, a filter or another audience. A segment is
     stored completely or not at all. Errors: INVALID_FILTER, INVALID_FIELD, NAME_TAKEN, CONTACT_NOT_FOUND,
-    AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED.
+    AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED, QUOTA_EXCEEDED.
     """
     GetSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.GetSegmentRequest, _resources_pb2.Segment]
     """GetSegment returns a segment that is not deleted. Errors: AUDIENCE_NOT_FOUND."""
@@ -62,14 +62,14 @@ class SegmentServiceStub:
     deletion, or `active` if no earlier version was kept. Every field must be valid today: the name free, the filter in
     the filter language, the audiences in it not deleted. If one is not, RollbackSegment can bring back an older
     version. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter), NOT_DELETED, STALE_VERSION,
-    NAME_TAKEN, INVALID_FILTER.
+    NAME_TAKEN, INVALID_FILTER, QUOTA_EXCEEDED.
     """
     RollbackSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.RollbackSegmentRequest, _resources_pb2.Segment]
     """RollbackSegment writes the name, description and filter of an older version as a new version. A deleted segment is
     brought back by the same write, in the state that it had before the deletion. A static segment keeps its filter and
     its list: lists have no versions. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in the older filter),
     VERSION_NOT_FOUND, STALE_VERSION, NAME_TAKEN, INVALID_FILTER (the older filter is not in today's filter language),
-    INVALID_FIELD.
+    INVALID_FIELD, QUOTA_EXCEEDED (the segment is deleted).
     """
     ListSegmentVersions: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentVersionsRequest, _segment_service_pb2.ListSegmentVersionsResponse]
     """ListSegmentVersions pages through the versions of a segment, deleted or not, newest first. The first one is the
@@ -101,7 +101,7 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
     CreateSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.CreateSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
     """CreateSegment saves a dynamic segment, or creates a static one from ids, a filter or another audience. A segment is
     stored completely or not at all. Errors: INVALID_FILTER, INVALID_FIELD, NAME_TAKEN, CONTACT_NOT_FOUND,
-    AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED.
+    AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED, QUOTA_EXCEEDED.
     """
     GetSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.GetSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
     """GetSegment returns a segment that is not deleted. Errors: AUDIENCE_NOT_FOUND."""
@@ -124,14 +124,14 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
     deletion, or `active` if no earlier version was kept. Every field must be valid today: the name free, the filter in
     the filter language, the audiences in it not deleted. If one is not, RollbackSegment can bring back an older
     version. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter), NOT_DELETED, STALE_VERSION,
-    NAME_TAKEN, INVALID_FILTER.
+    NAME_TAKEN, INVALID_FILTER, QUOTA_EXCEEDED.
     """
     RollbackSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.RollbackSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
     """RollbackSegment writes the name, description and filter of an older version as a new version. A deleted segment is
     brought back by the same write, in the state that it had before the deletion. A static segment keeps its filter and
     its list: lists have no versions. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in the older filter),
     VERSION_NOT_FOUND, STALE_VERSION, NAME_TAKEN, INVALID_FILTER (the older filter is not in today's filter language),
-    INVALID_FIELD.
+    INVALID_FIELD, QUOTA_EXCEEDED (the segment is deleted).
     """
     ListSegmentVersions: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentVersionsRequest, _segment_service_pb2.ListSegmentVersionsResponse]  # type: ignore[assignment]
     """ListSegmentVersions pages through the versions of a segment, deleted or not, newest first. The first one is the
@@ -166,7 +166,7 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_resources_pb2.Segment, _abc.Awaitable[_resources_pb2.Segment]]:
         """CreateSegment saves a dynamic segment, or creates a static one from ids, a filter or another audience. A segment is
         stored completely or not at all. Errors: INVALID_FILTER, INVALID_FIELD, NAME_TAKEN, CONTACT_NOT_FOUND,
-        AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED.
+        AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED, QUOTA_EXCEEDED.
         """
 
     @_abc_1.abstractmethod
@@ -219,7 +219,7 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         deletion, or `active` if no earlier version was kept. Every field must be valid today: the name free, the filter in
         the filter language, the audiences in it not deleted. If one is not, RollbackSegment can bring back an older
         version. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter), NOT_DELETED, STALE_VERSION,
-        NAME_TAKEN, INVALID_FILTER.
+        NAME_TAKEN, INVALID_FILTER, QUOTA_EXCEEDED.
         """
 
     @_abc_1.abstractmethod
@@ -232,7 +232,7 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         brought back by the same write, in the state that it had before the deletion. A static segment keeps its filter and
         its list: lists have no versions. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in the older filter),
         VERSION_NOT_FOUND, STALE_VERSION, NAME_TAKEN, INVALID_FILTER (the older filter is not in today's filter language),
-        INVALID_FIELD.
+        INVALID_FIELD, QUOTA_EXCEEDED (the segment is deleted).
         """
 
     @_abc_1.abstractmethod
