@@ -118,7 +118,7 @@ def test_a_refresh_updates_the_identifier_index_once(
 
     monkeypatch.setattr(kind, "update", update)
     client.refresh(made.id)
-    assert [name.rpartition(".")[0] for name in sorted(updates)] == ["email.2", "phone.2"]
+    assert [name.rpartition(".")[0] for name in sorted(updates)] == ["email.3", "phone.3"]
 
 
 def test_a_row_that_matches_only_listed_contacts_is_a_duplicate(

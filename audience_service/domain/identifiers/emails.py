@@ -14,7 +14,7 @@ from email_validator import EmailNotValidError, ValidatedEmail, validate_email
 
 from audience_service.domain.identifiers.readings import Reading, digest_problem, unwrap
 from audience_service.domain.identifiers.region_context import UNKNOWN_REGION, RegionContext
-from audience_service.domain.identifiers.text import read_text
+from audience_service.domain.identifiers.text import read_text, to_ascii_width
 
 _MAX_LENGTH = 254
 """RFC 5321 limits a path to 256 characters, including its two angle brackets."""
@@ -28,16 +28,32 @@ _COMMON = re.compile(r"[a-z0-9_%+-]+(?:\.[a-z0-9_%+-]+)*@(?:[a-z0-9]+(?:-[a-z0-9
 _MAX_LABEL_LENGTH = 63
 _RESERVED = frozenset(("arpa", "invalid", "local", "localhost", "onion"))
 
-_PART = re.compile(r'(?:"[^"\n]*"|[^;,|\n\r\t"]|"(?![^"\n]*"))+')
+_PART = re.compile(r'(?:"[^"\n]*"|[^;,|\n\r\t"、،؛\u2028\u2029]|"(?![^"\n]*"))+')
 """A part of a text with separators. Separators within quotes do not count."""
-_GOOGLE_SEPARATOR = " ::: "
-_PREFIX = re.compile(r"(?:mailto|smtp|e?-?mail)\s*:\s*", re.IGNORECASE)
+_DIGEST_SEPARATOR = re.compile(r"[;,|\s]+")
+_GOOGLE_SEPARATOR = re.compile(r"\s*:::\s*")
+_SLASH = re.compile(r"(@[\w.-]+\.[a-z]{2,})\s*/\s*(?=[^@\s/]+@)", re.IGNORECASE)
+"""An address's domain and a slash, before another address."""
+_PREFIX = re.compile(
+    r"(?:(mailto)\s*:\s*(?://)?|https?://|[^\W\d_][\w -]{0,30}:\s*)(?=[^\s:/@]+(?:@|%40))", re.IGNORECASE
+)
+"""A scheme, or a label such as `work:`. A colon is no part of an address."""
+_LINK = re.compile(
+    r"""=HYPERLINK\(\s*"mailto:([^"?\s]+)[^)]*\)|<a\s[^<>]*mailto:([^"'?>\s]+)[^<>]*>[^<>]*</a>"""
+    r"""|\[[^\[\]]*\]\(\s*mailto:([^()?\s]+)[^()]*\)""",
+    re.IGNORECASE,
+)
+"""A link in a spreadsheet's formula, HTML or Markdown."""
+_ENTITIES = {"&lt;": "<", "&gt;": ">", "&quot;": '"', "&amp;": "&", "&nbsp;": " ", "&#39;": "'", "&#64;": "@"}
 _BRACKETED = re.compile(r"<\s*([^<>]*@[^<>]*)\s*>")
-_MARKDOWN = re.compile(r"\[[^\[\]]*\]\(\s*(mailto:[^()\s]+)\s*\)", re.IGNORECASE)
-_COMMENT = re.compile(r"\s*\([^()]*\)\s*$")
-_BEFORE, _AFTER = " \t;,:<([{|", " \t;,.:>)]}|/\\"
+_TYPOGRAPHY = str.maketrans(dict.fromkeys("‘’ʼ′", "'") | dict.fromkeys("‐‑‒–—−", "-"))
+"""Apostrophes and hyphens that text processors insert."""
+_COMMENT = re.compile(r"(?<=[^\s(\[@])\s*[(\[][^()\[\]@]*[)\]]\s*$")
+_IN_PARENTHESES = re.compile(r"[^@]*[(\[]\s*([^()\[\]@\s]+@[^()\[\]@\s]+)\s*[)\]]\s*$")
+_BEFORE, _AFTER = " \t;,:<([{|“„«»", " \t;,.:>)]}|/\\*“”«»"
 """Punctuation that surrounds addresses. A dot can begin an address by mistake, so it stays and is invalid."""
-_NOISE = frozenset(("and", "or", "&", "/", "-", "+"))
+_MAX_LAYERS = 4
+_NOISE = frozenset("and or und oder et ou y o e en of og och i lub ve и или & / - – + * • ·".split())
 """Words between addresses that are separated by spaces."""
 
 
@@ -50,14 +66,21 @@ def read_emails(value: Any, _: RegionContext = UNKNOWN_REGION) -> list[Reading]:
         return [Reading(text)]
     if _COMMON.fullmatch(text.lower()):  # the most frequent case needs no further work
         return [Reading(text)]
-    if problem := digest_problem(text):
-        return [Reading(text, problem=problem)]
+    digests = [unwrap(part)[0] for part in _DIGEST_SEPARATOR.split(text) if part] if "@" not in text else []
+    if digests and all(map(digest_problem, digests)):
+        return [Reading(digest, problem=digest_problem(digest)) for digest in digests]
+    common: tuple[str, ...] = ()
+    if (narrow := to_ascii_width(text)) != text:
+        text, common = narrow, ("full_width",)
+    for entity, char in _ENTITIES.items() if "&" in text else ():
+        text = text.replace(entity, char)
     parts = list(_split(text)) or [text]
-    if len(parts) == 1:
-        email, changes = _clean(parts[0])
-        is_cut = parts[0] != text and "<" not in text
-        return [Reading(email, (*changes, "punctuation") if is_cut and "punctuation" not in changes else changes)]
-    return [Reading(email, (*changes, "several_values")) for email, changes in map(_clean, parts)]
+    if len(parts) > 1:
+        common = (*common, "several_values")
+    elif parts[0] != text and "<" not in text:
+        common = (*common, "punctuation")
+    cleaned = map(_clean, parts)
+    return [Reading(email, tuple(dict.fromkeys((*changes, *common)))) for email, changes in cleaned]
 
 
 def email_problem(value: Any) -> str:
@@ -101,13 +124,16 @@ def remove_alias(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
 
 def _split(text: str) -> Iterator[str]:
     """The parts of a text that may each be an address. A text with one address and no separator is one part."""
-    pieces = _PART.findall(text.replace(_GOOGLE_SEPARATOR, "\n")) if "@" in text else [text]
+    if "@" not in text or _LINK.fullmatch(text):
+        yield text
+        return
+    pieces = _PART.findall(_SLASH.sub(r"\1\n", _GOOGLE_SEPARATOR.sub("\n", text)))
     parts = [piece.strip() for piece in pieces if piece.strip(_AFTER)]
     for index, part in enumerate(parts):
         if "@" not in part and "<" in "".join(parts[index + 1 : index + 2]):
             continue  # the first part of a name: "Smith, Ann <ann@example.com>"
         words = part.split()
-        if part.count("@") > 1 and "<" not in part and "](" not in part and len(words) > 1:
+        if part.count("@") > 1 and "<" not in part and len(words) > 1 and not _LINK.fullmatch(part):
             yield from (word for word in words if word.lower() not in _NOISE)
         else:
             yield part
@@ -115,24 +141,43 @@ def _split(text: str) -> Iterator[str]:
 
 def _clean(text: str) -> tuple[str, tuple[str, ...]]:
     """An address without what surrounds it, and the kinds of changes."""
-    text, found = unwrap(text)
-    if markdown := _MARKDOWN.fullmatch(text):
-        text = markdown[1]
-        found.append("display_name")
-    elif bracketed := _BRACKETED.search(text):
+    found: list[str] = []
+    for _ in range(_MAX_LAYERS):
+        before = text
+        text = _peel(text, found)
+        if text == before:
+            break
+    if not text.isascii() and (plain := text.translate(_TYPOGRAPHY)) != text:
+        text = plain
+        found.append("typography")
+    return text, tuple(dict.fromkeys(found))
+
+
+def _peel(text: str, found: list[str]) -> str:
+    """The text without one layer of what can surround an address. Adds the kinds of changes to `found`."""
+    text, changes = unwrap(text)
+    found += changes
+    if link := _LINK.fullmatch(text):
+        found += ["display_name", "uri_prefix"]
+        return unquote(link[link.lastindex or 0])
+    if bracketed := _BRACKETED.search(text):
         found.append("display_name" if text[: bracketed.start()].strip() else "punctuation")
-        text, inner = unwrap(bracketed[1])
-        found += inner
-    if comment := _COMMENT.search(text):
-        text = text[: comment.start()]
+        text, changes = unwrap(bracketed[1])
+        found += changes
+    if (comment := _COMMENT.search(text)) or (comment := _IN_PARENTHESES.fullmatch(text)):
+        text = text[: comment.start()] if comment.start() else comment[1]
         found.append("display_name")
     if prefix := _PREFIX.match(text):
-        text = unquote(text[prefix.end() :].partition("?")[0])
+        text = unquote(text[prefix.end() :]) if prefix[1] else text[prefix.end() :]
         found.append("uri_prefix")
+    address, _, _query = text.partition("?")
+    if "@" in address:
+        found += ["punctuation"] if address != text and not prefix else []
+        text = address  # mailto:ann@example.com?subject=Hello
     bare = text.lstrip(_BEFORE).rstrip(_AFTER)
     if bare != text.strip():
         found.append("punctuation")
-    return bare, tuple(dict.fromkeys(found))
+    return bare
 
 
 def _lower(text: str) -> str:

@@ -1,6 +1,6 @@
 """Match keys, by which rows of uploads find records: keyed hashes of a normalised email address or phone number.
 
-For example, `contact.email.2.6f1e:` and 16 bytes of an HMAC of the SHA-256 are the key of a contact with this address.
+For example, `contact.email.3.6f1e:` and 16 bytes of an HMAC of the SHA-256 are the key of a contact with this address.
 The HMAC needs a secret, so a person who knows an address cannot search for its key.
 
 1. A normalisation has its own name instead of its platform's. Most platforms share one for email addresses, and a new
@@ -89,16 +89,16 @@ class KeyRule:
 
 MAX_KEYS_PER_RECORD = 100
 
-EMAIL = KeyRule("email.2", "email", emails.trim)
-PHONE = KeyRule("phone.2", "phone", phones.e164)
+EMAIL = KeyRule("email.3", "email", emails.trim)
+PHONE = KeyRule("phone.3", "phone", phones.e164)
 
 KEY_RULES = (
     EMAIL,
-    KeyRule("email-unspaced.2", "email", emails.remove_spaces),
-    KeyRule("email-gmail.2", "email", emails.normalise_gmail),
-    KeyRule("email-bare.2", "email", emails.remove_alias),
+    KeyRule("email-unspaced.3", "email", emails.remove_spaces),
+    KeyRule("email-gmail.3", "email", emails.normalise_gmail),
+    KeyRule("email-bare.3", "email", emails.remove_alias),
     PHONE,
-    KeyRule("phone-digits.2", "phone", phones.digits),
+    KeyRule("phone-digits.3", "phone", phones.digits),
 )
 
 

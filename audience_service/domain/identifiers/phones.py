@@ -19,18 +19,33 @@ _MAX_CODE_LENGTH = 3
 _MIN_DIGITS = 6
 """The fewest digits of each number in a text with several numbers."""
 
-_SEPARATOR = re.compile(r" ::: |[;|\r\n]+(?!\s*(?:ext|isub|phone-context)\s*=)|,\s*(?=[+0])|\s/\s(?=[+0(])")
+_SEPARATOR = re.compile(
+    r"\s*:::\s*|[;|\r\n\t]+(?!\s*(?:ext|isub|phone-context)\s*=)|[,，]\s*(?=[+＋0]|\d{7})|\s/\s(?=[+0(])|/(?=\+)"
+    r"|\s[-–]\s*(?=\+)|[、،؛；]|\s(?:and|or|und|oder|et|ou|y|o|e|&)\s(?=[+(\d])",
+    re.IGNORECASE,
+)
 _PREFIX = re.compile(r"(?:p|phone|whatsapp|callto|sms|mobile|mob|cell)\s*:\s*(?=[+(\d])", re.IGNORECASE)
+_LABEL = re.compile(r"\s*\([^()\d]*\)\s*$")
 _DECIMAL = re.compile(r"(\+?\d{6,15})[.,]0+")
 _EXPONENT = re.compile(r"\+?(\d)(?:[.,](\d*))?[eE]\+?(\d{1,2})")
 _MIN_SHOWN_DIGITS = 10
 """Spreadsheets that round a number show fewer digits of it."""
 _MANY_LENGTHS = 2
 """A plan with more lengths than these accepts nearly any digits as a number."""
+_MOBILE_KINDS = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE)
+_NORTH_AMERICAN_DIGITS = 11
+"""The digits of a number in North America with its country code."""
 
 RENUMBERED: dict[int, tuple[tuple[str, str], ...]] = {
+    20: (  # Egypt, 2011: mobile numbers of ten digits, by operator
+        (r"1([012])(\d{7})", r"1\1\1\2"),
+        (r"1([69])(\d{7})", r"10\1\2"),
+        (r"14(\d{7})", r"114\1"),
+        (r"1([78])(\d{7})", r"12\1\2"),
+    ),
     52: ((r"(?:0?1|04[45])(\d{10})", r"\1"),),  # Mexico, 2019: mobile numbers without 1, 044 and 045
     55: ((r"([1-9]\d)([6-9]\d{7})", r"\g<1>9\2"),),  # Brazil, 2012 to 2016: a ninth digit for mobile numbers
+    56: ((r"2(\d{7})", r"22\1"),),  # Chile, 2013: landlines of Santiago with nine digits
     57: ((r"([1-8]\d{7})", r"60\1"),),  # Colombia, 2021: landlines with ten digits
     84: (  # Vietnam, 2018: mobile numbers of eleven digits to ten
         (r"16([2-9]\d{7})", r"3\1"),
@@ -44,6 +59,7 @@ RENUMBERED: dict[int, tuple[tuple[str, str], ...]] = {
         (r"129(\d{7})", r"82\1"),
         (r"18([68])(\d{7})", r"5\1\2"),
         (r"199(\d{7})", r"59\1"),
+        (r"4(\d{8})", r"24\1"),  # 2017: landlines of Hanoi
     ),
     225: (  # Ivory Coast, 2021: ten digits, by operator
         (r"([04-9][0-3]\d{6})", r"01\1"),
@@ -54,9 +70,27 @@ RENUMBERED: dict[int, tuple[tuple[str, str], ...]] = {
         (r"([23]\d[1-79]\d{5})", r"27\1"),
     ),
     229: ((r"([2-9]\d{7})", r"01\1"),),  # Benin, 2024: 01 before eight digits
+    230: ((r"([24789]\d{6})", r"5\1"),),  # Mauritius, 2013: mobile numbers with eight digits
+    234: ((r"(1\d{7})", r"20\1"),),  # Nigeria, 2024: landlines of Lagos with ten digits
     237: ((r"([23]\d{7})", r"2\1"), (r"([5-9]\d{7})", r"6\1")),  # Cameroon, 2014: nine digits
+    248: ((r"([57]\d{5})", r"2\1"), (r"([236]\d{5})", r"4\1")),  # Seychelles, 2011: seven digits
+    386: ((r"(4[389]\d{6})", r"+383\1"),),  # Kosovo, 2017: mobile numbers with the code of Slovenia
+    504: ((r"([2456]\d{6})", r"2\1"),),  # Honduras, 2010: landlines with eight digits
+    593: ((r"([89]\d{7})", r"9\1"),),  # Ecuador, 2012: mobile numbers with nine digits
+    599: ((r"(5\d{6})", r"+1721\1"),),  # Sint Maarten, 2011: part of the North American plan
+    966: ((r"([1-7]\d{7})", r"1\1"),),  # Saudi Arabia, 2013: landlines with nine digits
+    974: ((r"([3-7])(\d{6})", r"\1\1\2"),),  # Qatar, 2010: eight digits
+    995: (  # Georgia, 2011: nine digits
+        (r"8(\d{9})", r"\1"),
+        (r"([579]\d{7})", r"5\1"),
+        (r"32(\d{6})", r"322\1"),
+    ),
+    998: ((r"8(\d{9})", r"\1"),),  # Uzbekistan: the former prefix for calls inside the country
 }
-"""Former national numbers and what they are now, by country code. Only invalid numbers are converted."""
+"""Former national numbers and what they are now, by country code. Only invalid numbers are converted.
+
+A number that moved to another country code begins with a plus.
+"""
 
 
 def read_phones(value: Any, context: RegionContext = UNKNOWN_REGION) -> list[Reading]:
@@ -92,6 +126,9 @@ def _read(text: str, context: RegionContext) -> Reading:
     if prefix := _PREFIX.match(text):
         text = text[prefix.end() :]
         changes.append("uri_prefix")
+    if label := _LABEL.search(text):
+        text = text[: label.start()]
+        changes.append("display_name")
     if decimal := _DECIMAL.fullmatch(text):
         text = decimal[1]
         changes.append("decimal_zeros")
@@ -106,27 +143,60 @@ def _read(text: str, context: RegionContext) -> Reading:
 def _parse(text: str, context: RegionContext, changes: list[str]) -> Reading:
     has_plus = "+" in text[:3]
     plain = "".join(char for char in text if char.isdigit())
-    if not has_plus and plain and not plain.startswith("0"):
-        international = _number(f"+{plain}", None)
-        if context.has_country_codes:
-            if international is None:
-                return Reading(problem="missing_country_code")
+    international = _number(f"+{plain.removeprefix('00')}", None) if plain else None
+    if has_plus or not plain:
+        number = _number(text, context.region) or (international if plain.startswith("00") else None)
+        return _reading(number, changes) if number else Reading(problem="invalid_phone")
+    if plain.startswith("0") and not plain.startswith("00"):
+        international = None
+    elif context.has_country_codes and not plain.startswith("0"):
+        if international is None:
+            return Reading(problem="missing_country_code")
+        return _reading(international, [*changes, "country_code"])
+    national = _number(text, context.region)
+    if international and national and not _is_same(international, national):
+        if plain.startswith("00"):
+            return Reading(problem="ambiguous_phone")
+        if _is_own_code(plain, context.region) and _is_mobile(international) and not _is_mobile(national):
             return _reading(international, [*changes, "country_code"])
-        national = _number(text, context.region)
-        if national and international and national.country_code != international.country_code:
-            is_clear = _is_mobile(national) and not _is_mobile(international)
-            if _has_many_lengths(national) and not is_clear:
-                return Reading(problem="ambiguous_phone")
-        elif national is None and international:
-            return Reading(problem="missing_plus")
-    number = _number(text, context.region)
-    if number is None and context.region is None and plain.startswith("00"):
-        number = _number(f"+{plain[2:]}", None)
-        changes.append("country_code")
-    if number is None:
-        is_national = plain and not has_plus and context.region is None
-        return Reading(problem="missing_country_code" if is_national else "invalid_phone")
-    return _reading(number, changes)
+        if _is_ambiguous(national, international, plain, context.region):
+            return Reading(problem="ambiguous_phone")
+    if national:
+        return _reading(national, changes)
+    if international and plain.startswith("00"):
+        return _reading(international, [*changes, "country_code"])
+    if international:
+        return Reading(problem="missing_plus")
+    return Reading(problem="missing_country_code" if context.region is None else "invalid_phone")
+
+
+def _is_ambiguous(national: PhoneNumber, international: PhoneNumber, plain: str, region: str | None) -> bool:
+    """Whether digits without a plus are a number of the region as likely as one with its country code.
+
+    1. Nearly any digits are a number in a plan with many lengths. A mobile number is likelier than a landline.
+    2. In other plans the region's number is likelier, because foreign numbers without a plus are rare. Exceptions: a
+       number of a former plan, of another region with the same country code, or of a service.
+    3. `15125551234` is a number of North America with its 1, and a German mobile number that lost its 0.
+    """
+    if _is_own_code(plain, region):
+        return True
+    is_clear = _is_mobile(national) and not _is_mobile(international)
+    if _has_many_lengths(national):
+        return not is_clear
+    is_elsewhere = phonenumbers.region_code_for_number(national) != region and _is_mobile(international)
+    is_north_american = plain.startswith("1") and len(plain) == _NORTH_AMERICAN_DIGITS
+    has_lost_zero = phonenumbers.format_number(national, PhoneNumberFormat.NATIONAL).startswith(("0", "(0"))
+    return bool(national.raw_input) or is_elsewhere or (is_north_american and has_lost_zero)
+
+
+def _is_own_code(plain: str, region: str | None) -> bool:
+    return region is not None and plain.startswith(str(phonenumbers.country_code_for_region(region)))
+
+
+def _is_same(one: PhoneNumber, other: PhoneNumber) -> bool:
+    return phonenumbers.format_number(one, PhoneNumberFormat.E164) == phonenumbers.format_number(
+        other, PhoneNumberFormat.E164
+    )
 
 
 def _number(text: str, region: str | None) -> PhoneNumber | None:
@@ -140,9 +210,11 @@ def _number(text: str, region: str | None) -> PhoneNumber | None:
     national = phonenumbers.national_significant_number(number)
     for former, current in RENUMBERED.get(number.country_code or 0, ()):
         if re.fullmatch(former, national):
-            renumbered = phonenumbers.parse(f"+{number.country_code}{re.sub(former, current, national)}", None)
+            now = re.sub(former, current, national)
+            renumbered = phonenumbers.parse(now if now.startswith("+") else f"+{number.country_code}{now}", None)
             renumbered.raw_input = "renumbered"
-            return renumbered if phonenumbers.is_valid_number(renumbered) else None
+            if phonenumbers.is_valid_number(renumbered):
+                return renumbered
     return None
 
 
@@ -153,18 +225,17 @@ def _reading(number: PhoneNumber, changes: list[str]) -> Reading:
 
 
 def _is_mobile(number: PhoneNumber) -> bool:
-    kinds = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE)
-    return phonenumbers.number_type(number) in kinds
+    return phonenumbers.number_type(number) in _MOBILE_KINDS
 
 
 def _has_many_lengths(number: PhoneNumber) -> bool:
     """Whether numbers of this kind have many lengths, so that nearly any digits are a valid number."""
     region = phonenumbers.region_code_for_number(number)
     metadata = PhoneMetadata.metadata_for_region(region) if region else None
-    if metadata is None:
+    kind = phonenumbers.number_type(number)
+    if metadata is None or kind not in (PhoneNumberType.FIXED_LINE, *_MOBILE_KINDS):
         return True
-    is_mobile = phonenumbers.number_type(number) == PhoneNumberType.MOBILE
-    described = metadata.mobile if is_mobile else metadata.fixed_line
+    described = metadata.mobile if kind == PhoneNumberType.MOBILE else metadata.fixed_line
     return described is None or len(described.possible_length) > _MANY_LENGTHS
 
 

@@ -7,6 +7,7 @@
 A reading makes only changes that are certain. The rules of a platform follow.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +26,14 @@ CHANGES = {
     "quotes": "removed quotes around the value: `'ann@example.com'`",
     "renumbered": "converted a number of an old numbering plan to the current one: `+52 1 55 …`",
     "several_values": "read several values in one text",
-    "uri_prefix": "removed a prefix such as `mailto:`",
+    "typography": "made typographic apostrophes and hyphens plain: `o’brien@example.com`",
+    "uri_prefix": "removed a prefix such as `mailto:` or `work:`",
 }
 """The kinds of changes, with their descriptions."""
 
 PROBLEMS = {
     "ambiguous_phone": "can be read as a number of the region and as one with another country code; "
-    "write it with + or set phones_have_country_code",
+    "write it with + or its leading 0, or set phones_have_country_code",
     "hashed_value": "is a SHA-256 and not the value itself; only uploads to a customer_match read hashes",
     "invalid_email": "is not an email address; write it as name@domain",
     "invalid_email_domain": "has no valid domain after the @; write one of letters, digits and hyphens between dots, "
@@ -40,13 +42,17 @@ PROBLEMS = {
     "missing_country_code": "has no country code; write it with + and its country code, or set default_region",
     "missing_plus": "has no + before its country code; write it with +, or set phones_have_country_code",
     "rounded_number": "is in scientific notation, and digits are lost; format the column as text and export it again",
-    "unsupported_hash": "looks like an MD5 or SHA-1; hash with SHA-256",
+    "unsupported_hash": "looks like a hash of another kind, such as MD5 or SHA-1, or in Base64; "
+    "write SHA-256 in hexadecimal digits",
 }
 """The problems of email addresses and phone numbers, with their explanations."""
 
-_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "„": "“", "`": "`", "「": "」"}
-_DIGEST_KINDS = {32: "unsupported_hash", 40: "unsupported_hash", 64: "hashed_value"}
+_QUOTES = dict(zip("\"'“‘«»„‚‹›`´「『", "\"'”’»«“‘›‹`´」』", strict=True))
+_DIGEST_KINDS = {**dict.fromkeys((32, 40, 56, 96, 128), "unsupported_hash"), 64: "hashed_value"}
+"""Hashes by their number of hexadecimal digits: MD5, SHA-1, SHA-224, SHA-384, SHA-512, and SHA-256."""
 _HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
+_BASE64_DIGEST = re.compile(r"[A-Za-z0-9+/_-]{43}=")
+_DIGEST_PREFIX = re.compile(r"(?:0x|\\x|\{?sha-?256\}?\s*[:=$]\s*)(?=[0-9a-f]{64}\b)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,9 @@ def unwrap(text: str) -> tuple[str, list[str]]:
     if plain.startswith('="') and plain.endswith('"') and len(plain) > 3:
         plain = plain[2:-1].strip()
         changes.append("formula")
+    if prefix := _DIGEST_PREFIX.match(plain):
+        plain = plain[prefix.end() :]
+        changes.append("uri_prefix")
     while len(plain) > 2 and _QUOTES.get(plain[0]) == plain[-1]:
         plain = plain[1:-1].strip()
         changes.append("quotes")
@@ -82,4 +91,6 @@ def unwrap(text: str) -> tuple[str, list[str]]:
 
 def digest_problem(text: str) -> str:
     """The problem of a text that is a hash; empty if it is none."""
+    if _BASE64_DIGEST.fullmatch(text):
+        return "unsupported_hash"
     return _DIGEST_KINDS.get(len(text), "") if _HEXADECIMAL.issuperset(text) and not text.isdigit() else ""

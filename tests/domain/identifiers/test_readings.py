@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import phonenumbers
 import pytest
 from email_validator import EmailNotValidError, validate_email
 from hypothesis import given
 from hypothesis import strategies as st
+from phonenumbers import PhoneNumberFormat, PhoneNumberType
 
 from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.identifiers import emails, phones
@@ -75,6 +77,33 @@ def test_no_text_breaks_a_reading(text: str) -> None:
     for reading in (*emails.read_emails(text), *phones.read_phones(text, RegionContext("DE", "DE"))):
         assert set(reading.changes) <= CHANGES.keys()
         assert reading.problem in {"", *PROBLEMS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("region", ["AU", "BR", "CO", "DE", "HK", "ID", "JP", "KR", "SG", "TH", "TZ", "US"])
+def test_a_number_with_its_country_code_is_never_another_number(region: str) -> None:
+    """With + or 00, the example numbers of all countries read as themselves or are refused, in every dialling plan."""
+    context = RegionContext(region, region)
+    kinds = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE)
+    numbers = (
+        phonenumbers.example_number_for_type(one, kind) for one in phonenumbers.SUPPORTED_REGIONS for kind in kinds
+    )
+    for number in filter(None, numbers):
+        expected = phonenumbers.format_number(number, PhoneNumberFormat.E164)
+        spaced = phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL)
+        assert [one.value for one in phones.read_phones(spaced, context)] == [expected]
+        assert phones.read_phones(f"00{expected[1:]}", context)[0].value in (expected, "")
+
+
+@pytest.mark.slow
+def test_a_number_without_a_plus_is_never_another_number_of_its_country() -> None:
+    """Digits that begin with the region's own country code read as that number or are refused."""
+    for region in phonenumbers.SUPPORTED_REGIONS:
+        for kind in (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE):
+            if number := phonenumbers.example_number_for_type(region, kind):
+                expected = phonenumbers.format_number(number, PhoneNumberFormat.E164)
+                [reading] = phones.read_phones(expected[1:], RegionContext(region, region))
+                assert reading.value in (expected, "")
 
 
 def test_every_change_and_problem_is_documented() -> None:
