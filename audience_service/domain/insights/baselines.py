@@ -64,9 +64,6 @@ class BaselineCache:
 
     def _put(self, key: Hashable, baseline: Breakdown) -> Breakdown:
         """Cache and return a baseline that was just read. A full cache drops the least recently used one."""
-        return self._put((key, self._version()), baseline)
-
-    def _put(self, key: Hashable, baseline: Breakdown) -> Breakdown:
         with self._lock:
             self._cache[key] = self._clock() + self._ttl_seconds, baseline
             self._cache.move_to_end(key)
