@@ -12,10 +12,10 @@ help: ## Show this help
 
 install: $(INSTALLED) ## Create .venv with the locked versions
 
-$(INSTALLED): requirements-dev.lock pyproject.toml
+$(INSTALLED): requirements-dev.lock pyproject.toml clients/python/pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . --editable clients/python
 	@touch $@
 
 demo: install ## Serve sample contacts in memory and run a client against them
@@ -67,11 +67,13 @@ docs: install ## Generate the pages of docs/reference that come from the code
 descriptors: install ## Write build/audience.binpb, the descriptor set of the HTTP gateway
 	$(BIN)/python scripts/protos.py --descriptors build/audience.binpb
 
-protos: install ## Generate audience_service/pb from protos/
+protos: install ## Generate audience_service/pb and the generated modules of clients/python
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/protos.py
+	$(BIN)/python -m scripts.python_client
 
-protos-check: install ## Check that audience_service/pb matches protos/
+protos-check: install ## Check that generated modules match protos/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/protos.py --check
+	$(BIN)/python -m scripts.python_client --check
 
 CONTACTS ?= 10000,100000
 

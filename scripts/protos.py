@@ -1,4 +1,4 @@
-"""Generate audience_service/pb from protos/, or check that it is up to date.
+"""Generate the code of service and Python client from protos/, or check that it is up to date.
 
     python scripts/protos.py           write the code
     python scripts/protos.py --check   exit with 1 and list the files that differ from the checked-in code
@@ -19,12 +19,17 @@ from pathlib import Path
 from grpc_tools import protoc
 
 ROOT = Path(__file__).parent.parent
-PROTOS, VENDORED, OUT = ROOT / "protos", ROOT / "third_party" / "googleapis", ROOT / "audience_service" / "pb"
-PREFIX = "audience_service.pb."
+PROTOS, VENDORED = ROOT / "protos", ROOT / "third_party" / "googleapis"
+PACKAGES = {
+    "audience_service.pb": ROOT / "audience_service" / "pb",
+    "audience_client.pb": ROOT / "clients" / "python" / "audience_client" / "pb",
+}
+"""The packages of generated code, and their directories."""
 
 
-def generate(out: Path) -> None:
-    """Write the message, service and stub modules of all protos to the directory `out`."""
+def generate(package: str, out: Path) -> None:
+    """Write the message, service and stub modules of all protos, as modules of `package`, to the directory `out`."""
+    out.mkdir(parents=True, exist_ok=True)
     arguments = [f"--{kind}_out={out}" for kind in ("python", "grpc_python")]
     arguments += [f"--{kind}_out=quiet:{out}" for kind in ("mypy", "mypy_grpc")]
     _protoc(*arguments)
@@ -33,7 +38,7 @@ def generate(out: Path) -> None:
         if "_pb2_grpc" in path.name and "_to_server" not in text:
             path.unlink()  # protoc writes an empty module for a proto without a service
             continue
-        path.write_text(re.sub(r"^(from|import) audience\b", rf"\1 {PREFIX}audience", text, flags=re.M))
+        path.write_text(re.sub(r"^(from|import) audience\b", rf"\1 {package}.audience", text, flags=re.M))
     for folder in {out, *(path.parent for path in out.rglob("*_pb2.py")), out / "audience"}:
         (folder / "__init__.py").write_text('"""Generated from protos/ by `make protos`; never edited."""\n')
 
@@ -81,15 +86,18 @@ def main() -> None:
     if arguments.descriptors:
         write_descriptors(arguments.descriptors)
         return
-    if not arguments.check:
-        for stale in OUT.rglob("*_pb2*"):
-            stale.unlink()
-        generate(OUT)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        generate(Path(folder))
-        if stale_files := differences(Path(folder), OUT):
-            sys.exit("files in audience_service/pb are out of date; run `make protos`:\n  " + "\n  ".join(stale_files))
+    stale_files = []
+    for package, out in PACKAGES.items():
+        if not arguments.check:
+            for stale in out.rglob("*_pb2*"):
+                stale.unlink()
+            generate(package, out)
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            generate(package, Path(folder))
+            stale_files += [f"{package}: {name}" for name in differences(Path(folder), out)]
+    if stale_files:
+        sys.exit("generated files are out of date; run `make protos`:\n  " + "\n  ".join(stale_files))
 
 
 if __name__ == "__main__":

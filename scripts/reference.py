@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from google.api import annotations_pb2, field_behavior_pb2
@@ -195,10 +195,29 @@ def _cell(text: str) -> str:
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
-def errors(comments: Comments) -> str:
-    """Every reason with its status, and whether to retry."""
+class ReasonRow(NamedTuple):
+    """An error reason with its status, its delay before a retry in seconds (0 if none), and its meaning."""
+
+    reason: str
+    status: StatusCode
+    retry_seconds: float
+    meaning: str
+
+
+def reason_rows(comments: Comments) -> Iterator[ReasonRow]:
+    """Every reason of the contract, in its order."""
     [file] = [file for file in comments.files.file if file.name.endswith("error_reason.proto")]
     kinds = {kind.reason: kind for kind in _subclasses(AudienceError) if "reason" in vars(kind)}
+    for value in file.enum_type[0].value[1:]:
+        kind = kinds.get(value.name)
+        status = code_of(kind("")) if kind else StatusCode.INTERNAL
+        meaning = _meaning(comments, file.enum_type[0], value).partition("<br>")[0]  # an example follows
+        text = re.sub(rf"\s*\b{status.name}\.$", "", meaning)
+        yield ReasonRow(value.name, status, (kind.retry_after_seconds or 0.0) if kind else 0.0, text)
+
+
+def errors(comments: Comments) -> str:
+    """Every reason with its status, and whether to retry."""
     lines = [
         "# Errors",
         "",
@@ -211,13 +230,9 @@ def errors(comments: Comments) -> str:
         "| reason | status | retry after | meaning |",
         "|---|---|---|---|",
     ]
-    for value in file.enum_type[0].value[1:]:
-        kind = kinds.get(value.name)
-        status = code_of(kind("")) if kind else StatusCode.INTERNAL
-        retry = f"{kind.retry_after_seconds:g} s" if kind and kind.retry_after_seconds else ""
-        meaning = _meaning(comments, file.enum_type[0], value).partition("<br>")[0]  # an example follows
-        text = re.sub(rf"\s*\b{status.name}\.$", "", meaning)
-        lines.append(f"| {value.name} | {status.name} | {retry} | {text} |")
+    for row in reason_rows(comments):
+        retry = f"{row.retry_seconds:g} s" if row.retry_seconds else ""
+        lines.append(f"| {row.reason} | {row.status.name} | {retry} | {row.meaning} |")
     return "\n".join([*lines, ""])
 
 

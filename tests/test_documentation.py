@@ -8,7 +8,9 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / ".github").rglob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(page for part in (".github", "clients", "docs") for page in (ROOT / part).rglob("*.md"))]
+)
 
 
 class Link(NamedTuple):

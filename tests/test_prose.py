@@ -26,12 +26,13 @@ DIALECT = {
 
 def texts() -> Iterator[tuple[str, str]]:
     """The prose of the repository, with the file that it is in."""
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    pages = [*ROOT.glob("*.md"), *(ROOT / "clients").rglob("*.md"), *(ROOT / "docs").rglob("*.md")]
     for page in pages:
         yield page.name, re.sub(r"```.*?```|`[^`\n]*`|^\|.*$", "", page.read_text(), flags=re.S | re.M)
     for proto in (ROOT / "protos").rglob("*.proto"):
         yield proto.name, re.sub(r"`[^`\n]*`", "", "\n".join(re.findall(r"//(.*)", proto.read_text())))
-    for module in [*(ROOT / "audience_service").rglob("*.py"), *(ROOT / "bench").glob("*.py")]:
+    modules = [path for part in ("audience_service", "bench", "clients") for path in (ROOT / part).rglob("*.py")]
+    for module in modules:
         if "pb" not in module.parts:
             yield str(module.relative_to(ROOT)), re.sub(r"`[^`\n]*`", "", "\n".join(prose_of(module.read_text())))
 

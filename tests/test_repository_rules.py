@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 MODULES = [
     path
-    for part in ("audience_service", "bench", "scripts", "tests")
+    for part in ("audience_service", "bench", "clients", "scripts", "tests")
     for path in (ROOT / part).rglob("*.py")
     if "pb" not in path.parts
 ]
@@ -23,6 +23,13 @@ def test_the_generator_is_the_oldest_grpcio_that_is_supported() -> None:
     generated = (ROOT / "audience_service/pb/audience/v1/resources_pb2.py").read_text()
     [runtime] = re.findall(r"# Protobuf Python Version: ([\d.]+)", generated)
     assert f"protobuf>={runtime}" in dependencies
+
+
+def test_the_client_needs_what_the_service_needs_too() -> None:
+    """Both have generated code of one generator."""
+    service = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    client = tomllib.loads((ROOT / "clients/python/pyproject.toml").read_text())["project"]["dependencies"]
+    assert set(client) <= set(service)
 
 
 def test_locks_hold_hashes_and_no_addresses() -> None:
@@ -90,7 +97,7 @@ def test_the_architecture_page_lists_every_repository() -> None:
 def test_every_module_named_in_docs_and_comments_exists() -> None:
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "protos").rglob("*.proto"), *MODULES]
     named = {name for page in pages for name in re.findall(r"(?<![\w/.-])[a-z]\w*/[\w/]+\.py\b", page.read_text())}
-    roots = [ROOT, ROOT / "audience_service", ROOT / "audience_service/domain"]
+    roots = [ROOT, ROOT / "audience_service", ROOT / "audience_service/domain", ROOT / "clients/python"]
     assert len(named) > 50
     assert sorted(name for name in named if not any((root / name).exists() for root in roots)) == []
     pages = [page for page in pages if "tests" not in page.relative_to(ROOT).parts]
