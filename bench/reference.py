@@ -68,7 +68,7 @@ def reach_of_others(database: Contacts, org: str, visits: Document) -> int:
 def visitors_raw(database: Contacts, org: str, visits: Document, min_visits: int) -> int:
     """The number of contacts with at least this many visits, from undecoded batches in sk order."""
     ids = related_ids(database, org, visits, min_visits)
-    return ids_raw(database, org, {"$nor": [{"$nor": [{"pk": {"$in": ids}}]}]})
+    return members_raw(database, org, {"$nor": [{"$nor": [{"pk": {"$in": ids}}]}]})
 
 
 def overlap_by_counts(database: Contacts, org: str, first: Document, second: Document) -> tuple[int, int, int]:
@@ -179,13 +179,14 @@ def diff_snapshots(database: Contacts, org: str, first: str, second: str) -> tup
     return found[2, True], found[1, True]
 
 
-def ids_raw(database: Contacts, org: str, where: Document) -> int:
-    """The number of contacts that meet a condition, from undecoded batches of ids in sk order.
+def members_raw(database: Contacts, org: str, where: Document, fields: Sequence[str] = ()) -> int:
+    """The number of contacts that meet a condition, from undecoded batches in sk order: ids and some fields.
 
     This is the fastest read of the driver.
     """
+    projection = {"_id": 0, "pk": 1, "sk": 1, **{f"data.{field}": 1 for field in fields}}
     raw: Any = database["contact"].find_raw_batches(
-        in_org(org, where), {"_id": 0, "pk": 1, "sk": 1}, sort=[("sk", 1)], batch_size=_BATCH_SIZE
+        in_org(org, where), projection, sort=[("sk", 1)], batch_size=_BATCH_SIZE
     )
     return sum(batch.count(b"\x02pk\x00") for batch in raw)  # the element name of pk, once per document
 

@@ -71,9 +71,10 @@ class Client:
             last = message
         return last
 
-    def members(self, where: dict[str, Any], fields: list[str]) -> int:
+    def members(self, where: dict[str, Any], fields: list[str], *, bson: bool = False) -> int:
         """The number of members in a stream, from its last message."""
-        request = membership.StreamMembersRequest(filter=_filter(where), fields=fields)
+        encoding = membership.MEMBER_ENCODING_BSON if bson else membership.MEMBER_ENCODING_STRUCT
+        request = membership.StreamMembersRequest(filter=_filter(where), fields=fields, encoding=encoding)
         last = self.last("MembershipService/StreamMembers", request)
         return membership.StreamMembersResponse.FromString(last).totals.member_count
 
@@ -138,7 +139,7 @@ def rows(server: Server, database: reference.Contacts, stack: ExitStack) -> Iter
         "StreamMembers, ids",
         "find_raw_batches, undecoded",
         lambda: client.members(EVERYONE, []),
-        lambda: reference.ids_raw(database, LARGE, {}),
+        lambda: reference.members_raw(database, LARGE, {}),
     )
     yield Row(
         "StreamMembers, five fields",
@@ -146,6 +147,13 @@ def rows(server: Server, database: reference.Contacts, stack: ExitStack) -> Iter
         lambda: client.members(EVERYONE, FIELDS),
         lambda: reference.values(database, LARGE, {}, FIELDS),
     )
+    for name, bson in (("", False), (", BSON", True)):
+        yield Row(
+            f"StreamMembers, five fields{name}",
+            "find_raw_batches, undecoded",
+            partial(client.members, EVERYONE, FIELDS, bson=bson),
+            partial(reference.members_raw, database, LARGE, {}, FIELDS),
+        )
 
 
 def _overlap_rows(client: Client, database: reference.Contacts) -> Iterator[Row]:

@@ -263,6 +263,8 @@ def _count_rows(message: Message) -> int:
     for declared, value in message.ListFields():
         if declared.is_repeated and declared.name in _ROW_FIELDS:
             count += len(value)
+        elif declared.name == "document_count":
+            count += value
         elif declared.name == "segment":
             count += len(value.contact_ids)
     return count

@@ -92,6 +92,8 @@ def test_a_line_says_who_read_which_audience_with_which_fields(audited: Audited)
     assert {"time", "peer", "request_id", *line} == set(
         re.findall(r"^\| `(\w+)` \|", DOCUMENT.read_text(), re.MULTILINE)
     )
+    list(audited.client.call("StreamMembers", {**request, "encoding": "MEMBER_ENCODING_BSON"}))
+    assert audited.last("StreamMembers")["row_count"] == 2
 
 
 def test_changes_deletions_and_exports_are_recorded(audited: Audited) -> None:

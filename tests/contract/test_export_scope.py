@@ -22,6 +22,7 @@ def reader(service: Service, org: str) -> Client:
     ("rpc", "request_fields"),
     [
         ("StreamMembers", {"filter": FILTER, "fields": ["email"]}),
+        ("StreamMembers", {"filter": FILTER, "fields": ["email"], "encoding": "MEMBER_ENCODING_BSON"}),
         ("ExportIdentifiers", {"filter": FILTER, "platform": "meta", "fields": ["email"]}),
         ("StreamUnmatchedRows", {"audienceId": "custom-x"}),
     ],

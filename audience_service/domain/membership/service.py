@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum, auto
 from typing import Any
 
 from audience_service.domain.audiences.repository import MemberRepository
@@ -12,10 +13,17 @@ from audience_service.domain.audiences.selection_resolver import Exclusion, Sele
 from audience_service.domain.core.context import RequestContext, Scope
 from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.core.page_tokens import TokenCodec
-from audience_service.domain.core.record import Record
+from audience_service.domain.core.record import Documents, Record
 from audience_service.domain.history.history import MembershipHistory
 from audience_service.domain.membership.partitions import KeyRange, Partition, Partitioner
 from audience_service.domain.schema.projection import Projection
+
+
+class MemberEncoding(Enum):
+    """The form of the members in a response: JSON values, or the database's BSON documents."""
+
+    STRUCT = auto()
+    BSON = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +31,11 @@ class MemberBatch:
     """A batch of a stream: the members' records, with the requested fields.
 
     Only the last batch has `totals`, and it has no members. `split` returns two halves of a batch of two or more
-    members, for transports that cannot carry the complete batch.
+    records, for transports that cannot carry the complete batch.
     """
 
-    records: Sequence[Record]
+    members: Sequence[Record] | Documents
+    """Documents if the encoding is BSON. Records if it is STRUCT, and with `as_of`, which decodes them anyway."""
     fields: Projection
     cursor: str
     totals: "MemberTotals | None" = None
@@ -67,6 +76,7 @@ class Membership:
         cursor: str,
         partition: Partition | None = None,
         as_of: datetime | None = None,
+        encoding: MemberEncoding = MemberEncoding.STRUCT,
     ) -> Generator[MemberBatch, None, None]:
         """The members after `cursor` in sk order, of a partition or all of them, then the totals.
 
@@ -79,6 +89,9 @@ class Membership:
         projection = Projection.parse(fields)
         if projection.paths:
             ctx.require(Scope.EXPORT, "`fields`")
+        is_bson = encoding is MemberEncoding.BSON
+        if is_bson:
+            _check_bson_fields(fields, projection)
         if as_of:
             _check_as_of_selection(selection, partition)
             yield from self._stream_as_of(ctx, selection.audience_id, as_of, projection, batch_size, cursor)
@@ -101,7 +114,7 @@ class Membership:
         stream = _BatchBuilder(
             self._tokens, binding, projection, [key_range.after, key_range.until] if key_range != KeyRange() else []
         )
-        batches = self._members.stream(
+        batches = (self._members.stream_documents if is_bson else self._members.stream)(
             ctx.org,
             resolved_selection.population,
             projection.record_paths,
@@ -111,9 +124,9 @@ class Membership:
             key_range.until,
         )
         with closing(batches):
-            for records in batches:
-                yield stream.batch(records, sent)
-                after, sent = records[-1]["sk"], sent + len(records)
+            for members in batches:
+                yield stream.batch(members, sent)
+                after, sent = _position_after(members, sent)
         self._selection_resolver.verify_complete(ctx, resolved_selection, None if partition else sent)
         exclusions = self._selection_resolver.exclusions(ctx, resolved_selection, key_range.after, key_range.until)
         yield stream.finish(after, MemberTotals(sent, exclusions))
@@ -137,9 +150,9 @@ class Membership:
             after, sent = "", 0
         stream = _BatchBuilder(self._tokens, binding, projection, [history_point.watch_epoch, history_point.seq])
         with closing(self._history.members(ctx, history_point, projection.record_paths, batch_size, after)) as batches:
-            for records in batches:
-                yield stream.batch(records, sent)
-                after, sent = records[-1]["sk"], sent + len(records)
+            for members in batches:
+                yield stream.batch(members, sent)
+                after, sent = _position_after(members, sent)
         yield stream.finish(after, MemberTotals(sent, ()))
 
 
@@ -153,16 +166,15 @@ class _BatchBuilder:
     resume_state: Sequence[Any]
     """More content of its cursors, so that a resumed stream reads the same members."""
 
-    def batch(self, records: Sequence[Record], sent: int) -> MemberBatch:
+    def batch(self, members: Sequence[Record] | Documents, sent: int) -> MemberBatch:
         """The batch that follows `sent` members."""
-        cursor = self._cursor(records[-1]["sk"], sent + len(records))
-        half = len(records) // 2
-        if not half:
-            return MemberBatch(records, self.fields, cursor)
+        cursor = self._cursor(*_position_after(members, sent))
+        if isinstance(members, Documents) or len(members) == 1:
+            return MemberBatch(members, self.fields, cursor)
+        records, half = members, len(members) // 2
 
         def split() -> tuple[MemberBatch, MemberBatch]:
-            first, second = records[:half], records[half:]
-            return self.batch(first, sent), self.batch(second, sent + half)
+            return self.batch(records[:half], sent), self.batch(records[half:], sent + half)
 
         return MemberBatch(records, self.fields, cursor, split=split)
 
@@ -172,6 +184,23 @@ class _BatchBuilder:
 
     def _cursor(self, after: str, sent: int) -> str:
         return self.tokens.encode(self.binding, [after, sent, *self.resume_state])
+
+
+def _position_after(members: Sequence[Record] | Documents, sent: int) -> tuple[str, int]:
+    """The last sk of a batch that follows `sent` members, and the number of members sent with it."""
+    if isinstance(members, Documents):
+        return members.last_sk, sent + members.count
+    return members[-1]["sk"], sent + len(members)
+
+
+def _check_bson_fields(fields: Sequence[str], projection: Projection) -> None:
+    """Raise InvalidArgument for a field that the database cannot select alone."""
+    for index, field in enumerate(fields):
+        if not projection.is_exact(field):
+            raise InvalidArgument.at(
+                f"fields[{index}]",
+                "names a key with a dot or a dollar sign, which only MEMBER_ENCODING_STRUCT can select",
+            )
 
 
 def _check_as_of_selection(selection: AudienceSelector, partition: Partition | None) -> None:

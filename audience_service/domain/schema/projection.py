@@ -35,6 +35,10 @@ class Projection:
         """
         return [".".join(itertools.takewhile(_is_plain, steps)) for steps in self.paths.values()]
 
+    def is_exact(self, field: str) -> bool:
+        """Whether the field's path in `record_paths` selects the field alone, not the object that contains it."""
+        return all(map(_is_plain, self.paths[field]))
+
     def values(self, record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """The record's values by the requested names. Fields that the record lacks are left out."""
         for field, steps in self.paths.items():

@@ -10,12 +10,13 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+import bson
 from bson import Decimal128
 from pymongo.database import Database
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import UnsupportedByStore
-from audience_service.domain.core.record import Record
+from audience_service.domain.core.record import Documents, Record
 from audience_service.domain.explain.query_plan import QueryPlan
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compiler import compile_node
@@ -29,6 +30,7 @@ from audience_service.domain.snapshots.model import Snapshot
 from audience_service.domain.snapshots.repository import SnapshotResult
 from audience_service.mongo.audiences.member_lists import MongoLists
 from audience_service.mongo.core.collections import SUBSCRIBERS
+from audience_service.mongo.core.cursor_batches import cut_documents
 from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.embedded.refusals import refuse_unsupported, remove_suppression
 from audience_service.mongo.explain.repository import MongoPlans
@@ -100,6 +102,20 @@ class EmbeddedMembers(MongoMembers):
         found = population if isinstance(population, MemberList) else self._drop_subscriber_lookups(org, population)
         with refuse_unsupported(found):
             yield from super().stream(org, found, paths, batch_size, after, deadline, until)
+
+    def stream_documents(
+        self,
+        org: str,
+        population: Population,
+        paths: Sequence[str],
+        batch_size: int,
+        after: str,
+        deadline: Deadline,
+        until: str = "",
+    ) -> Generator[Documents, None, None]:
+        """Encode the records of `stream`."""
+        for records in self.stream(org, population, paths, batch_size, after, deadline, until):
+            yield from cut_documents(b"".join(map(bson.encode, records)), batch_size)
 
     def exclusions(
         self,

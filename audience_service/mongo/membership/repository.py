@@ -7,11 +7,17 @@ from typing import Any
 from pymongo.database import Database
 
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.core.record import Record
+from audience_service.domain.core.record import Documents, Record
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.ast import And, Nor
 from audience_service.domain.filters.population import Population
-from audience_service.mongo.core.cursor_batches import FIRST_BATCH_SIZE, BatchReader
+from audience_service.mongo.core.cursor_batches import (
+    FIRST_BATCH_SIZE,
+    BatchReader,
+    RawBatchReader,
+    cut_documents,
+    exclude,
+)
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import erased_sks
 from audience_service.mongo.query.pipeline import build_pipeline, execute, key_range_condition, read_count, run
@@ -86,13 +92,9 @@ class MongoMembers:
     ) -> Generator[list[Record], None, None]:
         """Read one cursor in sk order. Closing the generator closes it."""
         pipeline = build_pipeline(self._database, org, population, deadline, key_range_condition("", until))
-        projection = pipeline.project_stages(outermost(paths))
+        stages = [*pipeline.stages(after=after, ordered=True), *pipeline.project_stages(outermost(paths))]
         with run(self._database, pipeline, deadline) as collection:
-            cursor = collection.aggregate(
-                [*pipeline.stages(after=after, ordered=True), *projection],
-                batchSize=FIRST_BATCH_SIZE,
-                allowDiskUse=True,
-            )
+            cursor = collection.aggregate(stages, batchSize=FIRST_BATCH_SIZE, allowDiskUse=True)
         with closing(cursor):
             reader = BatchReader(cursor, CURSOR_BATCH_SIZE)
             while True:
@@ -103,6 +105,34 @@ class MongoMembers:
                 erased = erased_sks(org)  # the command may be older than a tombstone
                 if present := [record for record in batch if record["sk"] not in erased] if erased else batch:
                     yield present
+
+    def stream_documents(
+        self,
+        org: str,
+        population: Population,
+        paths: Sequence[str],
+        batch_size: int,
+        after: str,
+        deadline: Deadline,
+        until: str = "",
+    ) -> Generator[Documents, None, None]:
+        """Read one cursor of undecoded batches, with the stages of `stream`."""
+        erased_before = erased_sks(org)  # the stages exclude them
+        pipeline = build_pipeline(self._database, org, population, deadline, key_range_condition("", until))
+        stages = [*pipeline.stages(after=after, ordered=True), *pipeline.project_stages(outermost(paths))]
+        with run(self._database, pipeline, deadline) as collection:
+            cursor = collection.aggregate_raw_batches(stages, batchSize=FIRST_BATCH_SIZE, allowDiskUse=True)
+        with closing(cursor):
+            reader = RawBatchReader(cursor, batch_size, CURSOR_BATCH_SIZE)
+            while True:
+                with run(self._database, pipeline, deadline):
+                    content = reader.read()
+                if not content:
+                    return
+                for documents in cut_documents(content, batch_size):
+                    erased = erased_sks(org) - erased_before
+                    if present := exclude(documents, erased) if erased else documents:
+                        yield present
 
 
 def outermost(paths: Sequence[str]) -> list[str]:

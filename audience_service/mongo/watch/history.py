@@ -89,7 +89,9 @@ class MongoHistory:
                 was_member = _members_at(self._database, org, watch_epoch, seq, later, deadline)
                 erased = erased_sks(org)  # the command may be older than a tombstone
                 found: list[Record] = [
-                    row for row in rows if row["sk"] not in erased and was_member.get(row["sk"], True)
+                    {name: value for name, value in row.items() if name != "seq"}
+                    for row in rows
+                    if row["sk"] not in erased and was_member.get(row["sk"], True)
                 ]
                 for start in range(0, len(found), batch_size):
                     yield found[start : start + batch_size]

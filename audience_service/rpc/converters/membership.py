@@ -1,15 +1,18 @@
 """Converters of member batches, membership checks and membership explanations."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
+import bson
+
 from audience_service.domain.audiences.selection_resolver import Exclusion
-from audience_service.domain.core.errors import FilterTooLarge
+from audience_service.domain.core.errors import FilterTooLarge, InvalidArgument
+from audience_service.domain.core.record import Documents
 from audience_service.domain.explain.membership_explanation import EvaluatedCondition, MembershipExplanation
 from audience_service.domain.filters.fields import display_path
 from audience_service.domain.membership.checks import ContactAudiences, MembershipCheck
 from audience_service.domain.membership.partitions import Partition
-from audience_service.domain.membership.service import MemberBatch
+from audience_service.domain.membership.service import MemberBatch, MemberEncoding
 from audience_service.domain.schema.projection import MISSING
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.rpc.converters.structs import decode_timestamp, encode_timestamp, encode_value, fill_struct
@@ -19,6 +22,11 @@ MAX_EXPLANATION_BYTES = 4 * 1024 * 1024
 """gRPC's default limit of the messages that a client receives."""
 _ROOT_CONDITION_DEPTH = 3
 """The nesting depth, in messages, of a value in the top-level condition."""
+_ENCODINGS: "Mapping[pb.MemberEncoding.ValueType, MemberEncoding]" = {
+    pb.MEMBER_ENCODING_UNSPECIFIED: MemberEncoding.STRUCT,
+    pb.MEMBER_ENCODING_STRUCT: MemberEncoding.STRUCT,
+    pb.MEMBER_ENCODING_BSON: MemberEncoding.BSON,
+}
 
 
 def decode_partition(message: pb.StreamMembersRequest) -> Partition | None:
@@ -33,19 +41,27 @@ def decode_as_of(message: pb.StreamMembersRequest) -> datetime | None:
     return decode_timestamp(message.as_of, "as_of") if message.HasField("as_of") else None
 
 
+def decode_encoding(message: pb.StreamMembersRequest) -> MemberEncoding:
+    """The encoding that a request asks for. Raises InvalidArgument."""
+    if message.encoding not in _ENCODINGS:
+        names = "MEMBER_ENCODING_STRUCT or MEMBER_ENCODING_BSON"
+        raise InvalidArgument.at("encoding", f"{message.encoding} is not a member encoding; set {names}")
+    return _ENCODINGS[message.encoding]
+
+
 def encode_exclusions(values: Iterable[Exclusion]) -> list[pb.Exclusion]:
     """The messages of the exclusions: a count for each reason."""
     return [pb.Exclusion(reason=value.reason, count=value.count) for value in values]
 
 
-def encode_batches(value: MemberBatch) -> Iterator[pb.StreamMembersResponse]:
+def encode_batches(value: MemberBatch, encoding: MemberEncoding) -> Iterator[pb.StreamMembersResponse]:
     """The messages of a batch: one, or as many as keep each below gRPC's default limit of 4 MiB."""
-    message = _encode_batch(value)
+    message = _encode_batch(value, encoding)
     if value.split is None or message.ByteSize() <= _MAX_BATCH_BYTES:
         yield message
     else:
         for half in value.split():
-            yield from encode_batches(half)
+            yield from encode_batches(half, encoding)
 
 
 def encode_memberships(value: MembershipCheck) -> pb.CheckMembershipResponse:
@@ -95,18 +111,24 @@ def encode_membership_explanation(value: MembershipExplanation) -> pb.ExplainMem
     return message
 
 
-def _encode_batch(value: MemberBatch) -> pb.StreamMembersResponse:
+def _encode_batch(value: MemberBatch, encoding: MemberEncoding) -> pb.StreamMembersResponse:
     message = pb.StreamMembersResponse(cursor=value.cursor)
     if value.totals is not None:
         message.totals.member_count = value.totals.members
         message.totals.exclusions.extend(encode_exclusions(value.totals.exclusions))
+    if isinstance(value.members, Documents):
+        message.documents, message.document_count = value.members.content, value.members.count
+        return message
+    if encoding is MemberEncoding.BSON:
+        message.documents, message.document_count = b"".join(map(bson.encode, value.members)), len(value.members)
+        return message
     # Performance: this runs for every member of every stream. It fills messages in place and skips unrequested fields.
     add = message.members.add
     if not value.fields.paths:
-        for record in value.records:
+        for record in value.members:
             add().id = str(record.get("pk", ""))
         return message
-    for record in value.records:
+    for record in value.members:
         member = add()
         member.id = str(record.get("pk", ""))
         fill_struct(member.fields, value.fields.values(record))

@@ -19,6 +19,7 @@ from audience_service.rpc.converters.audiences import decode_selection
 from audience_service.rpc.converters.exports import decode_export, encode_export
 from audience_service.rpc.converters.membership import (
     decode_as_of,
+    decode_encoding,
     decode_partition,
     encode_batches,
     encode_contact_audiences,
@@ -62,6 +63,7 @@ class MembershipServicer(MembershipServiceServicer):
     ) -> Iterator[pb.StreamMembersResponse]:
         """Stream the members in batches."""
         size = decode_size(request.batch_size, "batch_size", default=1_000, maximum=10_000)
+        encoding = decode_encoding(request)
         batches = self._membership.stream(
             current_context(),
             decode_selection(request),
@@ -70,10 +72,11 @@ class MembershipServicer(MembershipServiceServicer):
             request.cursor,
             decode_partition(request),
             decode_as_of(request),
+            encoding,
         )
         with closing(batches):
             for batch in batches:
-                yield from encode_batches(batch)
+                yield from encode_batches(batch, encoding)
 
     def WatchMembership(
         self, request: pb.WatchMembershipRequest, context: grpc.ServicerContext

@@ -23,6 +23,36 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _MemberEncoding:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MemberEncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MemberEncoding.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MEMBER_ENCODING_UNSPECIFIED: _MemberEncoding.ValueType  # 0
+    """MEMBER_ENCODING_UNSPECIFIED is MEMBER_ENCODING_STRUCT."""
+    MEMBER_ENCODING_STRUCT: _MemberEncoding.ValueType  # 1
+    """MEMBER_ENCODING_STRUCT: ids and JSON values in `members`."""
+    MEMBER_ENCODING_BSON: _MemberEncoding.ValueType  # 2
+    """MEMBER_ENCODING_BSON: the database's documents in `documents`, for clients that read many members. The service does
+    not decode them. Values have their BSON types. A path is INVALID_FIELD at `fields[i]` if a key in it contains a dot
+    or begins with a dollar sign.
+    """
+
+class MemberEncoding(_MemberEncoding, metaclass=_MemberEncodingEnumTypeWrapper):
+    """MemberEncoding is the form of the members in a response."""
+
+MEMBER_ENCODING_UNSPECIFIED: MemberEncoding.ValueType  # 0
+"""MEMBER_ENCODING_UNSPECIFIED is MEMBER_ENCODING_STRUCT."""
+MEMBER_ENCODING_STRUCT: MemberEncoding.ValueType  # 1
+"""MEMBER_ENCODING_STRUCT: ids and JSON values in `members`."""
+MEMBER_ENCODING_BSON: MemberEncoding.ValueType  # 2
+"""MEMBER_ENCODING_BSON: the database's documents in `documents`, for clients that read many members. The service does
+not decode them. Values have their BSON types. A path is INVALID_FIELD at `fields[i]` if a key in it contains a dot
+or begins with a dollar sign.
+"""
+Global___MemberEncoding: _TypeAlias = MemberEncoding  # noqa: Y015
+
 class _ChangeKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -88,6 +118,7 @@ class StreamMembersRequest(_message.Message):
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     AS_OF_FIELD_NUMBER: _builtins.int
+    ENCODING_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """audience_id: the members of this audience."""
     snapshot_id: _builtins.str
@@ -104,8 +135,10 @@ class StreamMembersRequest(_message.Message):
     """
     cursor: _builtins.str
     """cursor: the cursor of the last message received; the stream continues after it. The other fields must be the same,
-    except `batch_size`. A cursor does not expire. Default the beginning.
+    except `batch_size` and `encoding`. A cursor does not expire. Default the beginning.
     """
+    encoding: Global___MemberEncoding.ValueType
+    """encoding: the form of the members in the response. Default MEMBER_ENCODING_STRUCT."""
     @_builtins.property
     def filter(self) -> _resources_pb2.Filter:
         """filter: the records that match this filter."""
@@ -154,10 +187,11 @@ class StreamMembersRequest(_message.Message):
         batch_size: _builtins.int = ...,
         cursor: _builtins.str = ...,
         as_of: _timestamp_pb2.Timestamp | None = ...,
+        encoding: Global___MemberEncoding.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "audience_id", b"audience_id", "filter", b"filter", "partition", b"partition", "selection", b"selection", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "audience_id", b"audience_id", "audience_ids", b"audience_ids", "batch_size", b"batch_size", "cursor", b"cursor", "exclude_audience_ids", b"exclude_audience_ids", "fields", b"fields", "filter", b"filter", "partition", b"partition", "purpose", b"purpose", "selection", b"selection", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "audience_id", b"audience_id", "audience_ids", b"audience_ids", "batch_size", b"batch_size", "cursor", b"cursor", "encoding", b"encoding", "exclude_audience_ids", b"exclude_audience_ids", "fields", b"fields", "filter", b"filter", "partition", b"partition", "purpose", b"purpose", "selection", b"selection", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_selection: _TypeAlias = _typing.Literal["audience_id", "filter", "snapshot_id"]  # noqa: Y015
     _WhichOneofArgType_selection: _TypeAlias = _typing.Literal["selection", b"selection"]  # noqa: Y015
@@ -174,11 +208,20 @@ class StreamMembersResponse(_message.Message):
     MEMBERS_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     TOTALS_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    DOCUMENT_COUNT_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
     """cursor: the position after this batch."""
+    documents: _builtins.bytes
+    """documents: with MEMBER_ENCODING_BSON, at most `batch_size` BSON documents (bsonspec.org), one after the other. Each
+    is a record with `pk` (the id), `sk`, and the requested `fields` at their places in the record, such as `email` in
+    `data`. Empty in the last message.
+    """
+    document_count: _builtins.int
+    """document_count: the number of documents in `documents`."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]:
-        """members: at most `batch_size` members. Empty in the last message."""
+        """members: at most `batch_size` members. Empty in the last message, and with MEMBER_ENCODING_BSON."""
 
     @_builtins.property
     def totals(self) -> Global___StreamTotals:
@@ -190,10 +233,12 @@ class StreamMembersResponse(_message.Message):
         members: _abc.Iterable[Global___Member] | None = ...,
         cursor: _builtins.str = ...,
         totals: Global___StreamTotals | None = ...,
+        documents: _builtins.bytes = ...,
+        document_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["totals", b"totals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "members", b"members", "totals", b"totals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "document_count", b"document_count", "documents", b"documents", "members", b"members", "totals", b"totals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
