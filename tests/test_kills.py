@@ -269,7 +269,8 @@ def test_a_killed_database_loses_nothing(durable: str, monkeypatch: pytest.Monke
         proxy = CommandProxy(at.hostname or "127.0.0.1", at.port or 27017, b"whenNotMatched")
         stack.callback(proxy.disconnect)
         other_store = mongo_store(f"mongodb://127.0.0.1:{proxy.port}/", "audience_killed")
-        second_server = stack.enter_context(_running(other_store))
+        second = stack.enter_context(ExitStack())
+        second_server = second.enter_context(_running(other_store))
         eventually(lambda: health(second_server) == health_pb2.HealthCheckResponse.SERVING)
         other = second_server.client(ORG)
         request = {"filter": ALL_CONTACTS, "requestId": "killed"}
@@ -278,6 +279,7 @@ def test_a_killed_database_loses_nothing(durable: str, monkeypatch: pytest.Monke
         _database("kill")
         proxy.disconnect()
         received = [read_until_cut(stream, first) for stream, first in zip(streams, firsts, strict=True)]
+        second.close()
         assert _database("start") == durable
         eventually(lambda: not store.find_outage(), seconds=30)
         assert client.call("GetSnapshot", {"id": odd.id}) == odd

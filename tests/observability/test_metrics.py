@@ -80,16 +80,16 @@ def test_exact_answers_and_lookups_in_caches_are_counted(client: Client, insert:
 
 
 def test_jobs_are_counted_while_they_run_and_by_outcome() -> None:
-    jobs = JobRunner("test", JobLimits(), TooManyRefreshes.of)
+    jobs = JobRunner("counted", JobLimits(), TooManyRefreshes.of)
     running: list[float] = []
 
     def run(deadline: Deadline, report: Any) -> None:
-        running.append(value("audience_jobs_open", kind="test"))
+        running.append(value("audience_jobs_open", kind="counted"))
 
     with jobs.slot() as slot:
         slot.start(Job("key", run, lambda *_: True, lambda *_: None))
-    eventually(lambda: value("audience_jobs_total", kind="test", outcome="ok") == 1)
-    eventually(lambda: value("audience_jobs_open", kind="test") == 0)
+    eventually(lambda: value("audience_jobs_total", kind="counted", outcome="ok") == 1)
+    eventually(lambda: value("audience_jobs_open", kind="counted") == 0)
     jobs.close()
     assert len(running) == 1
 
