@@ -162,10 +162,21 @@ def test_a_malformed_relation_is_refused_with_its_field_path(
     assert (refusal.info.reason, refusal.fields) == (reason, [f"filter.where.{field_path}"])
 
 
-def test_more_than_three_relations_are_refused(client: Client, refused: Any) -> None:
-    where = {"$or": [related({"$gte": n}) for n in range(1, 5)]}
+def test_a_refused_datatype_names_the_setting_that_allows_it(client: Client, refused: Any) -> None:
+    refusal = refused(lambda: client.count(filter={"datatype": "contact", "where": related(datatype="invoice")}))
+    assert "AUDIENCE_RELATED_DATATYPES" in refusal.descriptions[0]
+
+
+def test_eight_relations_are_answered(ids: tuple[Client, list[str]]) -> None:
+    client, contacts = ids
+    where = {"$and": [related({"$gte": 1}, where={"total": {"$lt": 10 + n}}) for n in range(8)]}
+    assert client.members(filter={"datatype": "contact", "where": where}) == sorted(contacts[:3])
+
+
+def test_more_than_eight_relations_are_refused(client: Client, refused: Any) -> None:
+    where = {"$or": [related({"$gte": n}) for n in range(1, 10)]}
     refusal = refused(lambda: client.count(filter={"datatype": "contact", "where": where}))
-    assert (refusal.info.reason, refusal.fields) == ("FILTER_TOO_LARGE", ["filter.where.$or[3].$related"])
+    assert (refusal.info.reason, refusal.fields) == ("FILTER_TOO_LARGE", ["filter.where.$or[8].$related"])
 
 
 @pytest.mark.parametrize("operator", ["$related", "$inAudience", "$expr"])

@@ -199,7 +199,8 @@ class FilterCompiler:
                 allowed = ", ".join(self._related) or "none"
                 raise DatatypeNotAllowed.at(
                     f"{join.field_path}.datatype",
-                    f"{join.datatype[:50]!r} may not be joined; the allowed datatypes are: {allowed}",
+                    f"{join.datatype[:50]!r} may not be joined; the allowed datatypes are: {allowed};"
+                    " the setting AUDIENCE_RELATED_DATATYPES names them",
                     allowed=",".join(self._related),
                 )
 

@@ -39,6 +39,6 @@ class FilterLimits:
     """Audiences that a filter refers to, directly or through others."""
     audience_depth: int = 5
     """Levels of nested audiences."""
-    related: int = 3
+    related: int = 8
     """$related joins. Each may do a lookup for every record that meets the plain conditions."""
     related_count: int = 1_000
