@@ -184,12 +184,13 @@ class MongoSyncRows:
 
     def _covered(self, org: str, sync_id: str, scan: int) -> Stages:
         """The stages that empty `platform_keys` of rows to remove, if complete rows on the platform have these keys."""
-        desired = {"scan": {"$gte": scan}, "sent_at": {"$exists": True}}
         remove = {"todo": {"$gte": f"{sync_id}/{REMOVE}/", "$lt": f"{sync_id}/{REMOVE}0"}, **_NOT_IN_BATCH}
+        is_complete = {"$and": [{"$gte": ["$$this.scan", scan]}, {"$ne": [{"$type": "$$this.sent_at"}, "missing"]}]}
+        covered = _union(is_complete, "$$this.platform_keys")
         return [
             {"$match": org_match(org, remove)},
-            _lookup_keys("platform_keys", desired, "platform_keys", "covering"),
-            {"$set": {"uncovered": {"$setDifference": ["$platform_keys", _union("$covering")]}}},
+            _SHARING,
+            {"$project": {"uncovered": {"$setDifference": ["$platform_keys", covered]}}},
             {"$match": {"uncovered": []}},
             {"$project": {"platform_keys": {"$literal": []}}},
             {"$merge": {"into": SYNC_ROWS, "on": "_id", "whenMatched": "merge", "whenNotMatched": "discard"}},
@@ -235,29 +236,30 @@ def _sendable(org: str, sync_id: str, batch: Batch | None, operation: str = "", 
     else:
         todo: Document = {"todo": {"$gte": f"{sync_id}/{operation}/", "$lt": f"{sync_id}/{operation}0"}}
         match = org_match(org, {**todo, **_NOT_IN_BATCH}, {"scan": _found_by(operation, scan)})
-    keep: Stages = [{"$set": {"send": "$keys"}}]
+    send: Any = "$keys"
     if operation == REMOVE:
-        keep = [
-            _lookup_keys("platform_keys", {"scan": {"$gte": scan}}, "keys", "desired"),
-            {"$set": {"send": {"$setDifference": ["$platform_keys", _union("$desired")]}}},
-            {"$match": {"send": {"$ne": []}}},
-        ]
-    blocking = _lookup_keys("keys", {"batch": {"$exists": True}}, "_id", "blocking")
-    return [{"$match": match}, *keep, blocking]
+        send = {"$setDifference": ["$platform_keys", _union({"$gte": ["$$this.scan", scan]}, "$$this.keys")]}
+    in_batch = {"$filter": {"input": "$sharing", "cond": {"$ne": [{"$type": "$$this.batch"}, "missing"]}}}
+    return [
+        {"$match": match},
+        _SHARING,
+        {"$project": {"send": send, "blocking": {"$map": {"input": in_batch, "in": "$$this._id"}}}},
+        {"$match": {"send": {"$ne": []}}},
+    ]
 
 
-def _lookup_keys(local: str, condition: Document, kept: str, into: str) -> Document:
-    """The stage that finds the rows with one of the keys. The digest of a key contains the org and the sync."""
-    pipeline = [{"$match": condition}, {"$project": {"_id": 0, kept: 1} if kept != "_id" else {"_id": 1}}]
-    return {
-        "$lookup": {"from": SYNC_ROWS, "localField": local, "foreignField": "keys", "pipeline": pipeline, "as": into}
-    }
+_SHARING: Document = {"$lookup": {"from": SYNC_ROWS, "localField": "keys", "foreignField": "keys", "as": "sharing"}}
+"""The stage that finds the rows with one of a row's keys. The digest of a key contains the org and the sync.
+
+A pipeline inside the stage would keep some engines from using the index. A row shares keys with few others.
+"""
 
 
-def _union(path: str) -> Document:
-    field = "platform_keys" if path == "$covering" else "keys"
-    each = {"input": f"{path}.{field}", "initialValue": [], "in": {"$setUnion": ["$$value", "$$this"]}}
-    return {"$reduce": each}
+def _union(condition: Document, keys: str) -> Document:
+    """The expression for the keys of those sharing rows that meet a condition."""
+    found = {"$filter": {"input": "$sharing", "cond": condition}}
+    each = {"$map": {"input": found, "in": keys}}
+    return {"$reduce": {"input": each, "initialValue": [], "in": {"$setUnion": ["$$value", "$$this"]}}}
 
 
 def _todo_expression(sync_id: str, scan: int, expired_before: datetime | None) -> Document:
