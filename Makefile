@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format type test test-fast coverage run http demo docs descriptors protos protos-check clients breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting robustness taxonomies check-monitoring lock clean
+.PHONY: help install lint format type test test-fast coverage run http demo docs descriptors protos protos-check clients breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting bench-platform-trees robustness taxonomies check-monitoring lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -108,6 +108,9 @@ bench-cancel: install ## Measure the database work after a StreamReach is cancel
 
 bench-targeting: install ## Compare searches of the taxonomies with a bare call: make bench-targeting URI=mongodb://...
 	$(BIN)/python -m bench.targeting --uri "$(URI)"
+
+bench-platform-trees: install ## Measure searches of an imported tree of 250,000 nodes: make bench-platform-trees URI=mongodb://...
+	$(BIN)/python -m bench.platform_trees --uri "$(URI)"
 
 robustness: install ## Measure what slow and greedy clients do to others, in 5 minutes: make robustness URI=mongodb://...
 	$(BIN)/python -m bench.robustness --uri "$(URI)"

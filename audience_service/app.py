@@ -57,7 +57,7 @@ class App:
             reach=build_reach_servicer(settings, core, store, new_random, self._erasure.tombstones),
             membership=build_membership_servicer(settings, core, store, self._snapshot_worker, self._watch.streams),
             sync=build_sync_servicer(core, store),
-            targeting=build_targeting_servicer(platform_ids, core.tokens),
+            targeting=build_targeting_servicer(platform_ids, store, core.tokens),
             custom_audience=self._custom_audiences.servicer,
         )
         self._audit_log = open_audit_log(settings)

@@ -27,7 +27,7 @@ def test_an_import_is_listed_replaced_and_removed(real_service: Service, tmp_pat
     assert "1: no kind of node has its type: New York, NY (501, DMA)" in done.stdout
     assert '501,"New York, NY",DMA,US,,no kind of node has its type,DMA' in names.read_text()
     listed = run("taxonomy", "list", **settings).stdout
-    assert listed.startswith("tiktok: 6 ids, 3 entries unlinked, imported on ")
+    assert listed.startswith("tiktok: 9 nodes, 6 linked, 3 not linked, imported on ")
     assert "removed" in run("taxonomy", "remove", "--platform", "tiktok", **settings).stdout
     assert run("taxonomy", "remove", "--platform", "tiktok", **settings).returncode == 1
 
@@ -39,8 +39,8 @@ def test_a_dry_run_reads_a_file_with_a_byte_order_mark_and_writes_nothing(
     marked.write_text((EXPORTS / "tiktok_languages.json").read_text(), encoding="utf-8-sig")
     tried = run("taxonomy", "import", "--platform", "tiktok", str(marked), "--dry-run", **_settings(real_service))
     assert (tried.returncode, "linked 1: 1 language" in tried.stdout) == (0, True), tried.stderr
-    assert "no ids were written" in tried.stdout
-    assert run("taxonomy", "list", **_settings(real_service)).stdout == "no ids are imported\n"
+    assert "nothing was written" in tried.stdout
+    assert run("taxonomy", "list", **_settings(real_service)).stdout == "no platform is imported\n"
 
 
 def test_a_file_of_another_platform_is_refused_with_what_is_wrong(real_service: Service) -> None:
@@ -60,5 +60,5 @@ def test_an_archive_is_refused_with_the_advice_to_unpack_it(tmp_path: Path) -> N
 def test_meta_goes_by_the_name_of_facebook_too(real_service: Service) -> None:
     file = str(EXPORTS / "meta_locales.json")
     done = run("taxonomy", "import", "--platform", "facebook", file, **_settings(real_service))
-    assert "published the ids of meta" in done.stdout, done.stderr
-    assert run("taxonomy", "list", **_settings(real_service)).stdout.startswith("meta: 1 ids, 1 entries unlinked")
+    assert "published 2 nodes of meta" in done.stdout, done.stderr
+    assert run("taxonomy", "list", **_settings(real_service)).stdout.startswith("meta: 2 nodes, 1 linked, 1 not linked")

@@ -1,13 +1,16 @@
-"""`audience-service taxonomy`: imports the ad platforms' ids of locations, languages and interests."""
+"""`audience-service taxonomy`: imports the ad platforms' own locations, languages, interests and options."""
 
 import csv
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.targeting.importer import TaxonomyImporter
 from audience_service.domain.targeting.platforms import PLATFORMS, SYNONYMS, resolve_platform
 from audience_service.domain.targeting.taxonomy_matcher import MatchResult
 from audience_service.mongo.store import Store
@@ -16,6 +19,7 @@ from audience_service.wiring.store import open_store
 from audience_service.wiring.targeting import taxonomy_importer
 
 _TIMEOUT_SECONDS = 60.0
+_IMPORT_TIMEOUT_SECONDS = 3600.0
 _MAX_SHOWN = 10
 
 _platform = click.option(
@@ -23,13 +27,13 @@ _platform = click.option(
     type=click.Choice((*PLATFORMS, *SYNONYMS)),
     callback=lambda _context, _option, name: resolve_platform(name),
     required=True,
-    help="The ad platform of the ids.",
+    help="The ad platform.",
 )
 
 
 @click.group()
 def taxonomy() -> None:
-    """Import, list or remove the ids of ad platforms."""
+    """Import, list or remove the exports of ad platforms."""
 
 
 @taxonomy.command("import")
@@ -42,9 +46,10 @@ def taxonomy() -> None:
     help="Write every entry without a match to this CSV file.",
 )
 def import_(platform: str, files: tuple[Path, ...], unlinked: Path | None, *, dry_run: bool) -> None:
-    """Link a platform's own exports to the taxonomies.
+    """Import a platform's own exports, and link them to the taxonomies.
 
-    An import replaces all earlier ids of the platform, so import all of its files in one command.
+    Every entry becomes a node. An import replaces the earlier one of the platform, so import all of its files in one
+    command. Servers use the earlier one until the new one is complete.
     """
     texts = {file.name: _read_text(file) for file in files}
     if len(texts) < len(files):
@@ -56,29 +61,39 @@ def import_(platform: str, files: tuple[Path, ...], unlinked: Path | None, *, dr
     if unlinked:
         _write_unlinked(unlinked, result)
     if dry_run:
-        click.echo("dry run: no ids were written")
-    elif not result.ids:
-        raise click.ClickException(
-            "no entry has a match, so the earlier import is unchanged; check --platform and the files"
-        )
+        click.echo("dry run: nothing was written")
     else:
-        importer.publish(platform, texts, result, Deadline.after(_TIMEOUT_SECONDS))
-        click.echo(f"published the ids of {platform}; servers load them within seconds")
+        _publish(importer, platform, texts, result)
     store.close()
+
+
+def _publish(importer: TaxonomyImporter, platform: str, texts: Mapping[str, str], result: MatchResult) -> None:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True, highlight=False)) as progress:
+        task = progress.add_task(f"nodes of {platform}", total=len(result.entries))
+        count = importer.publish(
+            platform,
+            texts,
+            result,
+            Deadline.after(_IMPORT_TIMEOUT_SECONDS),
+            lambda written: progress.advance(task, written),
+        )
+    click.echo(f"published {count:,} nodes of {platform}; servers show them now, and the linked ids within seconds")
 
 
 @taxonomy.command("list")
 def list_() -> None:
-    """List the imported ids by platform."""
+    """List the imports by platform."""
     store = _open_store()
     platforms = sorted(store.platform_ids.versions(Deadline.after(_TIMEOUT_SECONDS)))
     if not platforms:
-        click.echo("no ids are imported")
+        click.echo("no platform is imported")
     for platform in platforms:
         if imported := store.platform_ids.load(platform, Deadline.after(_TIMEOUT_SECONDS)):
             day, files = imported.imported_at.date().isoformat(), ", ".join(imported.files)
+            nodes = sum(tree.size for tree in imported.trees.values())
             click.echo(
-                f"{platform}: {len(imported.ids):,} ids, {imported.unmatched_count:,} entries unlinked,"
+                f"{platform}: {nodes:,} nodes, {len(imported.ids):,} linked, {imported.unmatched_count:,} not linked,"
                 f" imported on {day} from {files}"
             )
     store.close()
@@ -87,13 +102,11 @@ def list_() -> None:
 @taxonomy.command()
 @_platform
 def remove(platform: str) -> None:
-    """Remove the imported ids of a platform."""
+    """Remove the import of a platform."""
     store = _open_store()
-    if not store.platform_ids.remove(platform, Deadline.after(_TIMEOUT_SECONDS)):
-        raise click.ClickException(
-            f"no ids of {platform} are imported; audience-service taxonomy list shows the platforms"
-        )
-    click.echo(f"removed the ids of {platform}")
+    if not taxonomy_importer(store).remove(platform, Deadline.after(_IMPORT_TIMEOUT_SECONDS)):
+        raise click.ClickException(f"{platform} is not imported; audience-service taxonomy list shows the platforms")
+    click.echo(f"removed the import of {platform}")
     store.close()
 
 
@@ -110,7 +123,7 @@ def _read_text(file: Path) -> str:
 def _open_store() -> Store:
     settings = Settings.load()
     if settings.mongodb_uri is None:
-        raise SettingsError("AUDIENCE_MONGODB_URI: is missing; set it, since the database stores imported ids")
+        raise SettingsError("AUDIENCE_MONGODB_URI: is missing; set it, since the database stores imports")
     return open_store(settings)
 
 

@@ -32,6 +32,7 @@ from audience_service.domain.snapshots.repository import (
 )
 from audience_service.domain.syncs.repository import SyncStorage
 from audience_service.domain.targeting.platform_ids import PlatformIdRepository
+from audience_service.domain.targeting.platform_tree import PlatformTreeRepository
 from audience_service.domain.uploads.processor import UploadStorage
 from audience_service.domain.uploads.repository import IdentifierRepository
 from audience_service.domain.watch.repository import ChangeStream, EventLogRepository, WatchRepository
@@ -68,7 +69,7 @@ from audience_service.mongo.syncs.batches import MongoSyncBatches
 from audience_service.mongo.syncs.cleanup import SyncSweeper
 from audience_service.mongo.syncs.repository import MongoSyncs
 from audience_service.mongo.syncs.rows import MongoSyncRows
-from audience_service.mongo.targeting.repository import MongoPlatformIds
+from audience_service.mongo.targeting.repository import MongoPlatformIds, MongoPlatformTrees
 from audience_service.mongo.uploads.cleanup import UploadSweeper
 from audience_service.mongo.uploads.list_rows import MongoListRows
 from audience_service.mongo.uploads.rejected_rows import MongoRejected
@@ -116,6 +117,7 @@ class Store:
     event_log: EventLogRepository
     history: HistoryRepository
     platform_ids: PlatformIdRepository
+    platform_trees: PlatformTreeRepository
     open_change_stream: Callable[[Callable[[], None]], ChangeStream]
     """Opens the change stream of a process. The stream calls the given function when it has changes."""
     database: Database[dict[str, Any]]
@@ -216,7 +218,8 @@ def mongo_store(
         watches=MongoWatches(primary),
         event_log=MongoEventLog(primary),
         history=MongoHistory(primary),
-        platform_ids=MongoPlatformIds(connection),
+        platform_ids=MongoPlatformIds(primary),
+        platform_trees=MongoPlatformTrees(primary),
         open_change_stream=partial(MongoChangeStreams, primary),
         database=connection,
     )

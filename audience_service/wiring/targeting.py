@@ -9,11 +9,11 @@ from audience_service.mongo.store import Store
 from audience_service.rpc.services.targeting import TargetingServicer
 
 
-def build_targeting_servicer(platform_ids: PlatformIds, tokens: TokenCodec) -> TargetingServicer:
+def build_targeting_servicer(platform_ids: PlatformIds, store: Store, tokens: TokenCodec) -> TargetingServicer:
     """The servicer of TargetingService."""
-    return TargetingServicer(Targeting(packaged_taxonomies(), platform_ids, tokens))
+    return TargetingServicer(Targeting(packaged_taxonomies(), platform_ids, store.platform_trees, tokens))
 
 
 def taxonomy_importer(store: Store) -> TaxonomyImporter:
     """The importer of the ad platforms' exports into a store."""
-    return TaxonomyImporter(packaged_taxonomies(), store.platform_ids)
+    return TaxonomyImporter(packaged_taxonomies(), store.platform_ids, store.platform_trees)

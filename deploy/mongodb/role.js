@@ -9,7 +9,8 @@ const read = ["contact", "lead", "customer", "order", "event", "company", "subsc
 const own = [
   "segment", "audience_member", "audience_snapshot", "custom", "audience_upload", "audience_upload_rejection",
   "audience_upload_row", "audience_identifier", "segment_version", "audience_use", "audience_partition",
-  "audience_watch", "audience_event", "audience_member_state", "audience_platform_ids", "audience_erasure",
+  "audience_watch", "audience_event", "audience_member_state", "audience_platform_ids", "audience_platform_tree",
+  "audience_erasure",
   "audience_sync", "audience_sync_row", "audience_sync_batch",
 ];
 const readActions = ["find", "listIndexes", "changeStream"];

@@ -299,7 +299,7 @@ def test_the_three_taxonomies_are_searched_by_get(gateway: Gateway) -> None:
     options = gateway.fetch("GET", "/targeting-options?platform=facebook&kind=facet&query=device").body
     assert [(node["platform"], node["value"]) for node in options["nodes"]] == [("meta", "device_platforms")]
     refused = gateway.fetch("GET", "/targeting-options?platform=linkedin")
-    assert (refused.status, refused.reason) == (400, "INVALID_FIELD")
+    assert (refused.status, refused.reason) == (400, "PLATFORM_NOT_IMPORTED")
 
 
 def test_a_large_filter_survives_the_round_trip(gateway: Gateway) -> None:

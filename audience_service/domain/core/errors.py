@@ -34,6 +34,7 @@
     ├── UnusableAudience
     ├── ErasureNotConfigured
     ├── SnapshotNotReady
+    ├── PlatformNotImported
     ├── domain/history/errors.py
     │   ├── AudienceNotWatched
     │   └── TimeOutOfRange
@@ -321,6 +322,21 @@ class SnapshotNotReady(AudienceError):
     """The snapshot is still being created, or its creation failed."""
 
     reason = "SNAPSHOT_NOT_READY"
+
+
+class PlatformNotImported(AudienceError):
+    """No export of the ad platform with nodes of this kind is imported."""
+
+    reason = "PLATFORM_NOT_IMPORTED"
+
+    @classmethod
+    def of(cls, platform: str, content: str) -> Self:
+        """The error for a platform's interests, locations or options."""
+        return cls(
+            f"no {content} of {platform} are imported; an operator imports the platform's own export with"
+            f" `audience-service taxonomy import --platform {platform} FILES`",
+            metadata={"platform": platform},
+        )
 
 
 class TooManyStreams(AudienceError):

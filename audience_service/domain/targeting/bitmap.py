@@ -4,6 +4,7 @@ For example, the nodes 0 and 3 are `0b1001`. Intersecting and counting tens of t
 """
 
 import re
+import struct
 from collections.abc import Iterable, Iterator
 
 Bitmap = int
@@ -30,3 +31,20 @@ def members(bits: Bitmap, after: int = -1) -> Iterator[int]:
         index = match.start()
         for bit in _BITS[octets[index]]:
             yield after + 1 + 8 * index + bit
+
+
+def pack(numbers: Iterable[int]) -> bytes:
+    """A set as bytes for the store: four bytes for each number, or the bitmap if that is shorter."""
+    listed = sorted(set(numbers))
+    bitmap_length = listed[-1] // 8 + 1 if listed else 0
+    if 4 * len(listed) <= bitmap_length:
+        return b"n" + struct.pack(f"<{len(listed)}I", *listed)
+    return b"b" + bitmap(listed).to_bytes(bitmap_length, "little")
+
+
+def unpack(packed: bytes) -> Bitmap:
+    """The set that `pack` has packed."""
+    content = packed[1:]
+    if packed[:1] == b"n":
+        return bitmap(struct.unpack(f"<{len(content) // 4}I", content))
+    return int.from_bytes(content, "little")

@@ -45,3 +45,11 @@ class Node:
     value: str
     localized: Mapping[str, str]
     child_count: int
+    platform_id: str = ""
+    """The platform's own id, if this is a node of a platform's tree."""
+    path: tuple[str, ...] = ()
+    """The names above the node at its platform, from the top down, also of those that are no nodes."""
+    same_as: str = ""
+    """The id of the packaged node for the same target."""
+    audience_size: tuple[int, int] | None = None
+    """The least and most people that the platform states for the node."""

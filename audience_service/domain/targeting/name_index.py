@@ -1,7 +1,7 @@
 """An index of nodes by name: sorted lines, searched by bisection."""
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from audience_service.domain.targeting.bitmap import Bitmap, bitmap
@@ -35,7 +35,7 @@ class NameIndex:
 
     def __init__(self, names: bytes, words: bytes, min_cached_lines: int = 256) -> None:
         """The matches of a prefix are cached if they take `min_cached_lines` lines or more."""
-        self._names, self._words = _Lines(names, min_cached_lines), _Lines(words, min_cached_lines)
+        self._names, self._words = (SortedLines(lines, min_cached_lines) for lines in (names, words))
 
     def find(self, normalised: str) -> Matches:
         """The nodes that a normalised query finds."""
@@ -48,8 +48,14 @@ class NameIndex:
         """The numbers of the nodes with exactly this normalised name."""
         return self._names.find_exact(normalised)
 
+    def names(self) -> Iterator[tuple[str, set[int]]]:
+        """Every normalised name, and the numbers of its nodes."""
+        for line in self._names.lines:
+            name, _, numbers = line.partition(b"\t")
+            yield name.decode(), set(map(int, numbers.split()))
 
-class _Lines:
+
+class SortedLines:
     """Sorted lines, as bytes. Only the lines that a query finds are parsed.
 
     A prefix of one to three letters finds thousands of lines. There are about 600 such prefixes, so the result of each
@@ -57,24 +63,26 @@ class _Lines:
     """
 
     def __init__(self, text: bytes, min_cached_lines: int) -> None:
-        self._lines = text.splitlines()
+        self.lines = text.splitlines()
         self._min_cached_lines = min_cached_lines
         self._cache: dict[str, Bitmap] = {}
 
     def find_exact(self, normalised: str) -> set[int]:
+        """The numbers in the line with exactly this text."""
         start = normalised.encode() + b"\t"
-        at = bisect_left(self._lines, start)
-        found = at < len(self._lines) and self._lines[at].startswith(start)
-        return set(_numbers(self._lines[at : at + 1])) if found else set()
+        at = bisect_left(self.lines, start)
+        found = at < len(self.lines) and self.lines[at].startswith(start)
+        return set(_numbers(self.lines[at : at + 1])) if found else set()
 
     def find_prefix(self, normalised: str) -> Bitmap:
+        """The numbers in the lines that begin with this text."""
         if (cached := self._cache.get(normalised)) is not None:
             return cached
         start = normalised.encode()
-        first = bisect_left(self._lines, start)
+        first = bisect_left(self.lines, start)
         # UTF-8 has no byte FF, so every line with this prefix sorts before `start` + FF.
-        end = bisect_left(self._lines, start + b"\xff", first)
-        found = bitmap(_numbers(self._lines[first:end]))
+        end = bisect_left(self.lines, start + b"\xff", first)
+        found = bitmap(_numbers(self.lines[first:end]))
         if end - first >= self._min_cached_lines:
             self._cache[normalised] = found
         return found

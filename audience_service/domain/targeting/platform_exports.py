@@ -1,4 +1,8 @@
-"""Readers of the files in which ad platforms publish their taxonomies."""
+"""Readers of the files in which ad platforms publish their taxonomies.
+
+The id of an entry's own node is a noun, the platform and the platform's id: `interest-meta-6003369240775`. The noun is
+Meta's type of a location, because Meta's cities and regions are numbered separately. Otherwise it is `location`.
+"""
 
 import csv
 import io
@@ -8,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from audience_service.domain.core.errors import InvalidArgument
+from audience_service.domain.core.normalisation import normalise
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,26 @@ class PlatformEntry:
     """The platform's name of its type."""
     geoname_id: str = ""
     """GeoNames' id, if the platform uses those ids. It decides between nodes of the same name."""
+    taxonomy: str = "places"
+    """The taxonomy that its own node belongs to."""
+    node_id: str = ""
+    """The id of its own node."""
+    kind: str = ""
+    """The kind of its own node: one of KINDS, or the platform's type in that form (`postal_code`)."""
+    parent_id: str = ""
+    """The id of the parent's node. If it is empty, the parent is the entry with this path."""
+    path: tuple[str, ...] = ()
+    """The names above it at the platform, from the top down."""
+    audience_size: tuple[int, int] | None = None
+    """The least and most people that the platform states for it."""
+    facet: str = ""
+    """The name of an option's facet."""
+    facet_id: str = ""
+    """The platform's id of the facet; empty if the platform does not give one."""
 
+
+OPTIONS_HEAD = ("facet", "value", "name")
+"""The columns of an operator's own file of options, for values that a platform publishes on a web page only."""
 
 _INTERESTS = ("interest",)
 
@@ -65,8 +89,20 @@ def _google(text: str, file: str) -> Iterator[PlatformEntry]:
         kinds = _GOOGLE_KINDS["Country"] if not parent else _GOOGLE_KINDS.get(kind, ())
         kinds = kinds if status == "Active" else ()
         code = country if kinds == ("country",) else ""
-        ancestors = tuple(canonical.split(",")[1:-1])
-        yield PlatformEntry(criterion, name, kinds, country, ancestors=ancestors, code=code, type=f"{kind}, {status}")
+        above = canonical.split(",")[1:]
+        yield PlatformEntry(
+            criterion,
+            name,
+            kinds,
+            country,
+            ancestors=tuple(above[:-1]),
+            code=code,
+            type=f"{kind}, {status}",
+            node_id=f"location-google-{criterion}",
+            kind=_GOOGLE_KINDS.get(kind, (_kind_of(kind),))[0] if parent else "country",
+            parent_id=f"location-google-{parent}" if parent else "",
+            path=tuple(reversed(above)),
+        )
 
 
 _META_KINDS = {"country": ("country",), "region": ("subdivision",), "city": ("city",)}
@@ -76,11 +112,15 @@ def _meta(text: str, file: str) -> Iterator[PlatformEntry]:
     """Responses of Meta's targeting search: adgeolocation, adinterest, adlocale."""
     for location, row in _objects(_json(text, file), ("data",), file):
         if "key" in row and "type" in row:
-            kinds, country = _META_KINDS.get(row["type"], ()), _text(row, "country_code", location, required=False)
+            type_ = _text(row, "type", location)
+            kinds, country = _META_KINDS.get(type_, ()), _text(row, "country_code", location, required=False)
             key = _text(row, "key", location)
             region = _text(row, "region", location, required=False)
-            ancestors = (region,) if region and row["type"] != "region" else ()
+            ancestors = (region,) if region and type_ != "region" else ()
             code = key if kinds == ("country",) else ""
+            region_id = _text(row, "region_id", location, required=False) if ancestors else ""
+            parent_id = f"region-meta-{region_id}" if region_id else f"country-meta-{country}" if country else ""
+            country_name = _text(row, "country_name", location, required=False)
             yield PlatformEntry(
                 key,
                 _text(row, "name", location),
@@ -88,17 +128,38 @@ def _meta(text: str, file: str) -> Iterator[PlatformEntry]:
                 country or code,
                 ancestors=ancestors,
                 code=code,
-                type=row["type"],
+                type=type_,
+                node_id=f"{_kind_of(type_)}-meta-{key}",
+                kind=(*kinds, _kind_of(type_))[0],
+                parent_id="" if type_ == "country" else parent_id,
+                path=() if type_ == "country" else tuple(filter(None, (country_name, *ancestors))),
             )
         elif "key" in row:
-            yield PlatformEntry(_text(row, "key", location), _text(row, "name", location), ("language",), type="locale")
+            key, name = _text(row, "key", location), _text(row, "name", location)
+            yield PlatformEntry(
+                key, name, ("language",), type="locale", node_id=f"language-meta-{key}", kind="language"
+            )
         else:
             path, name = row.get("path") or [], _text(row, "name", location)
+            if not isinstance(path, list):
+                raise InvalidArgument.at(f"{location}.path", "is not a list of names")
             path_above = tuple(str(part) for part in path if part != name)
             # Responses of adTargetingCategory have a type, because they also contain behaviours and life events.
             kind = _text(row, "type", location, required=False) or "interests"
             kinds = _INTERESTS if kind == "interests" else ()
-            yield PlatformEntry(_text(row, "id", location), name, kinds, ancestors=path_above, type=kind)
+            key = _text(row, "id", location)
+            yield PlatformEntry(
+                key,
+                name,
+                kinds,
+                ancestors=path_above,
+                type=kind,
+                taxonomy="interests",
+                node_id=f"interest-meta-{key}",
+                kind=(*kinds, _kind_of(kind))[0],
+                path=tuple(str(part) for part in (path[:-1] if path and path[-1] == name else path)),
+                audience_size=_audience_size(row, location),
+            )
 
 
 _TIKTOK_KINDS = {"COUNTRY": ("country",), "PROVINCE": ("subdivision",), "CITY": ("city",)}
@@ -122,7 +183,20 @@ def _tiktok(text: str, file: str) -> Iterator[PlatformEntry]:
                 ancestors = (
                     _text(row, "parent_id", location),
                 )  # The file lacks the parent region, so the id replaces its name.
-            yield PlatformEntry(key, name, kinds, country, ancestors=ancestors, code=code, type=level, geoname_id=key)
+            yield PlatformEntry(
+                key,
+                name,
+                kinds,
+                country,
+                ancestors=ancestors,
+                code=code,
+                type=level,
+                geoname_id=key,
+                node_id=f"location-tiktok-{key}",
+                kind=(*kinds, _kind_of(level))[0],
+                parent_id=f"location-tiktok-{row.get('parent_id')}",
+                path=tuple(str(up.get("name")) for up in _chain(key, "location_id", regions))[::-1],
+            )
     elif isinstance(data, dict) and "interest_categories" in data:
         rows = dict(_objects(data, ("interest_categories",), file))
         parents = {str(child): row for row in rows.values() for child in row.get("sub_category_ids") or ()}
@@ -132,11 +206,31 @@ def _tiktok(text: str, file: str) -> Iterator[PlatformEntry]:
                 str(up.get("interest_category_name")) for up in _chain(category, "interest_category_id", parents)
             )
             name = _text(row, "interest_category_name", location)
-            yield PlatformEntry(category, name, _INTERESTS, ancestors=ancestors, type="interest category")
+            parent_row = parents.get(category)
+            yield PlatformEntry(
+                category,
+                name,
+                _INTERESTS,
+                ancestors=ancestors,
+                type="interest category",
+                taxonomy="interests",
+                node_id=f"interest-tiktok-{category}",
+                kind="interest",
+                parent_id=f"interest-tiktok-{parent_row['interest_category_id']}" if parent_row else "",
+                path=ancestors[::-1],
+            )
     else:
         for location, row in _objects(data, ("region_info", "interest_categories", "languages"), file):
             code = _text(row, "code", location)
-            yield PlatformEntry(code, _text(row, "name", location), ("language",), code=code, type="language")
+            yield PlatformEntry(
+                code,
+                _text(row, "name", location),
+                ("language",),
+                code=code,
+                type="language",
+                node_id=f"language-tiktok-{code}",
+                kind="language",
+            )
 
 
 def _chain(key: str, id_field: str, parents: Mapping[str, Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
@@ -157,9 +251,56 @@ def _linkedin(text: str, file: str) -> Iterator[PlatformEntry]:
             # "Germany", "Bavaria, Germany", "Munich, Bavaria, Germany": a name inside a region is a city.
             kinds = (("country",), ("subdivision", "city"), ("city",))[min(len(rest), 2)]
             country_name = rest[-1] if rest else first
-            yield PlatformEntry(urn, first, kinds, country_name=country_name, ancestors=tuple(rest[:-1]), type=facet)
+            yield PlatformEntry(
+                urn,
+                first,
+                kinds,
+                country_name=country_name,
+                ancestors=tuple(rest[:-1]),
+                type=facet,
+                node_id=f"location-linkedin-{urn}",
+                kind=kinds[0],
+                path=tuple(reversed(rest)),
+            )
+        elif facet == "interests":
+            yield PlatformEntry(
+                urn,
+                name,
+                _INTERESTS,
+                type=facet,
+                taxonomy="interests",
+                node_id=f"interest-linkedin-{urn}",
+                kind="interest",
+            )
         else:
-            yield PlatformEntry(urn, name, _INTERESTS if facet == "interests" else (), type=facet)
+            yield _option("linkedin", facet, urn, name, _text(row, "facetUrn", location))
+
+
+def _option(platform: str, facet: str, value: str, name: str, facet_id: str = "") -> PlatformEntry:
+    return PlatformEntry(
+        value,
+        name,
+        type=facet,
+        taxonomy="options",
+        node_id=f"option-{platform}-{facet}-{value}",
+        kind="option",
+        parent_id=f"option-{platform}-{facet}",
+        facet=facet,
+        facet_id=facet_id,
+    )
+
+
+def _options(platform: str, text: str, file: str) -> Iterator[PlatformEntry]:
+    """An operator's own file of options."""
+    rows = _rows(text, file)
+    next(rows)
+    for line, row in enumerate(rows, 2):
+        if len(row) != len(OPTIONS_HEAD) or not all(cell.strip() for cell in row):
+            raise InvalidArgument.at(
+                f"{file}, line {line}",
+                f"must have the {len(OPTIONS_HEAD)} columns {','.join(OPTIONS_HEAD)}, all filled",
+            )
+        yield _option(platform, *(cell.strip() for cell in row))
 
 
 _READERS: dict[str, Callable[[str, str], Iterator[PlatformEntry]]] = {
@@ -172,7 +313,26 @@ _READERS: dict[str, Callable[[str, str], Iterator[PlatformEntry]]] = {
 
 def read_export(platform: str, text: str, file: str) -> list[PlatformEntry]:
     """The entries of a platform's export. Raises InvalidArgument if the file is not in the platform's format."""
+    if text.partition("\n")[0].strip() == ",".join(OPTIONS_HEAD):
+        return list(_options(platform, text, file))
     return list(_READERS[platform](text, file))
+
+
+def _kind_of(type_: str) -> str:
+    """A platform's name of a type as the name of a kind: "Postal Code" is "postal_code"."""
+    return normalise(type_).replace(" ", "_")
+
+
+def _audience_size(row: Mapping[str, Any], location: str) -> tuple[int, int] | None:
+    """The bounds that Meta states; older versions of its API state one number."""
+    fields = ("audience_size_lower_bound", "audience_size_upper_bound")
+    bounds = [row.get(field, row.get("audience_size")) for field in fields]
+    if None in bounds:
+        return None
+    # Meta states -1 if it does not know.
+    if not all(type(bound) is int and -1 <= bound < 2**53 for bound in bounds):
+        raise InvalidArgument.at(f"{location}.{fields[0]}", "and the upper bound must be integers")
+    return None if -1 in bounds else (bounds[0], bounds[1])
 
 
 def _rows(text: str, file: str) -> Iterator[list[str]]:

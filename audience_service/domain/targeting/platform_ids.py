@@ -4,11 +4,12 @@ An operator imports them into the database. They are the same for every org.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.targeting.platform_tree import TreeInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class ImportedIds:
     """The platform's ids, by node id."""
     unmatched_count: int
     """How many entries of the files match no node."""
+    trees: Mapping[str, TreeInfo] = field(default_factory=dict)
+    """The platform's own trees of this version, by taxonomy."""
 
 
 class PlatformIdRepository(Protocol):
@@ -36,10 +39,11 @@ class PlatformIdRepository(Protocol):
     def load(self, platform: str, deadline: Deadline) -> ImportedIds | None:
         """The import of a platform; None if there is none. Raises StoreUnavailable, OutOfTime."""
 
-    def publish(self, imported: ImportedIds, deadline: Deadline) -> None:
+    def publish(self, imported: ImportedIds, replaced_version: str | None, deadline: Deadline) -> None:
         """Replace the platform's import in one step: readers see either the old or the new one, complete.
 
-        Raises InvalidArgument if it is larger than a document of the store, StoreUnavailable, OutOfTime.
+        Raises InvalidArgument if the current import is not `replaced_version` (None for no import), or if this one is
+        larger than a document of the store; StoreUnavailable, OutOfTime.
         """
 
     def remove(self, platform: str, deadline: Deadline) -> bool:

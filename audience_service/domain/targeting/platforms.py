@@ -4,11 +4,6 @@ from audience_service.domain.core.errors import InvalidArgument
 
 PLATFORMS = ("meta", "google", "tiktok", "linkedin")
 
-WITHOUT_OPTIONS = {
-    "linkedin": "LinkedIn's official packages enumerate no targeting options; give meta, google or tiktok",
-}
-"""The platforms without options, and the reason."""
-
 SYNONYMS = {"facebook": "meta"}
 """Other names that callers use, and the platforms that they mean."""
 

@@ -10,15 +10,15 @@ from functools import reduce
 from operator import or_
 
 from audience_service.domain.core.normalisation import normalise
-from audience_service.domain.targeting.bitmap import Bitmap, bitmap, members
-from audience_service.domain.targeting.taxonomy import Taxonomy
+from audience_service.domain.targeting.bitmap import Bitmap, bitmap
+from audience_service.domain.targeting.tree import Tree
 
 SEPARATOR = re.compile(r"[,;/，、]")
 _MAX_WORDS = 8
 _SURROUNDING = ("country", "subdivision")
 
 
-def find_qualified(taxonomy: Taxonomy, query: str) -> tuple[Bitmap, Bitmap]:
+def find_qualified(tree: Tree, query: str) -> tuple[Bitmap, Bitmap]:
     """The nodes that a query names exactly, or by the beginning of a name, inside the rest of the query.
 
     Separators divide the query. A query without any is divided before each of its words.
@@ -26,13 +26,13 @@ def find_qualified(taxonomy: Taxonomy, query: str) -> tuple[Bitmap, Bitmap]:
     exact: Bitmap = 0
     prefix: Bitmap = 0
     for name, *surroundings in _divisions(query):
-        found = taxonomy.names.find(name)
+        found = tree.find(name)
         if not (found.exact or found.prefix):
             continue
-        above = [_surrounding(taxonomy, one, is_last=one is surroundings[-1]) for one in surroundings]
+        above = [_surrounding(tree, one, is_last=one is surroundings[-1]) for one in surroundings]
         if all(above):
-            exact |= _inside(taxonomy, found.exact, above)
-            prefix |= _inside(taxonomy, found.prefix, above) if len(name) > 1 else 0
+            exact |= _inside(tree, found.exact, above)
+            prefix |= _inside(tree, found.prefix, above) if len(name) > 1 else 0
     return exact, prefix & ~exact
 
 
@@ -46,22 +46,19 @@ def _divisions(query: str) -> Iterator[Sequence[str]]:
         yield from ((" ".join(words[:index]), " ".join(words[index:])) for index in range(1, len(words)))
 
 
-def _surrounding(taxonomy: Taxonomy, name: str, *, is_last: bool) -> set[int]:
+def _surrounding(tree: Tree, name: str, *, is_last: bool) -> Bitmap:
     """The countries and subdivisions with a name. The last name of a query can be the beginning of a main name.
 
     Names in other languages must be complete, because every country has one that begins with any letter.
     """
-    found = taxonomy.names.find(name)
-    surrounding = reduce(or_, (taxonomy.of_kind.get(kind, 0) for kind in _SURROUNDING))
-    exact = set(members(found.exact & surrounding))
-    if exact or not is_last:
+    found = tree.find(name)
+    surrounding = reduce(or_, map(tree.kind_set, _SURROUNDING))
+    if (exact := found.exact & surrounding) or not is_last:
         return exact
-    prefix = members(found.prefix & surrounding)
-    return {number for number in prefix if normalise(taxonomy.name(number)).startswith(name)}
+    names = tree.main_names(found.prefix & surrounding)
+    return bitmap(number for number, main in names.items() if normalise(main).startswith(name))
 
 
-def _inside(taxonomy: Taxonomy, numbers: Bitmap, above: Sequence[set[int]]) -> Bitmap:
+def _inside(tree: Tree, numbers: Bitmap, above: Sequence[Bitmap]) -> Bitmap:
     """The nodes that have an ancestor in each of the sets."""
-    return bitmap(
-        number for number in members(numbers) if all(not one.isdisjoint(taxonomy.ancestors(number)) for one in above)
-    )
+    return reduce(tree.inside, above, numbers)

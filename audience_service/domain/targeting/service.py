@@ -1,4 +1,4 @@
-"""The use case on taxonomies: search one, page by page.
+"""The use case on taxonomies: search one, or a platform's own tree, page by page.
 
 With a query `parent_id` means all descendants, without one the children: search and navigation need different results.
 Languages are listed by kind only, because a picker of locations must not offer "French" for the input "fren".
@@ -12,17 +12,19 @@ from itertools import islice
 from operator import and_
 
 from audience_service.domain.core.context import RequestContext
-from audience_service.domain.core.errors import InvalidArgument
+from audience_service.domain.core.errors import AudienceError, InvalidArgument, PlatformNotImported
 from audience_service.domain.core.normalisation import normalise
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.core.pages import ListedPage, Page, PageKey, PageRequest
 from audience_service.domain.identifiers.countries import find_country
-from audience_service.domain.targeting.bitmap import Bitmap, bitmap, members
+from audience_service.domain.targeting.bitmap import Bitmap, members
 from audience_service.domain.targeting.model import Node
 from audience_service.domain.targeting.platform_ids import PlatformIds
-from audience_service.domain.targeting.platforms import WITHOUT_OPTIONS, resolve_platform
+from audience_service.domain.targeting.platform_tree import PlatformTree, PlatformTreeRepository, TreeKey, TreeVersion
+from audience_service.domain.targeting.platforms import resolve_platform
 from audience_service.domain.targeting.qualified_names import SEPARATOR, find_qualified
 from audience_service.domain.targeting.taxonomy import Taxonomy
+from audience_service.domain.targeting.tree import Tree
 
 MAX_QUERY_LENGTH = 200
 
@@ -43,47 +45,91 @@ NodeWithIds = tuple[Node, Mapping[str, str]]
 """A node, and its ids by platform."""
 
 
-class Targeting:
-    """Searches the taxonomies. They are the same for every org, and in memory, so no call reads the database."""
+_CONTENTS = {"interests": "interests", "places": "locations", "options": "targeting options"}
+"""What a taxonomy contains, in errors."""
 
-    def __init__(self, taxonomies: Mapping[str, Taxonomy], ids: PlatformIds, tokens: TokenCodec) -> None:
+
+class Targeting:
+    """Searches the taxonomies, which are in memory, and the platforms' own trees, which are in the store.
+
+    Both are the same for every org. Only a call with a platform reads the store.
+    """
+
+    def __init__(
+        self,
+        taxonomies: Mapping[str, Taxonomy],
+        ids: PlatformIds,
+        trees: PlatformTreeRepository,
+        tokens: TokenCodec,
+    ) -> None:
         self._taxonomies = taxonomies
         self._ids = ids
+        self._trees = trees
         self._tokens = tokens
-        self._nodes_with_ids: dict[tuple[str, str], tuple[Mapping[str, str], Bitmap]] = {}
 
     def list(self, ctx: RequestContext, name: str, query: NodeQuery, request: PageRequest) -> ListedPage[NodeWithIds]:
-        """A page of the taxonomy with this name. Raises InvalidArgument, InvalidPageToken."""
-        taxonomy, ids = self._taxonomies[name], self._ids.current()
+        """A page of the taxonomy with this name. With a platform, a page of the platform's own tree.
+
+        Raises InvalidArgument, InvalidPageToken, PlatformNotImported; with a platform also StoreUnavailable, OutOfTime.
+        """
         query = dataclasses.replace(
-            query, platform=resolve_platform(query.platform), country=_country_code(query.country)
+            query, platform=resolve_platform(query.platform), country=self._country_code(query.country)
         )
-        binding = ("targeting", name, taxonomy.version, ctx.org, *dataclasses.astuple(query))
+        if not query.platform:
+            return self._page(ctx, name, self._taxonomies[name], query, request)
+        while True:
+            current = self._trees.current(query.platform, ctx.deadline)
+            try:
+                page = self._page(ctx, name, self._tree(ctx, name, query.platform, current), query, request)
+            except AudienceError:
+                if not self._is_replaced(ctx, query.platform, current):
+                    raise
+            else:
+                if not self._is_replaced(ctx, query.platform, current):
+                    return page
+
+    def _page(
+        self, ctx: RequestContext, name: str, tree: Tree, query: NodeQuery, request: PageRequest
+    ) -> ListedPage[NodeWithIds]:
+        ids = self._ids.current()
+        binding = ("targeting", name, tree.version, ctx.org, *dataclasses.astuple(query))
 
         def read(after: PageKey | None) -> Page[NodeWithIds]:
-            classes = _match_classes(taxonomy, query, self._with_ids(name, query.platform, ids))
-            ranks = [*islice(_ranks(classes, len(taxonomy), after[0] if after else -1), request.size + 1)]
+            classes = _match_classes(tree, query)
+            ranks = [*islice(_ranks(classes, len(tree), after[0] if after else -1), request.size + 1)]
             page = Page.cut(ranks, request.size, lambda rank: rank, sum(found.bit_count() for found in classes))
-            return page.map(lambda rank: _node_with_ids(taxonomy, rank % len(taxonomy), ids))
+            nodes = tree.nodes([rank % len(tree) for rank in page.items])
+            return Page([(node, _platform_ids(node, ids)) for node in nodes], page.last_key, page.total)
 
         return self._tokens.page(request, binding, read, (int,))
 
-    def _with_ids(self, name: str, platform: str, ids: Mapping[str, Mapping[str, str]]) -> Bitmap:
-        """The nodes with ids of a platform, computed once for each import."""
-        known = ids.get(platform, {})
-        imported, nodes = self._nodes_with_ids.get((name, platform), ({}, 0))
-        if imported is not known:
-            numbers = map(self._taxonomies[name].number, known)
-            nodes = bitmap(number for number in numbers if number is not None)
-            self._nodes_with_ids[name, platform] = known, nodes
-        return nodes
+    def _tree(self, ctx: RequestContext, name: str, platform: str, current: TreeVersion | None) -> Tree:
+        """The platform's own tree, or the packaged options. Raises PlatformNotImported."""
+        packaged = self._taxonomies[name]
+        if current and name in current.trees:
+            key = TreeKey(platform, current.version, name)
+            return PlatformTree(self._trees, key, current.trees[name], packaged, ctx.deadline)
+        if platform in packaged.of_platform:
+            return packaged
+        raise PlatformNotImported.of(platform, _CONTENTS[name])
+
+    def _is_replaced(self, ctx: RequestContext, platform: str, current: TreeVersion | None) -> bool:
+        """Whether another version was published, so that the tree may have been deleted during a search."""
+        return self._trees.current(platform, ctx.deadline) != current
+
+    def _country_code(self, text: str) -> str:
+        """The two letters of a country from its code or any of its names; empty for "". Raises InvalidArgument."""
+        code = find_country(text) or text.upper()
+        if code and code not in self._taxonomies["places"].in_country:
+            raise InvalidArgument.at("country", "is not a country; give its name or its ISO 3166-1 code of two letters")
+        return code
 
 
-def _node_with_ids(
-    taxonomy: Taxonomy, number: int, ids: Mapping[str, Mapping[str, str]]
-) -> tuple[Node, Mapping[str, str]]:
-    node = taxonomy.node(number)
-    return node, {platform: known[node.id] for platform, known in ids.items() if node.id in known}
+def _platform_ids(node: Node, ids: Mapping[str, Mapping[str, str]]) -> Mapping[str, str]:
+    """The ids of a node by platform: of a packaged one the imported ids, of a platform's own node its own id."""
+    if node.platform:
+        return {node.platform: node.platform_id} if node.platform_id else {}
+    return {platform: known[node.id] for platform, known in ids.items() if node.id in known}
 
 
 def _ranks(classes: Sequence[Bitmap], size: int, after: int) -> Iterator[int]:
@@ -99,62 +145,53 @@ def _ranks(classes: Sequence[Bitmap], size: int, after: int) -> Iterator[int]:
         yield from (first + number for number in members(numbers, max(after - first, -1)))
 
 
-def _match_classes(taxonomy: Taxonomy, query: NodeQuery, with_ids: Bitmap) -> list[Bitmap]:
+def _match_classes(tree: Tree, query: NodeQuery) -> list[Bitmap]:
     """The matching nodes in classes, the best class first. Raises InvalidArgument."""
-    parent = _parent(taxonomy, query)
-    allowed = reduce(and_, _conditions(taxonomy, query, parent, with_ids))
+    parent = _parent(tree, query)
+    allowed = reduce(and_, _conditions(tree, query, parent))
     if not query.query.strip():
-        return [allowed if parent is None else allowed & bitmap(taxonomy.children.get(parent, ()))]
+        return [allowed if parent is None else allowed & tree.child_set(parent)]
     if len(query.query) > MAX_QUERY_LENGTH:
         raise InvalidArgument.at("query", f"is longer than {MAX_QUERY_LENGTH} characters; shorten it")
     if parent is not None:
-        allowed &= taxonomy.descendants(parent)
-    found = taxonomy.names.find(normalise(query.query))
+        allowed &= tree.descendants(parent)
+    found = tree.find(normalise(query.query))
     classes = [found.exact, found.prefix, found.word_prefix]
     if any(classes) and not SEPARATOR.search(query.query):
         return [numbers & allowed for numbers in classes]
     known, shown = found.exact | found.prefix | found.word_prefix, 0
-    for numbers in find_qualified(taxonomy, query.query):
+    for numbers in find_qualified(tree, query.query):
         classes.append(numbers & ~known & ~shown)
         shown |= numbers
     return [numbers & allowed for numbers in classes]
 
 
-def _parent(taxonomy: Taxonomy, query: NodeQuery) -> int | None:
+def _parent(tree: Tree, query: NodeQuery) -> int | None:
     if not query.parent_id:
         return None
-    number = taxonomy.number(query.parent_id)
+    number = tree.number(query.parent_id)
     if number is None:
-        raise InvalidArgument.at("parent_id", "is the id of no node of this taxonomy; give the id of a listed node")
+        raise InvalidArgument.at(
+            "parent_id", "is the id of no node of this taxonomy; give the id of a node that the same platform lists"
+        )
     return number
 
 
-def _country_code(text: str) -> str:
-    """The two letters of a country from its code or any of its names; other text in upper case."""
-    return find_country(text) or text.upper()
-
-
-def _conditions(taxonomy: Taxonomy, query: NodeQuery, parent: int | None, with_ids: Bitmap) -> Iterator[Bitmap]:
+def _conditions(tree: Tree, query: NodeQuery, parent: int | None) -> Iterator[Bitmap]:
     """The nodes that meet each condition except the query; at least one set. Raises InvalidArgument."""
     if query.kind:
-        if query.kind not in taxonomy.kinds:
-            raise InvalidArgument.at("kind", f"is not a kind of this taxonomy; give one of {', '.join(taxonomy.kinds)}")
-        yield taxonomy.of_kind[query.kind]
+        if query.kind not in tree.kinds:
+            raise InvalidArgument.at("kind", f"is not a kind of this taxonomy; give one of {', '.join(tree.kinds)}")
+        yield tree.kind_set(query.kind)
     else:
-        yield taxonomy.default_nodes
+        yield tree.default_nodes
     if query.country:
-        if query.country not in taxonomy.in_country:
-            raise InvalidArgument.at("country", "is not a country; give its name or its ISO 3166-1 code of two letters")
-        yield taxonomy.in_country[query.country]
+        yield tree.country_set(query.country)
     if query.top_level:
         if parent is not None:
             raise InvalidArgument.at(
                 "top_level", "cannot be combined with parent_id, because top-level nodes have no parent"
             )
-        yield bitmap(taxonomy.children[-1])
-    if query.platform and "option" in taxonomy.kinds:
-        if query.platform in WITHOUT_OPTIONS:
-            raise InvalidArgument.at("platform", WITHOUT_OPTIONS[query.platform])
-        yield taxonomy.of_platform[query.platform]
-    elif query.platform:
-        yield with_ids
+        yield tree.child_set(-1)
+    if query.platform and isinstance(tree, Taxonomy):
+        yield tree.of_platform[query.platform]

@@ -8,9 +8,9 @@ from functools import cache
 from importlib.resources import files
 from sys import intern
 
-from audience_service.domain.targeting.bitmap import Bitmap, bitmap
+from audience_service.domain.targeting.bitmap import Bitmap, bitmap, members
 from audience_service.domain.targeting.model import KINDS, ON_REQUEST, Node, NodeName
-from audience_service.domain.targeting.name_index import NameIndex
+from audience_service.domain.targeting.name_index import Matches, NameIndex
 
 _ID, _PARENT, _KIND, _COUNTRY, _NAME, _SOURCE, _POPULATION, _LATITUDE, _LONGITUDE, _PLATFORM, _VALUE, _LOCALIZED = (
     range(12)
@@ -94,6 +94,35 @@ class Taxonomy:
     def name(self, number: int) -> str:
         """The name of a node."""
         return self._rows[number].split(b"\t", _SOURCE)[_NAME].decode()
+
+    def find(self, normalised: str) -> Matches:
+        """The nodes that a normalised query finds."""
+        return self.names.find(normalised)
+
+    def kind_set(self, kind: str) -> Bitmap:
+        """The nodes of a kind."""
+        return self.of_kind.get(kind, 0)
+
+    def country_set(self, country: str) -> Bitmap:
+        """The nodes in a country, by its code."""
+        return self.in_country.get(country, 0)
+
+    def child_set(self, number: int) -> Bitmap:
+        """The children of a node, or the top-level nodes for -1."""
+        return bitmap(self.children.get(number, ()))
+
+    def inside(self, numbers: Bitmap, above: Bitmap) -> Bitmap:
+        """Those of `numbers` that are below any node of `above`."""
+        surrounding = set(members(above))
+        return bitmap(number for number in members(numbers) if not surrounding.isdisjoint(self.ancestors(number)))
+
+    def main_names(self, numbers: Bitmap) -> Mapping[int, str]:
+        """The names of nodes, by number."""
+        return {number: self.name(number) for number in members(numbers)}
+
+    def nodes(self, numbers: Sequence[int]) -> Sequence[Node]:
+        """The nodes with these numbers, in this order."""
+        return [self.node(number) for number in numbers]
 
     def node(self, number: int) -> Node:
         """The node with this number."""

@@ -12,8 +12,8 @@ demographics or purchase intents.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from audience_service.domain.core.normalisation import normalise
 from audience_service.domain.targeting.model import KINDS
@@ -40,6 +40,10 @@ class MatchResult:
     ids: Mapping[str, str]
     """The platform's ids, by node id."""
     unmatched: tuple[UnmatchedEntry, ...]
+    entries: Sequence[PlatformEntry] = field(default=(), compare=False)
+    """All entries, in the order of the files."""
+    matched: Mapping[str, PlatformEntry] = field(default_factory=dict, compare=False)
+    """The matched entries, by node id."""
 
 
 class _NoMatch(Exception):
@@ -60,20 +64,22 @@ class TaxonomyMatcher:
         """
         entries_by_node: dict[tuple[Taxonomy, int], list[PlatformEntry]] = defaultdict(list)
         unmatched = []
-        for entry in dict.fromkeys(entries):
+        distinct = list(dict.fromkeys(entries))
+        for entry in distinct:
             try:
                 entries_by_node[self._match(entry)].append(entry)
             except _NoMatch as error:
                 unmatched.append(UnmatchedEntry(entry, *error.args))
         ids: dict[str, str] = {}
+        matched: dict[str, PlatformEntry] = {}
         for (taxonomy, number), entries_of_node in entries_by_node.items():
             node_id = taxonomy.ids[number]
-            platform_ids = {entry.platform_id for entry in _best_entries(taxonomy, number, entries_of_node)}
-            if len(platform_ids) == 1:
-                [ids[node_id]] = platform_ids
+            best = _best_entries(taxonomy, number, entries_of_node)
+            if len({entry.platform_id for entry in best}) == 1:
+                ids[node_id], matched[node_id] = best[0].platform_id, best[0]
             others = [entry for entry in entries_of_node if entry.platform_id != ids.get(node_id)]
             unmatched += [UnmatchedEntry(entry, "another entry matches its node as well", node_id) for entry in others]
-        return MatchResult(ids, tuple(unmatched))
+        return MatchResult(ids, tuple(unmatched), distinct, matched)
 
     def _match(self, entry: PlatformEntry) -> tuple[Taxonomy, int]:
         """The taxonomy and number of an entry's node. Raises _NoMatch."""

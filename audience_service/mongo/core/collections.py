@@ -87,7 +87,13 @@ PLATFORM_IDS = "audience_platform_ids"
 """The ids of ad platforms for the nodes of taxonomies: {_id: platform, version, imported_at, files, ids: {node: id},
 unlinked}.
 
-All orgs share them, so they have no sk.
+`trees` has the size and the kinds of the platform's own trees of this version. All orgs share them, so they have no sk.
+"""
+
+PLATFORM_TREES = "audience_platform_tree"
+"""The platforms' own trees: {_id: "<platform>/<version>/<taxonomy>/<key>", ...}.
+
+domain/targeting/platform_tree.py explains the keys. All orgs share them, so they have no sk.
 """
 
 SUBSCRIBERS = "subscriber"

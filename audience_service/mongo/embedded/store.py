@@ -38,7 +38,7 @@ from audience_service.mongo.store import Store
 from audience_service.mongo.syncs.batches import MongoSyncBatches
 from audience_service.mongo.syncs.cleanup import SyncSweeper
 from audience_service.mongo.syncs.repository import MongoSyncs
-from audience_service.mongo.targeting.repository import MongoPlatformIds
+from audience_service.mongo.targeting.repository import MongoPlatformIds, MongoPlatformTrees
 from audience_service.mongo.uploads.cleanup import UploadSweeper
 from audience_service.mongo.uploads.list_rows import MongoListRows
 from audience_service.mongo.uploads.rejected_rows import MongoRejected
@@ -96,7 +96,8 @@ def embedded_store(
         watches=MongoWatches(database),
         event_log=EmbeddedEventLog(database),
         history=MongoHistory(database),
-        platform_ids=MongoPlatformIds(database),
+        platform_ids=serialize(MongoPlatformIds, database, lock),
+        platform_trees=serialize(MongoPlatformTrees, database, lock),
         open_change_stream=EmbeddedChangeStream,
         database=database,
     )

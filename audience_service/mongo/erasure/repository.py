@@ -30,6 +30,7 @@ from audience_service.mongo.core.collections import (
     MEMBER_STATES,
     PARTITIONS,
     PLATFORM_IDS,
+    PLATFORM_TREES,
     SEGMENTS,
     SNAPSHOTS,
     SUBSCRIBERS,
@@ -70,6 +71,7 @@ TREATMENT: Mapping[str, str] = {
     SYNC_BATCHES: SENT,
     WATCHES: TEXTS,
     PLATFORM_IDS: SHARED,
+    PLATFORM_TREES: SHARED,
     ERASURES: OWN,
     SUBSCRIBERS: PLATFORM,
 }

@@ -38,7 +38,11 @@ def encode_targeting_node(
         value=value.value,
         source=value.source,
         child_count=value.child_count,
+        path=value.path,
+        same_as=value.same_as,
     )
+    if value.audience_size:
+        node.audience_size.lower_bound, node.audience_size.upper_bound = value.audience_size
     if value.coordinates:
         node.coordinates.latitude, node.coordinates.longitude = value.coordinates
     return node

@@ -313,6 +313,10 @@ class QuotaExceeded(ResourceExhausted):
     """
 
 
+class PlatformNotImported(FailedPrecondition):
+    """No export of the ad platform with such nodes is imported. The message has the operator's command."""
+
+
 BY_REASON: dict[str, type[AudienceError]] = {
     "MISSING_TOKEN": MissingToken,
     "INVALID_TOKEN": InvalidToken,
@@ -376,4 +380,5 @@ BY_REASON: dict[str, type[AudienceError]] = {
     "SYNC_NOT_FOUND": SyncNotFound,
     "SYNC_BATCH_NOT_FOUND": SyncBatchNotFound,
     "QUOTA_EXCEEDED": QuotaExceeded,
+    "PLATFORM_NOT_IMPORTED": PlatformNotImported,
 }

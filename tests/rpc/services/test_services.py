@@ -251,7 +251,6 @@ def test_every_method_of_the_contract_requires_a_scope() -> None:
         "UpdateSync",
         "DeleteSync",
         "ResetSync",
-        "StreamSyncChanges",
         "AcknowledgeSyncBatch",
     }
     exports = {method.path.rpartition("/")[2] for method in methods if method.scope == "audiences.export"}

@@ -27,7 +27,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#audience/v1/targeting_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xa2\x04\n\rTargetingNode\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tparent_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x31\n\tancestors\x18\x04 \x03(\x0b\x32\x1e.audience.v1.TargetingNodeName\x12\x0c\n\x04kind\x18\x05 \x01(\t\x12\x0f\n\x07\x63ountry\x18\x06 \x01(\t\x12\x17\n\npopulation\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12-\n\x0b\x63oordinates\x18\x08 \x01(\x0b\x32\x18.audience.v1.Coordinates\x12G\n\x0flocalized_names\x18\t \x03(\x0b\x32..audience.v1.TargetingNode.LocalizedNamesEntry\x12\x41\n\x0cplatform_ids\x18\n \x03(\x0b\x32+.audience.v1.TargetingNode.PlatformIdsEntry\x12\x10\n\x08platform\x18\x0b \x01(\t\x12\r\n\x05value\x18\x0c \x01(\t\x12\x0e\n\x06source\x18\r \x01(\t\x12\x13\n\x0b\x63hild_count\x18\x0e \x01(\x05\x1a\x35\n\x13LocalizedNamesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10PlatformIdsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\r\n\x0b_population\"-\n\x11TargetingNodeName\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"2\n\x0b\x43oordinates\x12\x10\n\x08latitude\x18\x01 \x01(\x01\x12\x11\n\tlongitude\x18\x02 \x01(\x01\"\xbc\x01\n\x14ListInterestsRequest\x12\x13\n\x05query\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08platform\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tparent_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04kind\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\ttop_level\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"o\n\x15ListInterestsResponse\x12)\n\x05nodes\x18\x01 \x03(\x0b\x32\x1a.audience.v1.TargetingNode\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"\xec\x01\n\x14ListLocationsRequest\x12\x13\n\x05query\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08platform\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tparent_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63ountry\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04kind\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\ttop_level\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tlanguages\x18\x07 \x03(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\t \x01(\tB\x04\xe2\x41\x01\x01\"o\n\x15ListLocationsResponse\x12)\n\x05nodes\x18\x01 \x03(\x0b\x32\x1a.audience.v1.TargetingNode\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"\xaa\x01\n\x1bListTargetingOptionsRequest\x12\x13\n\x05query\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08platform\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tparent_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04kind\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"v\n\x1cListTargetingOptionsResponse\x12)\n\x05nodes\x18\x01 \x03(\x0b\x32\x1a.audience.v1.TargetingNode\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\x32\xd6\x03\n\x10TargetingService\x12\x8a\x01\n\rListInterests\x12!.audience.v1.ListInterestsRequest\x1a\".audience.v1.ListInterestsResponse\"2\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\x1a\x12\x18/crm/audiences/interests\x12\x8a\x01\n\rListLocations\x12!.audience.v1.ListLocationsRequest\x1a\".audience.v1.ListLocationsResponse\"2\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\x1a\x12\x18/crm/audiences/locations\x12\xa7\x01\n\x14ListTargetingOptions\x12(.audience.v1.ListTargetingOptionsRequest\x1a).audience.v1.ListTargetingOptionsResponse\":\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\"\x12 /crm/audiences/targeting-optionsB;Z9audience.crm.appengine.internal/go/audience/v1;audiencev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#audience/v1/targeting_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xfc\x04\n\rTargetingNode\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tparent_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x31\n\tancestors\x18\x04 \x03(\x0b\x32\x1e.audience.v1.TargetingNodeName\x12\x0c\n\x04kind\x18\x05 \x01(\t\x12\x0f\n\x07\x63ountry\x18\x06 \x01(\t\x12\x17\n\npopulation\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12-\n\x0b\x63oordinates\x18\x08 \x01(\x0b\x32\x18.audience.v1.Coordinates\x12G\n\x0flocalized_names\x18\t \x03(\x0b\x32..audience.v1.TargetingNode.LocalizedNamesEntry\x12\x41\n\x0cplatform_ids\x18\n \x03(\x0b\x32+.audience.v1.TargetingNode.PlatformIdsEntry\x12\x10\n\x08platform\x18\x0b \x01(\t\x12\r\n\x05value\x18\x0c \x01(\t\x12\x0e\n\x06source\x18\r \x01(\t\x12\x13\n\x0b\x63hild_count\x18\x0e \x01(\x05\x12\x0c\n\x04path\x18\x0f \x03(\t\x12\x0f\n\x07same_as\x18\x10 \x01(\t\x12\x39\n\raudience_size\x18\x11 \x01(\x0b\x32\".audience.v1.TargetingAudienceSize\x1a\x35\n\x13LocalizedNamesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10PlatformIdsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\r\n\x0b_population\"A\n\x15TargetingAudienceSize\x12\x13\n\x0blower_bound\x18\x01 \x01(\x03\x12\x13\n\x0bupper_bound\x18\x02 \x01(\x03\"-\n\x11TargetingNodeName\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"2\n\x0b\x43oordinates\x12\x10\n\x08latitude\x18\x01 \x01(\x01\x12\x11\n\tlongitude\x18\x02 \x01(\x01\"\xbc\x01\n\x14ListInterestsRequest\x12\x13\n\x05query\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08platform\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tparent_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04kind\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\ttop_level\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"o\n\x15ListInterestsResponse\x12)\n\x05nodes\x18\x01 \x03(\x0b\x32\x1a.audience.v1.TargetingNode\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"\xec\x01\n\x14ListLocationsRequest\x12\x13\n\x05query\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08platform\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tparent_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63ountry\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04kind\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\ttop_level\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tlanguages\x18\x07 \x03(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\t \x01(\tB\x04\xe2\x41\x01\x01\"o\n\x15ListLocationsResponse\x12)\n\x05nodes\x18\x01 \x03(\x0b\x32\x1a.audience.v1.TargetingNode\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"\xaa\x01\n\x1bListTargetingOptionsRequest\x12\x13\n\x05query\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08platform\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tparent_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04kind\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"v\n\x1cListTargetingOptionsResponse\x12)\n\x05nodes\x18\x01 \x03(\x0b\x32\x1a.audience.v1.TargetingNode\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\x32\xd6\x03\n\x10TargetingService\x12\x8a\x01\n\rListInterests\x12!.audience.v1.ListInterestsRequest\x1a\".audience.v1.ListInterestsResponse\"2\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\x1a\x12\x18/crm/audiences/interests\x12\x8a\x01\n\rListLocations\x12!.audience.v1.ListLocationsRequest\x1a\".audience.v1.ListLocationsResponse\"2\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\x1a\x12\x18/crm/audiences/locations\x12\xa7\x01\n\x14ListTargetingOptions\x12(.audience.v1.ListTargetingOptionsRequest\x1a).audience.v1.ListTargetingOptionsResponse\":\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\"\x12 /crm/audiences/targeting-optionsB;Z9audience.crm.appengine.internal/go/audience/v1;audiencev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -90,27 +90,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TARGETINGSERVICE'].methods_by_name['ListTargetingOptions']._loaded_options = None
   _globals['_TARGETINGSERVICE'].methods_by_name['ListTargetingOptions']._serialized_options = b'\312\363\030\016audiences.read\202\323\344\223\002\"\022 /crm/audiences/targeting-options'
   _globals['_TARGETINGNODE']._serialized_start=143
-  _globals['_TARGETINGNODE']._serialized_end=689
-  _globals['_TARGETINGNODE_LOCALIZEDNAMESENTRY']._serialized_start=569
-  _globals['_TARGETINGNODE_LOCALIZEDNAMESENTRY']._serialized_end=622
-  _globals['_TARGETINGNODE_PLATFORMIDSENTRY']._serialized_start=624
-  _globals['_TARGETINGNODE_PLATFORMIDSENTRY']._serialized_end=674
-  _globals['_TARGETINGNODENAME']._serialized_start=691
-  _globals['_TARGETINGNODENAME']._serialized_end=736
-  _globals['_COORDINATES']._serialized_start=738
-  _globals['_COORDINATES']._serialized_end=788
-  _globals['_LISTINTERESTSREQUEST']._serialized_start=791
-  _globals['_LISTINTERESTSREQUEST']._serialized_end=979
-  _globals['_LISTINTERESTSRESPONSE']._serialized_start=981
-  _globals['_LISTINTERESTSRESPONSE']._serialized_end=1092
-  _globals['_LISTLOCATIONSREQUEST']._serialized_start=1095
-  _globals['_LISTLOCATIONSREQUEST']._serialized_end=1331
-  _globals['_LISTLOCATIONSRESPONSE']._serialized_start=1333
-  _globals['_LISTLOCATIONSRESPONSE']._serialized_end=1444
-  _globals['_LISTTARGETINGOPTIONSREQUEST']._serialized_start=1447
-  _globals['_LISTTARGETINGOPTIONSREQUEST']._serialized_end=1617
-  _globals['_LISTTARGETINGOPTIONSRESPONSE']._serialized_start=1619
-  _globals['_LISTTARGETINGOPTIONSRESPONSE']._serialized_end=1737
-  _globals['_TARGETINGSERVICE']._serialized_start=1740
-  _globals['_TARGETINGSERVICE']._serialized_end=2210
+  _globals['_TARGETINGNODE']._serialized_end=779
+  _globals['_TARGETINGNODE_LOCALIZEDNAMESENTRY']._serialized_start=659
+  _globals['_TARGETINGNODE_LOCALIZEDNAMESENTRY']._serialized_end=712
+  _globals['_TARGETINGNODE_PLATFORMIDSENTRY']._serialized_start=714
+  _globals['_TARGETINGNODE_PLATFORMIDSENTRY']._serialized_end=764
+  _globals['_TARGETINGAUDIENCESIZE']._serialized_start=781
+  _globals['_TARGETINGAUDIENCESIZE']._serialized_end=846
+  _globals['_TARGETINGNODENAME']._serialized_start=848
+  _globals['_TARGETINGNODENAME']._serialized_end=893
+  _globals['_COORDINATES']._serialized_start=895
+  _globals['_COORDINATES']._serialized_end=945
+  _globals['_LISTINTERESTSREQUEST']._serialized_start=948
+  _globals['_LISTINTERESTSREQUEST']._serialized_end=1136
+  _globals['_LISTINTERESTSRESPONSE']._serialized_start=1138
+  _globals['_LISTINTERESTSRESPONSE']._serialized_end=1249
+  _globals['_LISTLOCATIONSREQUEST']._serialized_start=1252
+  _globals['_LISTLOCATIONSREQUEST']._serialized_end=1488
+  _globals['_LISTLOCATIONSRESPONSE']._serialized_start=1490
+  _globals['_LISTLOCATIONSRESPONSE']._serialized_end=1601
+  _globals['_LISTTARGETINGOPTIONSREQUEST']._serialized_start=1604
+  _globals['_LISTTARGETINGOPTIONSREQUEST']._serialized_end=1774
+  _globals['_LISTTARGETINGOPTIONSRESPONSE']._serialized_start=1776
+  _globals['_LISTTARGETINGOPTIONSRESPONSE']._serialized_end=1894
+  _globals['_TARGETINGSERVICE']._serialized_start=1897
+  _globals['_TARGETINGSERVICE']._serialized_end=2367
 # @@protoc_insertion_point(module_scope)

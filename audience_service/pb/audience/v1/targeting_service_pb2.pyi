@@ -78,9 +78,13 @@ class TargetingNode(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     CHILD_COUNT_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    SAME_AS_FIELD_NUMBER: _builtins.int
+    AUDIENCE_SIZE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id identifies the node permanently: `country-DE`, `subdivision-DE-BY`, `city-2867714` (GeoNames), `language-de`,
-    `interest-607` (IAB), `option-google-gender_type-FEMALE`.
+    `interest-607` (IAB), `option-google-gender_type-FEMALE`. A node of a platform's own tree has the platform and its
+    id: `interest-meta-6003369240775`, `location-google-9004054`.
     """
     parent_id: _builtins.str
     """parent_id is the node above this one. Empty at the top of a tree, and for the few cities whose country ISO 3166
@@ -92,24 +96,31 @@ class TargetingNode(_message.Message):
     """
     kind: _builtins.str
     """kind is the kind of node: `country`, `subdivision`, `city` or `language`; `demographic`, `interest` or
-    `purchase_intent`; `facet` or `option`. It is a string because the set of kinds is open.
+    `purchase_intent`; `facet` or `option`; or a platform's own type, such as `postal_code`. It is a string because the
+    set of kinds is open.
     """
     country: _builtins.str
     """country is the ISO 3166-1 code of the country that a location belongs to (`DE`). Empty for other nodes."""
     population: _builtins.int
     """population is the number of inhabitants. Unset if the source has none, as for every subdivision."""
     platform: _builtins.str
-    """platform is the ad platform of a facet or an option. Empty for other nodes."""
+    """platform is the ad platform of a facet, of an option, or of a node of the platform's own tree. Empty for other
+    nodes.
+    """
     value: _builtins.str
     """value is the constant of a facet or option, as the platform's SDK spells it (`AGE_RANGE_18_24`). Empty for other
     nodes.
     """
     source: _builtins.str
     """source is the origin of the node: `ISO 3166-1`, `ISO 3166-2`, `ISO 639`, `GeoNames`, `IAB Audience Taxonomy 1.1`,
-    or the SDK and its version.
+    the SDK and its version, or the imported files.
     """
     child_count: _builtins.int
     """child_count is the number of nodes whose parent is this node."""
+    same_as: _builtins.str
+    """same_as is the id of the node of the public packages for the same target (`city-2867714`). Empty if the service
+    found none, and for nodes that are of these packages.
+    """
     @_builtins.property
     def ancestors(self) -> _containers.RepeatedCompositeFieldContainer[Global___TargetingNodeName]:
         """ancestors are the nodes above this one, from the top down. The last one is the parent."""
@@ -127,8 +138,19 @@ class TargetingNode(_message.Message):
     @_builtins.property
     def platform_ids(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """platform_ids are the node's ids on the ad platforms, by platform: `meta`, `google`, `tiktok`, `linkedin`. An
-        operator imports them from each platform's own export; without an import the map has no entry for the platform.
+        operator imports them from each platform's own export; without an import the map has no entry for the platform. A
+        node of a platform's own tree has the id of that platform.
         """
+
+    @_builtins.property
+    def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """path has the names above a node of a platform's own tree, from the top down, as the platform states them. Names in
+        it that are no entries of the export have no node. Empty for other nodes.
+        """
+
+    @_builtins.property
+    def audience_size(self) -> Global___TargetingAudienceSize:
+        """audience_size is the size that the platform states for the node. Unset if it states none."""
 
     def __init__(
         self,
@@ -147,16 +169,45 @@ class TargetingNode(_message.Message):
         value: _builtins.str = ...,
         source: _builtins.str = ...,
         child_count: _builtins.int = ...,
+        path: _abc.Iterable[_builtins.str] | None = ...,
+        same_as: _builtins.str = ...,
+        audience_size: Global___TargetingAudienceSize | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_population", b"_population", "coordinates", b"coordinates", "population", b"population"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_population", b"_population", "audience_size", b"audience_size", "coordinates", b"coordinates", "population", b"population"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_population", b"_population", "ancestors", b"ancestors", "child_count", b"child_count", "coordinates", b"coordinates", "country", b"country", "id", b"id", "kind", b"kind", "localized_names", b"localized_names", "name", b"name", "parent_id", b"parent_id", "platform", b"platform", "platform_ids", b"platform_ids", "population", b"population", "source", b"source", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_population", b"_population", "ancestors", b"ancestors", "audience_size", b"audience_size", "child_count", b"child_count", "coordinates", b"coordinates", "country", b"country", "id", b"id", "kind", b"kind", "localized_names", b"localized_names", "name", b"name", "parent_id", b"parent_id", "path", b"path", "platform", b"platform", "platform_ids", b"platform_ids", "population", b"population", "same_as", b"same_as", "source", b"source", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__population: _TypeAlias = _typing.Literal["population"]  # noqa: Y015
     _WhichOneofArgType__population: _TypeAlias = _typing.Literal["_population", b"_population"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__population) -> _WhichOneofReturnType__population | None: ...
 
 Global___TargetingNode: _TypeAlias = TargetingNode  # noqa: Y015
+
+@_typing.final
+class TargetingAudienceSize(_message.Message):
+    """TargetingAudienceSize is how many people a platform can reach with a node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOWER_BOUND_FIELD_NUMBER: _builtins.int
+    UPPER_BOUND_FIELD_NUMBER: _builtins.int
+    lower_bound: _builtins.int
+    """lower_bound is the least number of people."""
+    upper_bound: _builtins.int
+    """upper_bound is the greatest number of people; equal to lower_bound if the platform states one number."""
+    def __init__(
+        self,
+        *,
+        lower_bound: _builtins.int = ...,
+        upper_bound: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lower_bound", b"lower_bound", "upper_bound", b"upper_bound"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TargetingAudienceSize: _TypeAlias = TargetingAudienceSize  # noqa: Y015
 
 @_typing.final
 class TargetingNodeName(_message.Message):
@@ -226,15 +277,17 @@ class ListInterestsRequest(_message.Message):
     query: _builtins.str
     """query is the search text for names, at most 200 characters. Default: every node matches."""
     platform: _builtins.str
-    """platform keeps nodes that have an id on this ad platform: `meta` (or `facebook`), `google`, `tiktok`, `linkedin`.
-    Default: all nodes. Before an import of that platform's export no node passes.
+    """platform searches the own tree of this ad platform: `meta` (or `facebook`), `google`, `tiktok`, `linkedin`.
+    Default: the nodes of the public packages. Before an import of that platform's export: PLATFORM_NOT_IMPORTED.
     """
     parent_id: _builtins.str
     """parent_id keeps nodes below this node. With a query it keeps all descendants, without one only the children.
     Default: all nodes.
     """
     kind: _builtins.str
-    """kind keeps nodes of this kind: `demographic`, `interest` or `purchase_intent`. Default: all kinds."""
+    """kind keeps nodes of this kind: `demographic`, `interest` or `purchase_intent`, or a kind of the platform's own tree.
+    Default: all kinds.
+    """
     top_level: _builtins.bool
     """top_level keeps nodes without a parent, the tops of the trees. Default: false."""
     page_size: _builtins.int
@@ -312,8 +365,8 @@ class ListLocationsRequest(_message.Message):
     query: _builtins.str
     """query is the search text for names, at most 200 characters. Default: every node matches."""
     platform: _builtins.str
-    """platform keeps nodes that have an id on this ad platform: `meta` (or `facebook`), `google`, `tiktok`, `linkedin`.
-    Default: all nodes. Before an import of that platform's export no node passes.
+    """platform searches the own tree of this ad platform: `meta` (or `facebook`), `google`, `tiktok`, `linkedin`.
+    Default: the nodes of the public packages. Before an import of that platform's export: PLATFORM_NOT_IMPORTED.
     """
     parent_id: _builtins.str
     """parent_id keeps nodes below this node. With a query it keeps all descendants, without one only the children.
@@ -324,7 +377,9 @@ class ListLocationsRequest(_message.Message):
     it (`UK`, `Turkey`). Default: all countries.
     """
     kind: _builtins.str
-    """kind keeps nodes of this kind: `country`, `subdivision`, `city` or `language`. Default: all kinds but `language`."""
+    """kind keeps nodes of this kind: `country`, `subdivision`, `city` or `language`, or a kind of the platform's own tree,
+    such as `postal_code`. Default: all kinds but `language`.
+    """
     top_level: _builtins.bool
     """top_level keeps nodes without a parent, the tops of the trees. Default: false."""
     page_size: _builtins.int
@@ -407,7 +462,9 @@ class ListTargetingOptionsRequest(_message.Message):
     query: _builtins.str
     """query is the search text for names and constants, at most 200 characters. Default: every node matches."""
     platform: _builtins.str
-    """platform keeps the options of this ad platform: `meta` (or `facebook`), `google`, `tiktok`. Default: all platforms."""
+    """platform keeps the options of this ad platform: `meta` (or `facebook`), `google`, `tiktok`, or with an import
+    `linkedin`. Default: the options of all SDKs.
+    """
     parent_id: _builtins.str
     """parent_id keeps nodes below this node: the options of a facet. Default: all nodes."""
     kind: _builtins.str

@@ -381,6 +381,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "QUOTA_EXCEEDED", "domain": "audience.crm.appengine.internal", "metadata": {"quota": "segments", "limit": "1000"}}
     """
+    PLATFORM_NOT_IMPORTED: _ErrorReason.ValueType  # 66
+    """PLATFORM_NOT_IMPORTED: no export of the ad platform with such nodes is imported. The message has the operator's
+    command. FAILED_PRECONDITION.
+
+        {"reason": "PLATFORM_NOT_IMPORTED", "domain": "audience.crm.appengine.internal", "metadata": {"platform": "google"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with the domain
@@ -745,5 +751,11 @@ QUOTA_EXCEEDED: ErrorReason.ValueType  # 65
 both may be refused. RESOURCE_EXHAUSTED.
 
     {"reason": "QUOTA_EXCEEDED", "domain": "audience.crm.appengine.internal", "metadata": {"quota": "segments", "limit": "1000"}}
+"""
+PLATFORM_NOT_IMPORTED: ErrorReason.ValueType  # 66
+"""PLATFORM_NOT_IMPORTED: no export of the ad platform with such nodes is imported. The message has the operator's
+command. FAILED_PRECONDITION.
+
+    {"reason": "PLATFORM_NOT_IMPORTED", "domain": "audience.crm.appengine.internal", "metadata": {"platform": "google"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

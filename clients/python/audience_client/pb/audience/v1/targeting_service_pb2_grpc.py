@@ -29,7 +29,9 @@ class TargetingServiceStub:
     """TargetingService lists the values that a campaign can target: interests, locations, languages, and the options of the
     ad platforms. Its nodes are the same for every org. They come from public packages, which
     docs/reference/taxonomies.md lists.
-    Ids of ad platforms exist once an operator has imported them.
+
+    A request with `platform` searches the ad platform's own tree alone: every entry of the platform's export, which an
+    operator imports. Before that it is PLATFORM_NOT_IMPORTED. `same_as` links such a node to one of the public packages.
 
     All three methods search and page in the same way. The search compares the query with each name of a node, in every
     language. It ignores case, diacritics and punctuation, and the last word of the query may be incomplete. The order
@@ -39,7 +41,8 @@ class TargetingServiceStub:
     word begins with it
 
     Within each group, and without a query, the most populous nodes come first. A subdivision counts the population of
-    its cities. Interests and options keep the order of their source.
+    its cities. Interests and options keep the order of their source. In a platform's own tree, linked locations come
+    first, in the same order, and interests with a larger audience come before others.
     """
 
     def __init__(self, channel):
@@ -69,7 +72,9 @@ class TargetingServiceServicer:
     """TargetingService lists the values that a campaign can target: interests, locations, languages, and the options of the
     ad platforms. Its nodes are the same for every org. They come from public packages, which
     docs/reference/taxonomies.md lists.
-    Ids of ad platforms exist once an operator has imported them.
+
+    A request with `platform` searches the ad platform's own tree alone: every entry of the platform's export, which an
+    operator imports. Before that it is PLATFORM_NOT_IMPORTED. `same_as` links such a node to one of the public packages.
 
     All three methods search and page in the same way. The search compares the query with each name of a node, in every
     language. It ignores case, diacritics and punctuation, and the last word of the query may be incomplete. The order
@@ -79,11 +84,13 @@ class TargetingServiceServicer:
     word begins with it
 
     Within each group, and without a query, the most populous nodes come first. A subdivision counts the population of
-    its cities. Interests and options keep the order of their source.
+    its cities. Interests and options keep the order of their source. In a platform's own tree, linked locations come
+    first, in the same order, and interests with a larger audience come before others.
     """
 
     def ListInterests(self, request, context):
-        """ListInterests searches the IAB Audience Taxonomy. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
+        """ListInterests searches the IAB Audience Taxonomy, or a platform's own interests. Errors: INVALID_FIELD,
+        INVALID_PAGE_TOKEN, PLATFORM_NOT_IMPORTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,7 +98,8 @@ class TargetingServiceServicer:
 
     def ListLocations(self, request, context):
         """ListLocations searches countries and their subdivisions (ISO 3166) and cities of at least 15,000 inhabitants
-        (GeoNames). With `kind` it also searches languages (ISO 639). Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
+        (GeoNames), or a platform's own locations. With `kind` it also searches languages (ISO 639). Errors: INVALID_FIELD,
+        INVALID_PAGE_TOKEN, PLATFORM_NOT_IMPORTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,8 +107,8 @@ class TargetingServiceServicer:
 
     def ListTargetingOptions(self, request, context):
         """ListTargetingOptions searches the facets of the ad platforms (age ranges, genders, devices, placements and others)
-        and their options, as each platform's official SDK enumerates them. Errors: INVALID_FIELD, also for a platform
-        whose SDK enumerates none, and INVALID_PAGE_TOKEN.
+        and their options, as each platform's official SDK enumerates them. With a platform it adds the imported ones.
+        Errors: INVALID_FIELD, INVALID_PAGE_TOKEN, PLATFORM_NOT_IMPORTED for a platform whose SDK enumerates none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,7 +144,9 @@ class TargetingService:
     """TargetingService lists the values that a campaign can target: interests, locations, languages, and the options of the
     ad platforms. Its nodes are the same for every org. They come from public packages, which
     docs/reference/taxonomies.md lists.
-    Ids of ad platforms exist once an operator has imported them.
+
+    A request with `platform` searches the ad platform's own tree alone: every entry of the platform's export, which an
+    operator imports. Before that it is PLATFORM_NOT_IMPORTED. `same_as` links such a node to one of the public packages.
 
     All three methods search and page in the same way. The search compares the query with each name of a node, in every
     language. It ignores case, diacritics and punctuation, and the last word of the query may be incomplete. The order
@@ -146,7 +156,8 @@ class TargetingService:
     word begins with it
 
     Within each group, and without a query, the most populous nodes come first. A subdivision counts the population of
-    its cities. Interests and options keep the order of their source.
+    its cities. Interests and options keep the order of their source. In a platform's own tree, linked locations come
+    first, in the same order, and interests with a larger audience come before others.
     """
 
     @staticmethod

@@ -30,7 +30,9 @@ class TargetingServiceStub:
     """TargetingService lists the values that a campaign can target: interests, locations, languages, and the options of the
     ad platforms. Its nodes are the same for every org. They come from public packages, which
     docs/reference/taxonomies.md lists.
-    Ids of ad platforms exist once an operator has imported them.
+
+    A request with `platform` searches the ad platform's own tree alone: every entry of the platform's export, which an
+    operator imports. Before that it is PLATFORM_NOT_IMPORTED. `same_as` links such a node to one of the public packages.
 
     All three methods search and page in the same way. The search compares the query with each name of a node, in every
     language. It ignores case, diacritics and punctuation, and the last word of the query may be incomplete. The order
@@ -40,7 +42,8 @@ class TargetingServiceStub:
     word begins with it
 
     Within each group, and without a query, the most populous nodes come first. A subdivision counts the population of
-    its cities. Interests and options keep the order of their source.
+    its cities. Interests and options keep the order of their source. In a platform's own tree, linked locations come
+    first, in the same order, and interests with a larger audience come before others.
     """
 
     @_typing.overload
@@ -48,15 +51,18 @@ class TargetingServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TargetingServiceAsyncStub: ...
     ListInterests: _grpc.UnaryUnaryMultiCallable[_targeting_service_pb2.ListInterestsRequest, _targeting_service_pb2.ListInterestsResponse]
-    """ListInterests searches the IAB Audience Taxonomy. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN."""
+    """ListInterests searches the IAB Audience Taxonomy, or a platform's own interests. Errors: INVALID_FIELD,
+    INVALID_PAGE_TOKEN, PLATFORM_NOT_IMPORTED.
+    """
     ListLocations: _grpc.UnaryUnaryMultiCallable[_targeting_service_pb2.ListLocationsRequest, _targeting_service_pb2.ListLocationsResponse]
     """ListLocations searches countries and their subdivisions (ISO 3166) and cities of at least 15,000 inhabitants
-    (GeoNames). With `kind` it also searches languages (ISO 639). Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
+    (GeoNames), or a platform's own locations. With `kind` it also searches languages (ISO 639). Errors: INVALID_FIELD,
+    INVALID_PAGE_TOKEN, PLATFORM_NOT_IMPORTED.
     """
     ListTargetingOptions: _grpc.UnaryUnaryMultiCallable[_targeting_service_pb2.ListTargetingOptionsRequest, _targeting_service_pb2.ListTargetingOptionsResponse]
     """ListTargetingOptions searches the facets of the ad platforms (age ranges, genders, devices, placements and others)
-    and their options, as each platform's official SDK enumerates them. Errors: INVALID_FIELD, also for a platform
-    whose SDK enumerates none, and INVALID_PAGE_TOKEN.
+    and their options, as each platform's official SDK enumerates them. With a platform it adds the imported ones.
+    Errors: INVALID_FIELD, INVALID_PAGE_TOKEN, PLATFORM_NOT_IMPORTED for a platform whose SDK enumerates none.
     """
 
 @_typing.type_check_only
@@ -64,7 +70,9 @@ class TargetingServiceAsyncStub(TargetingServiceStub):
     """TargetingService lists the values that a campaign can target: interests, locations, languages, and the options of the
     ad platforms. Its nodes are the same for every org. They come from public packages, which
     docs/reference/taxonomies.md lists.
-    Ids of ad platforms exist once an operator has imported them.
+
+    A request with `platform` searches the ad platform's own tree alone: every entry of the platform's export, which an
+    operator imports. Before that it is PLATFORM_NOT_IMPORTED. `same_as` links such a node to one of the public packages.
 
     All three methods search and page in the same way. The search compares the query with each name of a node, in every
     language. It ignores case, diacritics and punctuation, and the last word of the query may be incomplete. The order
@@ -74,27 +82,33 @@ class TargetingServiceAsyncStub(TargetingServiceStub):
     word begins with it
 
     Within each group, and without a query, the most populous nodes come first. A subdivision counts the population of
-    its cities. Interests and options keep the order of their source.
+    its cities. Interests and options keep the order of their source. In a platform's own tree, linked locations come
+    first, in the same order, and interests with a larger audience come before others.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListInterests: _aio.UnaryUnaryMultiCallable[_targeting_service_pb2.ListInterestsRequest, _targeting_service_pb2.ListInterestsResponse]  # type: ignore[assignment]
-    """ListInterests searches the IAB Audience Taxonomy. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN."""
+    """ListInterests searches the IAB Audience Taxonomy, or a platform's own interests. Errors: INVALID_FIELD,
+    INVALID_PAGE_TOKEN, PLATFORM_NOT_IMPORTED.
+    """
     ListLocations: _aio.UnaryUnaryMultiCallable[_targeting_service_pb2.ListLocationsRequest, _targeting_service_pb2.ListLocationsResponse]  # type: ignore[assignment]
     """ListLocations searches countries and their subdivisions (ISO 3166) and cities of at least 15,000 inhabitants
-    (GeoNames). With `kind` it also searches languages (ISO 639). Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
+    (GeoNames), or a platform's own locations. With `kind` it also searches languages (ISO 639). Errors: INVALID_FIELD,
+    INVALID_PAGE_TOKEN, PLATFORM_NOT_IMPORTED.
     """
     ListTargetingOptions: _aio.UnaryUnaryMultiCallable[_targeting_service_pb2.ListTargetingOptionsRequest, _targeting_service_pb2.ListTargetingOptionsResponse]  # type: ignore[assignment]
     """ListTargetingOptions searches the facets of the ad platforms (age ranges, genders, devices, placements and others)
-    and their options, as each platform's official SDK enumerates them. Errors: INVALID_FIELD, also for a platform
-    whose SDK enumerates none, and INVALID_PAGE_TOKEN.
+    and their options, as each platform's official SDK enumerates them. With a platform it adds the imported ones.
+    Errors: INVALID_FIELD, INVALID_PAGE_TOKEN, PLATFORM_NOT_IMPORTED for a platform whose SDK enumerates none.
     """
 
 class TargetingServiceServicer(metaclass=_abc_1.ABCMeta):
     """TargetingService lists the values that a campaign can target: interests, locations, languages, and the options of the
     ad platforms. Its nodes are the same for every org. They come from public packages, which
     docs/reference/taxonomies.md lists.
-    Ids of ad platforms exist once an operator has imported them.
+
+    A request with `platform` searches the ad platform's own tree alone: every entry of the platform's export, which an
+    operator imports. Before that it is PLATFORM_NOT_IMPORTED. `same_as` links such a node to one of the public packages.
 
     All three methods search and page in the same way. The search compares the query with each name of a node, in every
     language. It ignores case, diacritics and punctuation, and the last word of the query may be incomplete. The order
@@ -104,7 +118,8 @@ class TargetingServiceServicer(metaclass=_abc_1.ABCMeta):
     word begins with it
 
     Within each group, and without a query, the most populous nodes come first. A subdivision counts the population of
-    its cities. Interests and options keep the order of their source.
+    its cities. Interests and options keep the order of their source. In a platform's own tree, linked locations come
+    first, in the same order, and interests with a larger audience come before others.
     """
 
     @_abc_1.abstractmethod
@@ -113,7 +128,9 @@ class TargetingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _targeting_service_pb2.ListInterestsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_targeting_service_pb2.ListInterestsResponse, _abc.Awaitable[_targeting_service_pb2.ListInterestsResponse]]:
-        """ListInterests searches the IAB Audience Taxonomy. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN."""
+        """ListInterests searches the IAB Audience Taxonomy, or a platform's own interests. Errors: INVALID_FIELD,
+        INVALID_PAGE_TOKEN, PLATFORM_NOT_IMPORTED.
+        """
 
     @_abc_1.abstractmethod
     def ListLocations(
@@ -122,7 +139,8 @@ class TargetingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_targeting_service_pb2.ListLocationsResponse, _abc.Awaitable[_targeting_service_pb2.ListLocationsResponse]]:
         """ListLocations searches countries and their subdivisions (ISO 3166) and cities of at least 15,000 inhabitants
-        (GeoNames). With `kind` it also searches languages (ISO 639). Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
+        (GeoNames), or a platform's own locations. With `kind` it also searches languages (ISO 639). Errors: INVALID_FIELD,
+        INVALID_PAGE_TOKEN, PLATFORM_NOT_IMPORTED.
         """
 
     @_abc_1.abstractmethod
@@ -132,8 +150,8 @@ class TargetingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_targeting_service_pb2.ListTargetingOptionsResponse, _abc.Awaitable[_targeting_service_pb2.ListTargetingOptionsResponse]]:
         """ListTargetingOptions searches the facets of the ad platforms (age ranges, genders, devices, placements and others)
-        and their options, as each platform's official SDK enumerates them. Errors: INVALID_FIELD, also for a platform
-        whose SDK enumerates none, and INVALID_PAGE_TOKEN.
+        and their options, as each platform's official SDK enumerates them. With a platform it adds the imported ones.
+        Errors: INVALID_FIELD, INVALID_PAGE_TOKEN, PLATFORM_NOT_IMPORTED for a platform whose SDK enumerates none.
         """
 
 def add_TargetingServiceServicer_to_server(servicer: TargetingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
