@@ -44,6 +44,20 @@ ORG_CALLS = Counter(
     "audience_org_calls_total", "Calls that ended, of the orgs in AUDIENCE_METRICS_ORGS.", ("org", "grpc_code")
 )
 
+PERMITS = _sum_of_processes("audience_permits", "Calls of a workload that may work concurrently.", ("workload",))
+PERMITS_IN_USE = _sum_of_processes("audience_permits_in_use", "Calls of a workload that work.", ("workload",))
+CALLS_WAITING = _sum_of_processes(
+    "audience_calls_waiting", "Calls that wait for a permit of a workload.", ("workload",)
+)
+CALL_WAIT_SECONDS = Histogram(
+    "audience_call_wait_seconds",
+    "Seconds that a call waited for a permit, if none was free; also of calls that gave up.",
+    ("workload",),
+    buckets=_CALL_SECONDS,
+)
+STREAM_SLOTS = _sum_of_processes("audience_stream_slots", "Streams of a workload that may be open.", ("workload",))
+STREAMS_OPEN = _sum_of_processes("audience_streams_open", "Open streams of a workload.", ("workload",))
+
 DATABASE_REACHABLE = Gauge(
     "audience_database_reachable", "1 if the last health check reached the database.", multiprocess_mode="livemin"
 )

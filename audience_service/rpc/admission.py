@@ -37,17 +37,20 @@ class Admission:
     def __init__(self, limits: CallLimits) -> None:
         shares = limits.shares
         self.rates = RateLimiter(limits.org_rate, limits.caller_rate)
-        self.requests = PermitPool(_MAX_PENDING_REQUESTS, shares)
+        self.requests = PermitPool(_MAX_PENDING_REQUESTS, shares, "request")
         """Permits to receive a request."""
         self.permits = {
-            Workload.READ: PermitPool(limits.reads, shares),
-            Workload.QUERY: PermitPool(limits.queries, shares),
-            Workload.ANALYSIS: PermitPool(limits.analyses, shares),
+            workload: PermitPool(number, shares, workload.label)
+            for workload, number in (
+                (Workload.READ, limits.reads),
+                (Workload.QUERY, limits.queries),
+                (Workload.ANALYSIS, limits.analyses),
+            )
         }
         self.slots = {
-            workload: StreamLimiter(number, org=shares.of_org(number), caller=shares.of_caller(number))
+            workload: StreamLimiter(workload.label, number, org=shares.of_org(number), caller=shares.of_caller(number))
             for workload, number in ((Workload.STREAM, limits.streams), (Workload.WATCH, limits.watch_streams))
         }
-        self.open_requests = StreamLimiter(_MAX_OPEN_CALLS, connection=_MAX_OPEN_CALLS_PER_PEER)
+        self.open_requests = StreamLimiter("health", _MAX_OPEN_CALLS, connection=_MAX_OPEN_CALLS_PER_PEER)
         """Slots to receive a request that needs no token."""
-        self.reflection_streams = StreamLimiter(_MAX_REFLECTION_STREAMS)
+        self.reflection_streams = StreamLimiter("reflection", _MAX_REFLECTION_STREAMS)

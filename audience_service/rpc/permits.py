@@ -13,13 +13,17 @@ Invariants:
 """
 
 import threading
+import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from prometheus_client import Gauge
+
 from audience_service.domain.core.context import Caller, RequestContext
 from audience_service.domain.core.errors import OutOfTime, TooManyCalls
+from audience_service.observability import metrics
 from audience_service.rpc.calls import CancelEvent
 
 _MAX_WAITING_PER_PERMIT = 8
@@ -45,7 +49,9 @@ class Shares:
 class _Usage:
     """Counts by org and by caller, limited by their shares of a total."""
 
-    def __init__(self, limit: int, shares: Shares) -> None:
+    def __init__(self, limit: int, shares: Shares, gauge: Gauge) -> None:
+        """The gauge shows the total."""
+        self._gauge = gauge
         self.limit, self.org_limit, self.caller_limit = limit, shares.of_org(limit), shares.of_caller(limit)
         self.total = 0
         self._orgs: Counter[str] = Counter()
@@ -63,6 +69,7 @@ class _Usage:
 
     def add(self, caller: Caller, number: int) -> None:
         self.total += number
+        self._gauge.inc(number)
         for counter, key in ((self._orgs, caller.org), (self._callers, caller.subject)):
             counter[key] += number
             if not counter[key]:
@@ -77,11 +84,13 @@ class _Waiter:
 
 
 class PermitPool:
-    """The permits of one workload."""
+    """The permits of one workload, whose name is in the metrics."""
 
-    def __init__(self, permits: int, shares: Shares) -> None:
-        self._running = _Usage(permits, shares)
-        self._queued = _Usage(permits * _MAX_WAITING_PER_PERMIT, shares)
+    def __init__(self, permits: int, shares: Shares, workload: str = "") -> None:
+        self._running = _Usage(permits, shares, metrics.PERMITS_IN_USE.labels(workload))
+        self._queued = _Usage(permits * _MAX_WAITING_PER_PERMIT, shares, metrics.CALLS_WAITING.labels(workload))
+        self._wait_seconds = metrics.CALL_WAIT_SECONDS.labels(workload)
+        metrics.PERMITS.labels(workload).set(permits)
         self._queues: OrderedDict[str, deque[_Waiter]] = OrderedDict()
         """The waiting calls of each org. The org whose turn is next comes first."""
         self._lock = threading.Lock()
@@ -127,6 +136,7 @@ class PermitPool:
         cancel_event = ctx.deadline.cancel_event
         if isinstance(cancel_event, CancelEvent):
             cancel_event.waker = waiter.wake_event
+        waiting_since = time.monotonic()
         try:
             while not waiter.has_permit:
                 waiter.wake_event.wait(ctx.deadline.remaining())
@@ -140,6 +150,7 @@ class PermitPool:
         finally:
             if isinstance(cancel_event, CancelEvent):
                 cancel_event.waker = None
+            self._wait_seconds.observe(time.monotonic() - waiting_since)
 
     def _check_queue(self, caller: Caller) -> None:
         if exhausted := self._queued.exhausted(caller):

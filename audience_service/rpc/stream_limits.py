@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from audience_service.domain.core.errors import TooManyStreams
+from audience_service.observability import metrics
 
 
 class StreamLimiter:
@@ -14,8 +15,11 @@ class StreamLimiter:
     `holder_limits` has the most slots of one holder, for each kind of holder: `org=8` for each org.
     """
 
-    def __init__(self, max_streams: int, **holder_limits: int) -> None:
+    def __init__(self, workload: str, max_streams: int, **holder_limits: int) -> None:
+        """The metrics show the slots by the name of their workload."""
         self._max_streams = max_streams
+        self._gauge = metrics.STREAMS_OPEN.labels(workload)
+        metrics.STREAM_SLOTS.labels(workload).set(max_streams)
         self._holder_limits = holder_limits
         self._open_count = 0
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -45,6 +49,7 @@ class StreamLimiter:
 
     def _add(self, keys: Iterable[tuple[str, str]], number: int) -> None:
         self._open_count += number
+        self._gauge.inc(number)
         for key in keys:
             self._counts[key] += number
             if not self._counts[key]:

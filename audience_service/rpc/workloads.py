@@ -17,6 +17,11 @@ class Workload(Enum):
     WATCH = auto()
     """Watch streams: open for hours, and mostly idle."""
 
+    @property
+    def label(self) -> str:
+        """The name in metrics, such as `read`."""
+        return self.name.lower()
+
 
 WORKLOADS: dict[str, Workload] = {
     "RegisterUse": Workload.READ,

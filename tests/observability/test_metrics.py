@@ -1,19 +1,22 @@
 """Metrics: what each one counts, and which labels it has."""
 
+import threading
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 from pymongo.errors import OperationFailure
 
-from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.context import Caller, Deadline, RequestContext
 from audience_service.domain.core.jobs import Job, JobLimits, JobRunner
 from audience_service.domain.custom_audiences.errors import TooManyRefreshes
 from audience_service.mongo.core.client import connect
 from audience_service.mongo.core.monitoring import CommandMetrics, PoolMetrics, outcome_of
 from audience_service.mongo.embedded.store import embedded_store
 from audience_service.rpc.call_observer import CallObserver
+from audience_service.rpc.permits import PermitPool, Shares
 from audience_service.rpc.server import SERVICES
+from audience_service.rpc.stream_limits import StreamLimiter
 from tests.conftest import URI, Service, run_service
 from tests.support.client import Client
 from tests.support.waiting import eventually
@@ -77,6 +80,29 @@ def test_exact_answers_and_lookups_in_caches_are_counted(client: Client, insert:
     client.call("EstimateReach", {"filter": {"datatype": "contact", "where": {"country": "US"}}})
     assert value("audience_reach_answers_total", kind="exact") == answers + 1
     assert value("audience_cache_lookups_total", cache="identical_call", outcome="miss") == misses + 1
+
+
+def test_waiting_calls_permits_and_streams_are_gauges_by_workload() -> None:
+    """They return to zero as calls end, and a call that waited is timed."""
+    pool, slots = PermitPool(1, Shares(1.0, 1.0), "test"), StreamLimiter("test", 3, org=2)
+    ctx = RequestContext(Caller("ann", "acme", frozenset()), Deadline.after(30))
+
+    def gauges() -> list[float]:
+        names = ("audience_permits_in_use", "audience_calls_waiting", "audience_streams_open")
+        return [value(name, workload="test") for name in names]
+
+    def wait_for_permit() -> None:
+        with pool.acquire(ctx):
+            pass
+
+    waiting = threading.Thread(target=wait_for_permit)
+    with pool.acquire(ctx), slots.acquire(org="acme"):
+        waiting.start()
+        eventually(lambda: gauges() == [1, 1, 1])
+    waiting.join(10)
+    assert gauges() == [0, 0, 0]
+    assert value("audience_call_wait_seconds_count", workload="test") == 1
+    assert (value("audience_permits", workload="test"), value("audience_stream_slots", workload="test")) == (1, 3)
 
 
 def test_jobs_are_counted_while_they_run_and_by_outcome() -> None:
