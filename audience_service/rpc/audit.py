@@ -27,6 +27,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
 from audience_service.domain.core.context import Scope
+from audience_service.domain.watch.errors import ServerStopping
 
 UNRECORDED = frozenset({
     "GetSegment", "ListSegments", "ListSegmentVersions", "GetAudienceUsage", "GetCustomAudience", "GetSync",
@@ -58,7 +59,6 @@ class AuditedCall:
     """What is known of a call so far."""
 
     rpc: str
-    is_connected: Callable[[], bool]
     peer: str
     org: str | None
     action: str
@@ -123,9 +123,7 @@ class AuditLog:
         """
         if self._logger is None:
             return None
-        call = AuditedCall(
-            path.lstrip("/"), context.is_active, context.peer(), _read_org(context), _action(path, scope)
-        )
+        call = AuditedCall(path.lstrip("/"), context.peer(), _read_org(context), _action(path, scope))
         _CALL.set(call)
         with self._lock:
             self._open.add(call)
@@ -137,8 +135,6 @@ class AuditLog:
             if call is None or call not in self._open:
                 return
             self._open.discard(call)
-        if code == "OK" and not call.is_connected():
-            code = "CANCELLED"  # the answer was complete, but its client had left
         is_recorded = call.rpc.rpartition("/")[2] not in UNRECORDED or code in _REFUSALS
         if self._logger and is_recorded:
             self._logger.info(json.dumps(_line(call, code, reason), separators=(",", ":")))
@@ -148,7 +144,7 @@ class AuditLog:
         with self._lock:
             calls = tuple(self._open)
         for call in calls:
-            self.finish(call, "CANCELLED", "SERVER_STOPPING")
+            self.finish(call, "UNAVAILABLE", ServerStopping.reason)
         if self._handler:
             self._handler.close()  # standard output and error stay open
 

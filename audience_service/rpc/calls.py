@@ -20,10 +20,12 @@ from typing import Any
 import grpc
 import structlog
 
-from audience_service.domain.core.errors import AudienceError, ClientTimeout
+from audience_service.domain.core.errors import AudienceError, ClientTimeout, OutOfTime
 from audience_service.rpc.errors import set_status
 
 _WATCHDOG_INTERVAL_SECONDS = 0.25
+_DEADLINE_TOLERANCE_SECONDS = 0.1
+"""A call that its client ends this shortly before its deadline ended by the deadline."""
 
 _log = structlog.get_logger()
 
@@ -61,20 +63,35 @@ class OpenCall:
         self.cancel_event = CancelEvent()
         self.failure: AudienceError | None = None
         """The error that another thread ended the call with."""
+        self.is_reset = False
+        """Whether that thread has cancelled the call, since its client could not receive the status of `failure`."""
         self.request_id = ""
         self._send = send
         self._lock = threading.Lock()
         self._has_ended = False
+        self._is_overdue: bool | None = None
         self._wait: _Wait | None = None
         if not context.add_callback(self._on_termination):
             self.cancel_event.set()  # the client disconnected before the call began
 
-    def claim_end(self) -> bool:
-        """Whether the caller may send the status. True for the first one only."""
+    def claim_end(self, failure: AudienceError | None = None) -> bool:
+        """Whether the caller may send the status, which is that of `failure` if given. True for the first one only."""
         with self._lock:
             is_first = not self._has_ended
+            if is_first:
+                self.failure = failure
             self._has_ended = True
         return is_first
+
+    def outcome_for_client(self) -> tuple[str, str]:
+        """The code that the client sees if it has ended the call, and the reason: by its deadline, or by cancelling.
+
+        A client ends a call at its deadline itself, a network delay before the server's clock says so.
+        """
+        if self._is_overdue is None:
+            remaining = self.context.time_remaining()
+            self._is_overdue = remaining is not None and remaining <= _DEADLINE_TOLERANCE_SECONDS
+        return ("DEADLINE_EXCEEDED", OutOfTime.reason) if self._is_overdue else ("CANCELLED", "")
 
     def receive(self, messages: Iterator[bytes], timeout_seconds: float) -> bytes | None:
         """The client's next message, or None after the last one. Raises CallEnded, also if the client cancels."""
@@ -115,13 +132,13 @@ class OpenCall:
 
         A client that receives nothing (not `is_readable`) cannot receive the status either. It gets CANCELLED.
         """
-        if not self.claim_end():
+        if not self.claim_end(error):
             return
-        self.failure = error
         if is_readable and self._send:
             set_status(self.context, error, self.request_id)
             self._send(None)
         else:
+            self.is_reset = True
             self.context.cancel()
         self.cancel_event.set()
 
@@ -133,6 +150,7 @@ class OpenCall:
 
     def _on_termination(self) -> None:
         if not self._has_ended:
+            self.outcome_for_client()  # noted now, since the thread may work on until the deadline has passed
             self.cancel_event.set()
 
 

@@ -135,24 +135,26 @@ class CallInterceptor(grpc.ServerInterceptor):
         call.request_id = current_request_id()
         method = self._methods.get(path)
         audited = self._audit_log.begin(path, method.scope, call.context) if method else None
-        code, reason = "CANCELLED", ""
+        outcome: tuple[str, str] | None = None
         failure: Exception | None = None
         self._open_calls.add(call)
         try:
             yield
-            if call.claim_end():
-                code = "OK"
+            if call.claim_end() and call.context.is_active():
+                outcome = "OK", ""
         except CallEnded:
             pass
         except Exception as error:
             if call.claim_end():
                 failure = error
                 if not call.cancel_event.is_set():
-                    code, reason = _outcome(error)
+                    outcome = _outcome(error)
         finally:
             self._open_calls.discard(call)
             if call.failure:
-                code, reason = _outcome(call.failure)
+                outcome = _outcome(call.failure)
+            code, reason = outcome or call.outcome_for_client()
+            code = "CANCELLED" if call.is_reset else code
             if observed:
                 with suppress(Exception):  # a failure to observe must not fail the call
                     observed.finish(code, reason)

@@ -153,7 +153,7 @@ def test_a_call_that_outlives_the_process_is_recorded_once(tmp_path: Path) -> No
     log.close()
     log.finish(call, "OK", "")
     [line] = map(json.loads, (tmp_path / "audit").read_text().splitlines())
-    assert (line["code"], line["reason"]) == ("CANCELLED", "SERVER_STOPPING")
+    assert (line["code"], line["reason"]) == ("UNAVAILABLE", "SERVER_STOPPING")
     assert (line["org"], line["peer"]) == (ORG, "ipv4:192.0.2.1:5")
 
 

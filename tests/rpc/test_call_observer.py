@@ -1,9 +1,11 @@
 """Log lines of calls: request ids, the access log, and slow calls with their plan."""
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -21,6 +23,7 @@ from audience_service.domain.explain.query_plan import PlanKind, QueryPlan
 from audience_service.mongo.embedded.store import embedded_store
 from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2, segment_service_pb2
 from audience_service.rpc.call_observer import CallLogOptions, CallObserver
+from audience_service.rpc.calls import OpenCall
 from audience_service.rpc.server import SERVICES
 from audience_service.rpc.slow_calls import SlowCall, SlowCallLog
 from tests.conftest import Service, run_service
@@ -82,6 +85,62 @@ def test_a_line_has_request_id_and_reason() -> None:
             eventually(lambda: any(line["event"] == "rpc" for line in lines))
         [line] = [line for line in lines if line["event"] == "rpc"]
         assert (line["request_id"], line["code"], line["reason"]) == ("r1", "NOT_FOUND", "AUDIENCE_NOT_FOUND")
+
+
+def has_passed(call: OpenCall) -> bool:
+    """Whether the deadline has."""
+    return call.context.time_remaining() == 0
+
+
+@pytest.mark.parametrize(
+    ("ends_by", "code", "reason"), [("deadline", "DEADLINE_EXCEEDED", "OUT_OF_TIME"), ("client", "CANCELLED", None)]
+)
+def test_a_line_has_the_code_that_the_client_saw(
+    monkeypatch: pytest.MonkeyPatch, ends_by: str, code: str, reason: str | None
+) -> None:
+    """Also if the thread works on after the client has cancelled, until the deadline has passed too."""
+    store = embedded_store([], ("contact",))
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def reach(_: Any, __: Any, ___: Any, deadline: Deadline) -> None:
+        has_begun.set()
+        may_end.wait(30)
+        deadline.check()
+
+    monkeypatch.setattr(type(store.members), "reach", reach)
+    everybody: Any = {"datatype": "contact", "where": {}}
+    request = reach_service_pb2.EstimateReachRequest(filter=everybody)
+    with captured() as lines:
+        for service in run_service("embedded", store):
+            stub: Any = service.channel.unary_unary("/audience.v1.ReachService/EstimateReach")
+            call = stub.future(request.SerializeToString(), metadata=service.client("acme").metadata, timeout=1.0)
+            assert has_begun.wait(10)
+            [open_call] = service.app.server.open_calls._calls
+            if ends_by == "client":
+                call.cancel()
+                eventually(open_call.cancel_event.is_set)
+            eventually(call.done)
+            eventually(partial(has_passed, open_call))
+            may_end.set()
+            eventually(lambda: any(line["event"] == "rpc" for line in lines))
+            seen = "CANCELLED" if ends_by == "client" else call.code().name
+    [line] = [line for line in lines if line["event"] == "rpc"]
+    assert (line["code"], line.get("reason")) == (code, reason)
+    assert seen == code
+
+
+def test_a_stalled_clients_line_has_the_code_that_it_gets() -> None:
+    """Its stream is cancelled, since it cannot receive a status; the reason is in the log."""
+    with captured() as lines:
+        for service in run_service("embedded", embedded_store([], ("contact",)), stream_send_timeout_seconds=0.5):
+            service.insert("stalled", [{"data": {"pad": "x" * 100_000}} for _ in range(100)])
+            request = {"filter": {"datatype": "contact", "where": {}}, "batchSize": 1, "fields": ["pad"]}
+            stream = service.client("stalled").call("StreamMembers", request)
+            next(stream)
+            eventually(lambda: any(line["event"] == "rpc" for line in lines))
+            stream.cancel()
+    [line] = [line for line in lines if line["event"] == "rpc"]
+    assert (line["code"], line["reason"]) == ("CANCELLED", "CLIENT_TIMEOUT")
 
 
 def observe(options: CallLogOptions, code: str) -> int:
