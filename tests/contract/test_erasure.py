@@ -179,6 +179,19 @@ def test_a_deleted_or_archived_contact_is_erased_as_well(erasing: Service) -> No
     assert client.members(filter={"datatype": "contact", "where": {"state": "archived"}}) == []
 
 
+def test_a_late_unmatched_row_is_hidden_before_the_sweep(erasing: Service) -> None:
+    """Written by an upload that read its tombstones before the erasure; others of the file stay."""
+    client, database = erasing.client(ORG), erasing.store.database
+    audience = client.custom(name="late").id
+    Uploader(client).upload(audience, b"email\nnobody@example.com\nlater@example.com\n")
+    [first, _] = database["audience_upload_row"].find().sort("_id")
+    client.call("EraseContact", {"email": ADDRESS})
+    database["audience_upload_row"].update_one({"_id": first["_id"]}, {"$set": {"cells": [ADDRESS]}})
+    *batches, last = client.call("StreamUnmatchedRows", {"audienceId": audience})
+    assert [list(row.cells) for batch in batches for row in batch.rows] == [["later@example.com"]]
+    assert last.total_row_count == 1
+
+
 def test_what_a_running_writer_adds_late_is_hidden_and_swept(erasing: Service) -> None:
     """A row of a list, an unmatched row, an event and a snapshot that were written after the removal."""
     client, database = erasing.client(ORG), erasing.store.database

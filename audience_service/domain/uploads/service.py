@@ -15,6 +15,7 @@ from audience_service.domain.core.pages import ListedPage, Page, PageKey, PageRe
 from audience_service.domain.custom_audiences.errors import InvalidFile, NotUploadable, UploadReused
 from audience_service.domain.custom_audiences.model import CustomAudience, CustomType
 from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
+from audience_service.domain.uploads.columns import resume_layout
 from audience_service.domain.uploads.csv_injection import escape_controls, escape_formula
 from audience_service.domain.uploads.matching import Matcher, uploadable_fields
 from audience_service.domain.uploads.model import MAX_OPEN_TIME, Rejection, Upload, UploadState, mark_abandoned
@@ -22,7 +23,7 @@ from audience_service.domain.uploads.processor import UploadProcessor, UploadSto
 from audience_service.domain.uploads.publish_markers import is_in_list, is_replaced, with_publish_state
 from audience_service.domain.uploads.publisher import Publisher
 from audience_service.domain.uploads.repository import IdentifierRepository, UnmatchedRow
-from audience_service.domain.uploads.rows import REASONS
+from audience_service.domain.uploads.rows import REASONS, Row
 from audience_service.domain.uploads.stream_messages import UploadMessage, check_repeated, read_header
 
 _ROW_SWEEP_MARGIN = timedelta(days=1)
@@ -117,8 +118,11 @@ class Uploads:
                 continue
             after = after if sort_key == position else 0
             while rows := self._storage.unmatched.page(ctx.org, upload, after, UNMATCHED_BATCH_SIZE, ctx.deadline):
-                position, after, sent = sort_key, rows[-1].line, sent + len(rows)
-                shown = rows if unescaped else [replace(row, cells=_escape_cells(row.cells)) for row in rows]
+                visible = self._without_erased(ctx, audience, upload, rows)
+                position, after, sent = sort_key, rows[-1].line, sent + len(visible)
+                if not visible:
+                    continue
+                shown = visible if unescaped else [replace(row, cells=_escape_cells(row.cells)) for row in visible]
                 names = upload.position.names if unescaped else _escape_cells(upload.position.names)
                 cursor = self._tokens.encode(binding, [position, after, sent])
                 yield UnmatchedBatch(upload.header.upload_id, names, shown, cursor)
@@ -143,6 +147,18 @@ class Uploads:
             return Page.cut(found, request.size, lambda rejection: rejection.line, total)
 
         return self._tokens.page(request, ("rejected rows", ctx.org, upload.list_version_id, reason), read, (int,))
+
+    def _without_erased(
+        self, ctx: RequestContext, audience: CustomAudience, upload: Upload, rows: Sequence[UnmatchedRow]
+    ) -> Sequence[UnmatchedRow]:
+        """The rows without those of erased people, which a running upload may have written after the removal."""
+        if not self._erased.keys(ctx.org):
+            return rows
+        matcher = Matcher(self._identifiers, audience, self._hash_secret, self._erased)
+        layout = resume_layout(upload.header, uploadable_fields(audience), upload.position)
+        reader = matcher.reader(layout, upload.header)
+        read_rows = ((row, reader.read(row.cells, row.line)) for row in rows)
+        return [row for row, read in read_rows if not (isinstance(read, Row) and matcher.is_erased(ctx, read))]
 
     def _uploadable(self, ctx: RequestContext, audience_id: str) -> CustomAudience:
         audience = self._custom_audiences.get(ctx.org, audience_id, ctx.deadline)
