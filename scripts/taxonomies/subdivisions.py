@@ -61,7 +61,13 @@ _STATED = {
 
 _ALIASES = {
     "IN-OD": ("Orissa",),
-    "IN-UT": ("Uttaranchal",),
+    "IN-UK": ("Uttaranchal",),
+    "DE-BW": ("BaWü",),
+    "DE-NW": ("NRW",),
+    "DE-RP": ("RLP",),
+    "CA-PE": ("PEI",),
+    "US-NY": ("New York State", "State of New York"),
+    "US-WA": ("Washington State", "State of Washington"),
     "US-DC": ("Washington, D.C.", "D.C."),
     "CA-NL": ("Newfoundland",),
     "CA-QC": ("Quebec", "Québec"),

@@ -12,8 +12,8 @@ _LETTERS = str.maketrans(
 )
 """Letters that Unicode does not decompose into a plain letter and a mark."""
 
-_DROPPED = frozenset(APOSTROPHES)
-"""They separate no words: "Xi'an" is one word. This set is tested before the kind of character."""
+_WITHOUT_APOSTROPHES = dict.fromkeys(map(ord, APOSTROPHES))
+"""They separate no words: "Xi'an" is one word. They are dropped first, because NFKD makes a space of some."""
 
 _ABBREVIATION = re.compile(r"\b(?:[^\W\d_]\.){2,}")
 """Single letters with a full stop after each: "U.K.", "D.C."."""
@@ -26,7 +26,7 @@ def normalise(text: str) -> str:
     so a query without them finds the name. Abbreviations lose their full stops: "U.K." is "uk". Traditional Chinese
     characters become simplified ones. The result can be empty. Indexes are built with this function.
     """
-    lowered = text.casefold()
+    lowered = text.casefold().translate(_WITHOUT_APOSTROPHES)
     if not lowered.isascii():
         # Compatibility forms can decompose into upper case ("№" is "No"), so this folds the case again.
         lowered = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", lowered).casefold()).translate(_LETTERS)
@@ -37,8 +37,6 @@ def normalise(text: str) -> str:
 
 
 def _normalise_char(char: str) -> str:
-    if char in _DROPPED:
-        return ""
     if char.isalnum():
         return char
     if unicodedata.combining(char):

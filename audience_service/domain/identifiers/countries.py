@@ -1,6 +1,7 @@
 """Countries by their codes and names, as people write them: "U.K.", "Côte d’Ivoire", "Deutschland"."""
 
 import gzip
+import re
 from functools import cache, lru_cache
 from importlib.resources import files
 
@@ -11,6 +12,21 @@ from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.core.normalisation import normalise
 
 _REGIONS = frozenset(phonenumbers.SUPPORTED_REGIONS)
+
+_NOT_AVAILABLE = re.compile(r"n[/\\-]a|n\.\s?a\.?|#n/a", re.IGNORECASE)
+_SECOND_NAME = re.compile(r"^([^()]+)\(([^()]+)\)$")
+_ABBREVIATIONS = {
+    "rep": "republic",
+    "dem": "democratic",
+    "fed": "federated",
+    "is": "islands",
+    "st": "saint",
+    "ste": "saint",
+    "n": "north",
+    "s": "south",
+    "gt": "great",
+    "eq": "equatorial",
+}
 
 _ENGLISH_ALIASES = {
     "GB": ("UK",),
@@ -29,10 +45,19 @@ _ENGLISH_ALIASES = {
 def find_country(text: str) -> str | None:
     """The country as two letters, from a code of two or three letters or a name in any language; None if unknown.
 
-    Case, diacritics, punctuation and spaces do not count, nor does a leading "the".
+    Case, diacritics, punctuation and spaces do not count, nor does "the" at either end. Abbreviated words are completed
+    ("Rep.", "St."), and inverted names are read in their natural order. Two names of one country can be together, as in
+    "USA (United States)". A code has only letters, spaces and full stops, so "N/A" is not Namibia.
     """
-    key = normalise(text).removeprefix("the ").replace(" ", "")
-    return _countries().get(key)
+    if _NOT_AVAILABLE.fullmatch(text.strip()):
+        return None
+    if found := _find(normalise(text)):
+        return found
+    head, separator, rest = (part.strip() for part in _SECOND_NAME.sub(r"\1,\2", text).partition(","))
+    if not separator:
+        return None
+    countries = {_find(normalise(head)), _find(normalise(rest))}
+    return _find(normalise(f"{rest} {head}")) or (countries.pop() if len(countries) == 1 else None)
 
 
 def is_country_code(code: str) -> bool:
@@ -66,6 +91,13 @@ def read_default_region(text: str, field_path: str) -> str:
             field_path, f"{text[:50]!r} is not a country with phone numbers; use two letters, such as US"
         )
     return region
+
+
+def _find(name: str) -> str | None:
+    known = _countries()
+    words = name.removeprefix("the ").removesuffix(" the").split()
+    complete = "".join(_ABBREVIATIONS.get(word, word) for word in words)
+    return (known.get(complete) if len(words) > 1 else None) or known.get("".join(words))
 
 
 @cache

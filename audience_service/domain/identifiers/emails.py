@@ -53,36 +53,8 @@ _IN_PARENTHESES = re.compile(r"[^@]*[(\[]\s*([^()\[\]@\s]+@[^()\[\]@\s]+)\s*[)\]
 _BEFORE, _AFTER = " \t;,:<([{|“„«»", " \t;,.:>)]}|/\\*“”«»"
 """Punctuation that surrounds addresses. A dot can begin an address by mistake, so it stays and is invalid."""
 _MAX_LAYERS = 4
-_NOISE = frozenset(
-    [
-        "and",
-        "or",
-        "und",
-        "oder",
-        "et",
-        "ou",
-        "y",
-        "o",
-        "e",
-        "en",
-        "of",
-        "og",
-        "och",
-        "i",
-        "lub",
-        "ve",
-        "и",
-        "или",
-        "&",
-        "/",
-        "-",
-        "–",
-        "+",
-        "*",
-        "•",
-        "·",
-    ]
-)
+_WORDS = ("and", "or", "und", "oder", "et", "ou", "y", "o", "e", "en", "of", "og", "och", "i", "lub", "ve", "и", "или")
+_NOISE = frozenset((*_WORDS, *"&/-–+*•·"))
 """Words between addresses that are separated by spaces."""
 
 

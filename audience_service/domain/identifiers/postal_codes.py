@@ -28,6 +28,16 @@ _LENGTHS = {
 _TWO_ZEROS = frozenset(("NO", "ZA", "AM", "LK", "JP"))
 """Countries in which some postal codes begin with two zeros."""
 
+_COUNTRY_PREFIX = re.compile(r"([A-Za-z]{1,2}|〒)[\s-]*(?=\d{3,5}(?:[\s-]\d|$))")
+"""A country's letters before its postal code: `D-01067`, `SE-111 22`, `CH 8001`."""
+_PREFIXES = {
+    **{code: (letter, code) for letter, code in (("D", "DE"), ("A", "AT"), ("B", "BE"), ("F", "FR"), ("I", "IT"))},
+    **{code: (code[0], code) for code in ("ES", "HU", "LU", "NO", "PT", "SE")},
+    **dict.fromkeys(("AR", "CA", "GB", "IE", "LT", "LV", "MD", "PR", "US"), ()),
+    "JP": ("〒",),
+}
+"""The letters that countries use, if not only their code. In some countries, letters are part of the code itself."""
+
 _DASHES = re.compile(f"[{re.escape(DASHES)}]")
 _DECIMAL = re.compile(r"(\d{3,8})[.,]0+")
 
@@ -41,6 +51,10 @@ def read_postal_codes(value: Any, context: RegionContext = UNKNOWN_REGION) -> li
     if decimal := _DECIMAL.fullmatch(text):
         text = decimal[1]
         changes.append("decimal_zeros")
+    prefix = _COUNTRY_PREFIX.match(text)
+    if prefix and prefix[1].upper() in _PREFIXES.get(context.country or "", (context.country,)):
+        text = text[prefix.end() :]
+        changes.append("uri_prefix")
     restored = _restore_zeros(text, context.country)
     if restored != text:
         changes.append("leading_zeros")

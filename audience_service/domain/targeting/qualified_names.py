@@ -14,6 +14,8 @@ from audience_service.domain.targeting.bitmap import Bitmap, bitmap
 from audience_service.domain.targeting.tree import Tree
 
 SEPARATOR = re.compile(r"[,;/，、]")
+_POSTAL_CODE = re.compile(r"\s\d{4,6}(?:-\d{4})?\s*$")
+"""The digits at the end of "Springfield, IL 62701"."""
 _MAX_WORDS = 8
 _SURROUNDING = ("country", "subdivision")
 
@@ -38,7 +40,7 @@ def find_qualified(tree: Tree, query: str) -> tuple[Bitmap, Bitmap]:
 
 def _divisions(query: str) -> Iterator[Sequence[str]]:
     """The name and the names of its surroundings, in each way of dividing the query."""
-    parts = [part for part in map(normalise, SEPARATOR.split(query)) if part]
+    parts = [part for part in map(normalise, SEPARATOR.split(_POSTAL_CODE.sub("", query))) if part]
     if len(parts) > 1:
         yield parts
     words = normalise(query).split()[:_MAX_WORDS]

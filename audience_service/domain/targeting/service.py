@@ -157,13 +157,16 @@ def _match_classes(tree: Tree, query: NodeQuery) -> list[Bitmap]:
         allowed &= tree.descendants(parent)
     found = tree.find(normalise(query.query))
     classes = [found.exact, found.prefix, found.word_prefix]
-    if any(classes) and not SEPARATOR.search(query.query):
-        return [numbers & allowed for numbers in classes]
-    known, shown = found.exact | found.prefix | found.word_prefix, 0
-    for numbers in find_qualified(tree, query.query):
-        classes.append(numbers & ~known & ~shown)
+    if SEPARATOR.search(query.query):
+        exact, prefix = find_qualified(tree, query.query)
+        classes = [found.exact, exact, found.prefix, found.word_prefix, prefix]
+    elif not any(classes):
+        classes += find_qualified(tree, query.query)
+    shown: Bitmap = 0
+    for index, numbers in enumerate(classes):
+        classes[index] = numbers & ~shown & allowed
         shown |= numbers
-    return [numbers & allowed for numbers in classes]
+    return classes
 
 
 def _parent(tree: Tree, query: NodeQuery) -> int | None:
