@@ -31,13 +31,13 @@ from audience_service.domain.snapshots.repository import SnapshotResult
 from audience_service.mongo.audiences.member_lists import MongoLists
 from audience_service.mongo.core.collections import SUBSCRIBERS
 from audience_service.mongo.core.cursor_batches import cut_documents
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import erased_sks, org_match
 from audience_service.mongo.embedded.refusals import refuse_unsupported, remove_suppression
 from audience_service.mongo.explain.repository import MongoPlans
 from audience_service.mongo.membership.checks import MongoMembershipChecks
-from audience_service.mongo.membership.repository import MongoMembers
+from audience_service.mongo.membership.repository import MongoMembers, stream_stages
 from audience_service.mongo.query.joins import Stages
-from audience_service.mongo.query.pipeline import execute
+from audience_service.mongo.query.pipeline import build_pipeline, execute, key_range_condition
 from audience_service.mongo.reach.repository import MongoKeyRanges
 from audience_service.mongo.schema.repository import MongoSamples
 from audience_service.mongo.snapshots.rows import MongoSnapshotRows, digest_of, rows_match
@@ -98,10 +98,19 @@ class EmbeddedMembers(MongoMembers):
         deadline: Deadline,
         until: str = "",
     ) -> Generator[list[Record], None, None]:
-        """As on MongoDB, unless the filter is unsupported."""
+        """As on MongoDB, unless the filter is unsupported. The store has no undecoded batches."""
         found = population if isinstance(population, MemberList) else self._drop_subscriber_lookups(org, population)
         with refuse_unsupported(found):
-            yield from super().stream(org, found, paths, batch_size, after, deadline, until)
+            pipeline = build_pipeline(self._database, org, found, deadline, key_range_condition("", until))
+            records = execute(self._database, pipeline, stream_stages(pipeline, paths, after), deadline)
+        for start in range(0, len(records), batch_size):
+            deadline.check()
+            erased = erased_sks(org)
+            batch: list[Record] = [
+                record for record in records[start : start + batch_size] if record["sk"] not in erased
+            ]
+            if batch:
+                yield batch
 
     def stream_documents(
         self,

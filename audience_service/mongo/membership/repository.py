@@ -4,6 +4,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
+import bson
 from pymongo.database import Database
 
 from audience_service.domain.core.context import Deadline
@@ -13,14 +14,21 @@ from audience_service.domain.filters.ast import And, Nor
 from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.cursor_batches import (
     FIRST_BATCH_SIZE,
-    BatchReader,
     RawBatchReader,
     cut_documents,
     exclude,
 )
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import erased_sks
-from audience_service.mongo.query.pipeline import build_pipeline, execute, key_range_condition, read_count, run
+from audience_service.mongo.query.joins import Stages
+from audience_service.mongo.query.pipeline import (
+    Pipeline,
+    build_pipeline,
+    execute,
+    key_range_condition,
+    read_count,
+    run,
+)
 from audience_service.mongo.reach.regions import count_regions
 
 CURSOR_BATCH_SIZE = 10_000
@@ -90,21 +98,10 @@ class MongoMembers:
         deadline: Deadline,
         until: str = "",
     ) -> Generator[list[Record], None, None]:
-        """Read one cursor in sk order. Closing the generator closes it."""
-        pipeline = build_pipeline(self._database, org, population, deadline, key_range_condition("", until))
-        stages = [*pipeline.stages(after=after, ordered=True), *pipeline.project_stages(outermost(paths))]
-        with run(self._database, pipeline, deadline) as collection:
-            cursor = collection.aggregate(stages, batchSize=FIRST_BATCH_SIZE, allowDiskUse=True)
-        with closing(cursor):
-            reader = BatchReader(cursor, CURSOR_BATCH_SIZE)
-            while True:
-                with run(self._database, pipeline, deadline):
-                    batch = reader.read(batch_size)
-                if not batch:
-                    return
-                erased = erased_sks(org)  # the command may be older than a tombstone
-                if present := [record for record in batch if record["sk"] not in erased] if erased else batch:
-                    yield present
+        """Decode the batches of `stream_documents`, each by one call: a cursor that decodes takes longer per record."""
+        with closing(self.stream_documents(org, population, paths, batch_size, after, deadline, until)) as batches:
+            for documents in batches:
+                yield bson.decode_all(documents.content, self._database.codec_options)
 
     def stream_documents(
         self,
@@ -116,10 +113,10 @@ class MongoMembers:
         deadline: Deadline,
         until: str = "",
     ) -> Generator[Documents, None, None]:
-        """Read one cursor of undecoded batches, with the stages of `stream`."""
+        """Read one cursor of undecoded batches in sk order. Closing the generator closes it."""
         erased_before = erased_sks(org)  # the stages exclude them
         pipeline = build_pipeline(self._database, org, population, deadline, key_range_condition("", until))
-        stages = [*pipeline.stages(after=after, ordered=True), *pipeline.project_stages(outermost(paths))]
+        stages = stream_stages(pipeline, paths, after)
         with run(self._database, pipeline, deadline) as collection:
             cursor = collection.aggregate_raw_batches(stages, batchSize=FIRST_BATCH_SIZE, allowDiskUse=True)
         with closing(cursor):
@@ -133,6 +130,11 @@ class MongoMembers:
                     erased = erased_sks(org) - erased_before
                     if present := exclude(documents, erased) if erased else documents:
                         yield present
+
+
+def stream_stages(pipeline: Pipeline, paths: Sequence[str], after: str) -> Stages:
+    """Return the stages that yield the records after an sk in sk order, with pk, sk and the paths."""
+    return [*pipeline.stages(after=after, ordered=True), *pipeline.project_stages(outermost(paths))]
 
 
 def outermost(paths: Sequence[str]) -> list[str]:

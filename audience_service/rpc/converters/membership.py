@@ -15,7 +15,8 @@ from audience_service.domain.membership.partitions import Partition
 from audience_service.domain.membership.service import MemberBatch, MemberEncoding
 from audience_service.domain.schema.projection import MISSING
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
-from audience_service.rpc.converters.structs import decode_timestamp, encode_timestamp, encode_value, fill_struct
+from audience_service.rpc.converters.member_bytes import encode_members
+from audience_service.rpc.converters.structs import decode_timestamp, encode_timestamp, encode_value
 
 _MAX_BATCH_BYTES = 3 * 1024 * 1024
 MAX_EXPLANATION_BYTES = 4 * 1024 * 1024
@@ -122,16 +123,7 @@ def _encode_batch(value: MemberBatch, encoding: MemberEncoding) -> pb.StreamMemb
     if encoding is MemberEncoding.BSON:
         message.documents, message.document_count = b"".join(map(bson.encode, value.members)), len(value.members)
         return message
-    # Performance: this runs for every member of every stream. It fills messages in place and skips unrequested fields.
-    add = message.members.add
-    if not value.fields.paths:
-        for record in value.members:
-            add().id = str(record.get("pk", ""))
-        return message
-    for record in value.members:
-        member = add()
-        member.id = str(record.get("pk", ""))
-        fill_struct(member.fields, value.fields.values(record))
+    message.MergeFromString(encode_members(value.members, value.fields))
     return message
 
 

@@ -13,7 +13,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from audience_service.domain.core.errors import InvalidArgument
 
-_MAX_EXACT_INTEGER = 2**53
+MAX_EXACT_INTEGER = 2**53
+"""The least positive integer that a double, such as a number of JSON, may fail to distinguish from the next."""
 
 # Protobuf parsers accept at most 100 levels of nested messages. In a Struct a list takes two levels, an object three.
 # A response nests a Struct up to three levels deep. Deeper values are encoded as JSON text.
@@ -73,7 +74,7 @@ def _decode_value(value: Value) -> Any:
     match value.WhichOneof("kind"):
         case "number_value":
             number = value.number_value
-            return int(number) if abs(number) < _MAX_EXACT_INTEGER and number.is_integer() else number
+            return int(number) if abs(number) < MAX_EXACT_INTEGER and number.is_integer() else number
         case "string_value":
             return value.string_value
         case "bool_value":
@@ -103,14 +104,14 @@ def _set(message: Value, value: Any, depth: int) -> None:
             message.string_value = value
         case bool():
             message.bool_value = value
-        case int() if abs(value) < _MAX_EXACT_INTEGER:
+        case int() if abs(value) < MAX_EXACT_INTEGER:
             message.number_value = value
         case float() if math.isfinite(value):
             message.number_value = value
         case None:
             message.null_value = NullValue.NULL_VALUE
         case datetime():
-            message.string_value = _format_datetime(value)
+            message.string_value = format_datetime(value)
         case list() | Mapping() if depth > _MAX_DEPTH:
             message.string_value = json.dumps(value, default=str, ensure_ascii=False)
         case list():
@@ -131,9 +132,9 @@ def _set(message: Value, value: Any, depth: int) -> None:
             message.string_value = str(value)
 
 
-def _format_datetime(value: datetime) -> str:
+def format_datetime(value: datetime) -> str:
     """The platform's format: UTC with milliseconds."""
     text = value.isoformat(timespec="milliseconds")
     if text.endswith("+00:00"):  # as of every date from the database
         return text.removesuffix("+00:00") + "Z"
-    return _format_datetime(value.astimezone(UTC)) if value.tzinfo else f"{text}Z"
+    return format_datetime(value.astimezone(UTC)) if value.tzinfo else f"{text}Z"
