@@ -114,7 +114,7 @@ def test_jobs_above_the_limit_are_refused_until_one_ends(runner: Runner) -> None
     jobs = [start(limited, Stored(lambda *_: assert_set(resume))) for _ in range(2)]
     with pytest.raises(TooManyLookalikes) as caught, limited.slot():
         pass
-    assert caught.value.metadata == {"limit": "2"}
+    assert caught.value.metadata == {"quota": "lookalikes_in_training", "limit": "2"}
     resume.set()
     assert [ended(job) for job in jobs] == ["", ""]
     for _ in range(3):

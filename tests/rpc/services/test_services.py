@@ -254,7 +254,7 @@ def test_every_method_of_the_contract_requires_a_scope() -> None:
         "AcknowledgeSyncBatch",
     }
     exports = {method.path.rpartition("/")[2] for method in methods if method.scope == "audiences.export"}
-    assert exports == {"ExportIdentifiers", "StreamUnmatchedRows"}
+    assert exports == {"ExportIdentifiers", "StreamUnmatchedRows", "StreamSyncChanges"}
     assert [method.path.rpartition("/")[2] for method in methods if method.scope == "audiences.erase"] == [
         "EraseContact"
     ]
