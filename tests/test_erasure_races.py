@@ -123,7 +123,7 @@ def test_nothing_of_erased_people_is_left_by_running_writers(
     audit = tmp_path / f"audit-{time.monotonic_ns()}"
     people = [(first + number) % PEOPLE for number in range(len(delays))]
     with mongo_database() as store:
-        for service in run_service("mongodb", store, audit_log=str(audit)):
+        for service in run_service("mongodb", store, audit_log=str(audit), max_watch_streams=256, org_share=1.0):
             client = service.client(ORG)
             records = [
                 {"id": f"p{n:03}", "data": {"email": address(n), "phone": phone(n), "country": "US"}}

@@ -35,9 +35,11 @@ _GOOGLE_SEPARATOR = re.compile(r"\s*:::\s*")
 _SLASH = re.compile(r"(@[\w.-]+\.[a-z]{2,})\s*/\s*(?=[^@\s/]+@)", re.IGNORECASE)
 """An address's domain and a slash, before another address."""
 _PREFIX = re.compile(
-    r"(?:(mailto)\s*:\s*(?://)?|https?://|[^\W\d_][\w -]{0,30}:\s*)(?=[^\s:/@]+(?:@|%40))", re.IGNORECASE
+    r"(?:(mailto)\s*:\s*(?://)?|https?://|(?!(?:b?cc|to|from|sender|reply-to)\s*:)[^\W\d_][\w -]{0,30}:\s*)"
+    r"(?=[^\s:/@]+(?:@|%40))",
+    re.IGNORECASE,
 )
-"""A scheme, or a label such as `work:`. A colon is no part of an address."""
+"""A scheme, or a label such as `work:`, but no header of an email. A colon is no part of an address."""
 _LINK = re.compile(
     r"""=HYPERLINK\(\s*"mailto:([^"?\s]+)[^)]*\)|<a\s[^<>]*mailto:([^"'?>\s]+)[^<>]*>[^<>]*</a>"""
     r"""|\[[^\[\]]*\]\(\s*mailto:([^()?\s]+)[^()]*\)""",
