@@ -39,7 +39,7 @@ def test_the_cells_still_add_up(counts: list[int], least: int) -> None:
     shown, hidden = suppress_small(cells, sum(counts), least)
     assert sum(cell.count for cell in shown) == sum(counts)
     assert {cells[position] for position in cells_to_suppress(counts, least)} <= set(hidden)
-    assert all(cell in hidden for cell in cells if hidden and not cell.count), "an empty band tells who is in the rest"
+    assert all(cell in hidden for cell in cells if hidden and not cell.count), "an empty band narrows the others"
     assert [cell.kind for cell in shown].count(BucketKind.SUPPRESSED) == bool(hidden)
     assert [cell for cell in cells if cell not in hidden] == [c for c in shown if c.kind is BucketKind.VALUE]
 
