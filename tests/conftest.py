@@ -181,6 +181,12 @@ def real_service() -> Iterator[Service]:
         yield from run_service("mongodb", store)
 
 
+@pytest.fixture(scope="session")
+def real_uri() -> str:
+    """The URI of the real engine, for tests that need one and no server on it; they are not collected without one."""
+    return URI
+
+
 class mongo_database:  # noqa: N801 - reads as the context manager that it is
     """A database of its own on the test engine, indexed, dropped afterwards."""
 
@@ -272,7 +278,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.timeout(PROPERTY_TIMEOUT))
     kept = items
     if not URI:
-        kept = [item for item in kept if "real_service" not in getattr(item, "fixturenames", ())]
+        kept = [item for item in kept if not {"real_service", "real_uri"} & {*getattr(item, "fixturenames", ())}]
     if not DURABLE:
         kept = [item for item in kept if "durable" not in getattr(item, "fixturenames", ())]
     if not REPLICA_SET:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given
 
 from audience_service.domain.core.clock import now
-from tests.conftest import URI, Service, mongo_database, run_service
+from tests.conftest import Service, mongo_database, run_service
 from tests.support.examples import examples
 from tests.support.uploads import Uploader
 from tests.support.waiting import eventually
@@ -26,7 +26,7 @@ ALL_CONTACTS = {"datatype": "contact", "where": {}}
 _PLATFORM = {"contact", "subscriber"}
 _DELAYS = st.lists(st.integers(0, 60), min_size=2, max_size=4)
 
-pytestmark = pytest.mark.skipif(not URI, reason="uploads, snapshots and watches run concurrently on a real engine only")
+pytestmark = pytest.mark.usefixtures("real_uri")  # the embedded store serves one writer at a time
 
 
 def address(number: int) -> str:

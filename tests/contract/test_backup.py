@@ -7,7 +7,7 @@ from pymongo import MongoClient
 
 from audience_service.mongo.core.privileges import OWN_COLLECTIONS
 from audience_service.mongo.store import mongo_store
-from tests.conftest import URI, mongo_database, run_service, seeded
+from tests.conftest import mongo_database, run_service, seeded
 from tests.support.client import Client
 
 pytestmark = pytest.mark.slow
@@ -59,9 +59,8 @@ def create(client: Client, contacts: list[str]) -> dict[str, str]:
     return {"dynamic": dynamic.id, "static": static.id, "snapshot": snapshot.id}
 
 
-@pytest.mark.skipif(not URI, reason="needs a database to dump")
-def test_a_restored_backup_serves_the_same_audiences() -> None:
-    with mongo_database() as source, MongoClient[dict[str, Any]](URI, tz_aware=True) as admin:
+def test_a_restored_backup_serves_the_same_audiences(real_uri: str) -> None:
+    with mongo_database() as source, MongoClient[dict[str, Any]](real_uri, tz_aware=True) as admin:
         name = source.database.name
         target = f"{name}_restored"
         try:
@@ -71,7 +70,7 @@ def test_a_restored_backup_serves_the_same_audiences() -> None:
                 before = contents(client, ids)
                 assert len(before["dynamic"]) == len(before["snapshot"]) == 22
                 restore(admin[target], dump(admin[name]))
-            restored = mongo_store(URI, target, seeded)
+            restored = mongo_store(real_uri, target, seeded)
             missing = restored.missing_indexes(("contact",))
             assert {index.collection for index in missing} == {"subscriber"}  # the platform restores it
             for service in run_service("mongodb", restored):

@@ -12,7 +12,7 @@ from audience_service.mongo.core.privileges import required_privileges
 from audience_service.mongo.diagnosis import Finding, Level, diagnose
 from audience_service.mongo.embedded.store import embedded_store
 from audience_service.mongo.store import Store, mongo_store
-from tests.conftest import URI, mongo_database
+from tests.conftest import mongo_database
 
 DATATYPES, RELATED = ("contact", "lead", "customer"), ("order", "event", "subscriber")
 
@@ -118,7 +118,7 @@ def test_a_database_that_does_not_answer_ends_the_checks() -> None:
     assert (finding.check, finding.level) == ("database", Level.FAIL)
 
 
-@pytest.mark.skipif(not URI, reason="needs a database")
+@pytest.mark.usefixtures("real_uri")
 def test_the_checks_run_on_a_real_database() -> None:
     with mongo_database() as store:
         found = {finding.check: finding for finding in diagnose(store, DATATYPES, ("subscriber",))}

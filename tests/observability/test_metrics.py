@@ -17,7 +17,7 @@ from audience_service.rpc.call_observer import CallObserver
 from audience_service.rpc.permits import PermitPool, Shares
 from audience_service.rpc.server import SERVICES
 from audience_service.rpc.stream_limits import StreamLimiter
-from tests.conftest import URI, Service, run_service
+from tests.conftest import Service, run_service
 from tests.support.client import Client
 from tests.support.waiting import eventually
 
@@ -128,12 +128,12 @@ def test_failed_commands_have_one_of_three_outcomes(failure: dict[str, Any], out
     assert outcome_of(failure) == outcome
 
 
-@pytest.mark.skipif(not URI, reason="the embedded store sends no commands")
-def test_commands_and_connections_of_the_driver_are_counted() -> None:
+def test_commands_and_connections_of_the_driver_are_counted(real_uri: str) -> None:
+    """The embedded store sends no commands."""
     before = value("audience_mongodb_commands_total", command="ping", outcome="ok")
     failed = value("audience_mongodb_commands_total", command="nonesuch", outcome="error")
     connections = value("audience_mongodb_connections_open")
-    database = connect(URI, "audience_test_metrics", [CommandMetrics(), PoolMetrics()])
+    database = connect(real_uri, "audience_test_metrics", [CommandMetrics(), PoolMetrics()])
     database.command("ping")
     with pytest.raises(OperationFailure):
         database.command("nonesuch")

@@ -12,7 +12,7 @@ from audience_service.mongo.core.monitoring import CommandSpans
 from audience_service.mongo.embedded.store import embedded_store
 from audience_service.mongo.store import mongo_store
 from audience_service.observability.tracing import close_tracing, configure_tracing, start_call_span
-from tests.conftest import URI, Service, mongo_database, run_service
+from tests.conftest import Service, mongo_database, run_service
 from tests.support.client import Client
 from tests.support.waiting import eventually
 
@@ -57,12 +57,11 @@ def test_a_call_continues_the_callers_trace_with_a_span_for_its_filter(spans: In
         assert not any(SECRET in span.to_json() for span in found)
 
 
-@pytest.mark.skipif(not URI, reason="the embedded store sends no commands")
-def test_a_stream_has_a_span_for_each_database_command(spans: InMemorySpanExporter) -> None:
+def test_a_stream_has_a_span_for_each_database_command(spans: InMemorySpanExporter, real_uri: str) -> None:
     """The commands are children of the call, although the client reads them one by one."""
     with mongo_database() as plain:
         plain.close()
-        store = mongo_store(URI, plain.database.name, listeners=[CommandSpans()])
+        store = mongo_store(real_uri, plain.database.name, listeners=[CommandSpans()])
         for service in run_service("mongodb", store):
             service.insert("acme", [{"data": {"email": SECRET}}])
             found = traced_call(service, spans, "StreamMembers", {"filter": FILTER})
