@@ -13,6 +13,8 @@ MAX_REQUEST_BYTES = 4 * 1024 * 1024
 _MAX_PENDING_REQUESTS = 128
 """The most requests that are being received. Each may take `MAX_REQUEST_BYTES`."""
 _MAX_REFLECTION_STREAMS = 4
+_MAX_HEALTH_WATCHES, _MAX_HEALTH_WATCHES_PER_PEER = 64, 4
+"""The most watches of the health, in all and by connection. Each occupies a thread."""
 _MAX_OPEN_CALLS, _MAX_OPEN_CALLS_PER_PEER = 512, 8
 """The most requests of health checks that are being received, in all and by connection."""
 
@@ -53,4 +55,7 @@ class Admission:
         }
         self.open_requests = StreamLimiter("health", _MAX_OPEN_CALLS, connection=_MAX_OPEN_CALLS_PER_PEER)
         """Slots to receive a request that needs no token."""
+        self.health_watches = StreamLimiter(
+            "health_watch", _MAX_HEALTH_WATCHES, connection=_MAX_HEALTH_WATCHES_PER_PEER
+        )
         self.reflection_streams = StreamLimiter("reflection", _MAX_REFLECTION_STREAMS)

@@ -188,7 +188,11 @@ class CallInterceptor(grpc.ServerInterceptor):
         return _non_blocking(handle)
 
     def _wrap_health(self, path: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
-        """Receive the request in time, then answer. Watch is non-blocking itself: it keeps the call, and no thread."""
+        """Receive the request in time, then answer. Each Watch occupies a thread until its client ends it.
+
+        Grpcio's non-blocking Watch sends while it holds the lock that every check needs. One client that receives
+        nothing would stop all checks, and the stop of the server.
+        """
         behavior: Callable[..., Any] | None = handler.unary_unary or handler.unary_stream
         deserialize, serialize = handler.request_deserializer, handler.response_serializer
         assert behavior  # noqa: S101 - these are the kinds of the health service
@@ -206,8 +210,10 @@ class CallInterceptor(grpc.ServerInterceptor):
                     raise MalformedRequest(f"the bytes are not a request of {path}") from None
                 if handler.unary_unary:
                     call.send(serialize(behavior(request, context)), self._timeouts.idle)
-                elif call.claim_end():
-                    behavior(request, context, lambda response: send(None if response is None else serialize(response)))
+                    return
+                with self._admission.health_watches.acquire(connection=context.peer()):
+                    for response in behavior(request, context):
+                        call.send(serialize(response), self._timeouts.idle)
 
         return _non_blocking(handle)
 

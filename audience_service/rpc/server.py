@@ -140,7 +140,7 @@ class RpcServer:
         """Bind the port. Raises RuntimeError if the port is not available."""
         self.admission = Admission(options.limits)
         self.open_calls = OpenCalls()
-        self._health = health.HealthServicer()
+        self._health = health.HealthServicer(experimental_non_blocking=False)
         self._server = grpc.server(
             ElasticExecutor("rpc"),  # type: ignore[arg-type]  # grpcio calls `submit` alone
             interceptors=[

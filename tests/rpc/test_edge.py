@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from audience_service.mongo.embedded.store import embedded_store
 from audience_service.pb.audience.v1 import reach_service_pb2
@@ -15,6 +15,7 @@ from audience_service.rpc import admission
 from audience_service.rpc.threads import ElasticExecutor
 from audience_service.rpc.workloads import Workload
 from tests.conftest import Service, run_service
+from tests.support import http2
 from tests.support.client import Refusal
 from tests.support.proxy import health
 from tests.support.waiting import eventually
@@ -50,6 +51,11 @@ def held_calls(channel: grpc.Channel, path: str, count: int, metadata: Any = Non
             held.cancel()
 
 
+def health_stub(service: Service) -> Any:
+    """The stub of the health service, whose types lack Watch."""
+    return health_pb2_grpc.HealthStub(service.channel)
+
+
 def test_a_call_without_a_token_is_refused_before_its_request_has_come(service: Service) -> None:
     """More such calls than a server has permits end at once, and occupy nothing."""
     with held_calls(service.channel, REACH, 200) as calls:
@@ -71,6 +77,40 @@ def test_a_request_that_does_not_come_ends_its_call(monkeypatch: pytest.MonkeyPa
         assert (refusal.code.name, refusal.info.reason) == ("DEADLINE_EXCEEDED", "CLIENT_TIMEOUT")
         assert "sent no message for 1 s" in refusal.message
         eventually(lambda: (requests.running_count, requests.waiting_count) == (0, 0))
+
+
+def test_a_watch_that_receives_nothing_stops_no_health_check() -> None:
+    """Nor the stop of the server. The client's HTTP/2 window is 0, so that no message can be sent to it."""
+    with serving(stream_send_timeout_seconds=5.0) as service:
+        eventually(lambda: health(service) == health_pb2.HealthCheckResponse.SERVING)
+        with http2.stalled_call(service.app.port, "/grpc.health.v1.Health/Watch", b""):
+            eventually(lambda: service.app.server.admission.health_watches.open_count == 1)
+            assert health(service) == health_pb2.HealthCheckResponse.SERVING
+            service.app.stop(grace_seconds=1)
+
+
+def test_a_watch_of_the_health_sees_each_change() -> None:
+    """The status at the beginning, then each other one."""
+    with serving() as own:
+        eventually(lambda: health(own) == health_pb2.HealthCheckResponse.SERVING)
+        watch = health_stub(own).Watch(health_pb2.HealthCheckRequest(), timeout=20)
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        own.app.server.set_healthy(healthy=False)
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        watch.cancel()
+        eventually(lambda: own.app.server.admission.health_watches.open_count == 0)
+
+
+def test_the_watches_of_a_connection_are_limited(refused: Refused) -> None:
+    """Each occupies a thread."""
+    with serving() as own:
+        stub, request = health_stub(own), health_pb2.HealthCheckRequest()
+        watches = [stub.Watch(request, timeout=20) for _ in range(4)]
+        for watch in watches:
+            next(watch)
+        assert refused(lambda: next(stub.Watch(request, timeout=20))).info.reason == "TOO_MANY_STREAMS"
+        for watch in watches:
+            watch.cancel()
 
 
 def test_held_health_checks_do_not_stop_others(service: Service) -> None:
