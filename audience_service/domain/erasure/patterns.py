@@ -12,19 +12,27 @@ from typing import Any
 from audience_service.domain.erasure.model import REDACTED, Person
 
 _SEPARATORS = r"[\s().\x2f-]{0,3}"
+_DIGEST = re.compile(r"[0-9a-fA-F]{32,128}")
+_FILTERS = frozenset(("filter", "where", "where_json"))
+"""The keys of filters in the documents of the service."""
 _MIN_DIGITS = 6
 """The fewest digits of a number that is searched for. Fewer occur in other values by chance."""
 
 
 def address_pattern(person: Person) -> str:
     """The regular expression, for PCRE and Python, of the person's addresses, numbers and digests; "" for none."""
-    emails = [rf"(?<![\w.+-]){re.escape(email)}(?![\w-])" for email in person.emails]
+    emails = [rf"(?<![\w.+-]){_escaped_or_not(email)}(?![\w-])" for email in person.emails]
     numbers = [
         r"(?<!\d)(?:\+?\d{1,3}" + _SEPARATORS + r")?0?" + _SEPARATORS.join(number) + r"(?!\d)"
         for number in person.numbers
         if len(number) >= _MIN_DIGITS
     ]
     return "|".join([*emails, *numbers, *person.digests])
+
+
+def _escaped_or_not(text: str) -> str:
+    """The pattern of a text, also as it stands in a regular expression of a filter, with escaped punctuation."""
+    return "".join(char if char.isalnum() else rf"\\?{re.escape(char)}" for char in text)
 
 
 def person_pattern(person: Person) -> re.Pattern[str]:
@@ -34,17 +42,24 @@ def person_pattern(person: Person) -> re.Pattern[str]:
     return re.compile("|".join(part for part in parts if part), re.IGNORECASE)
 
 
-def redact(value: Any, pattern: re.Pattern[str]) -> Any:
-    """The value with every match in its texts and numbers replaced. The same object if there is none."""
+def redact(value: Any, pattern: re.Pattern[str], replacement: str = REDACTED, *, in_filter: bool = False) -> Any:
+    """The value with every match in its texts replaced, and in the numbers of its filters. The same object without one.
+
+    Other numbers are counts, sizes and positions of the service. A digest is replaced only if it is the person's.
+    """
     if isinstance(value, str):
-        return pattern.sub(REDACTED, value) if pattern.search(value) else value
+        is_match = pattern.fullmatch(value) if _DIGEST.fullmatch(value) else pattern.search(value)
+        return pattern.sub(replacement, value) if is_match else value
     if isinstance(value, Mapping):
-        changed = {name: redact(inner, pattern) for name, inner in value.items()}
+        changed = {
+            name: redact(inner, pattern, replacement, in_filter=in_filter or name in _FILTERS)
+            for name, inner in value.items()
+        }
         return changed if any(changed[name] is not inner for name, inner in value.items()) else value
     if isinstance(value, list):
-        items = [redact(inner, pattern) for inner in value]
+        items = [redact(inner, pattern, replacement, in_filter=in_filter) for inner in value]
         return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
     is_integer = (isinstance(value, int) and not isinstance(value, bool)) or (
         isinstance(value, float) and value.is_integer()
     )
-    return REDACTED if is_integer and pattern.search(str(int(value))) else value
+    return replacement if in_filter and is_integer and pattern.search(str(int(value))) else value
