@@ -35,7 +35,7 @@ def build_erasure(settings: Settings, store: Store) -> ErasureFeature:
     repository = MongoErasures(store.database, store.snapshot_rows, tombstones.expire)
     register_erased(tombstones.sks)
     return ErasureFeature(
-        Erasures(repository, store.identifiers, settings.datatypes, secret),
+        Erasures(repository, store.identifiers, settings.datatypes, secret, tombstones),
         tombstones,
         ErasureSweeper(store.database, repository, sealer).sweep if sealer else lambda _: None,
     )

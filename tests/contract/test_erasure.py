@@ -245,6 +245,43 @@ def test_a_selector_must_name_one_person(erasing: Service, refused: Callable[...
         assert (error.info.reason, error.fields) == ("INVALID_FIELD", [field])
 
 
+def test_names_that_become_equal_are_numbered(erasing: Service) -> None:
+    """Names are unique, and two may differ only in the addresses that they quote."""
+    client = erasing.client(ORG)
+    bob = client.create(name="without bob@example.com", filter=VIPS).id
+    ann = client.create(name=f"without {ADDRESS}", filter=VIPS).id
+    client.call("EraseContact", {"contactId": "contact-bob-2"})
+    client.call("EraseContact", {"contactId": "contact-ann-1"})
+    names = [client.call("GetSegment", {"id": found}).name for found in (bob, ann)]
+    assert names == ["without (erased)", "without (erased) 2"]
+    assert traces(erasing) == []
+
+
+def test_a_second_erasure_keeps_what_the_first_one_knew(erasing: Service) -> None:
+    """The platform has deleted the record since, so the second one sees no address."""
+    client, database = erasing.client(ORG), erasing.store.database
+    for _ in range(2):
+        client.call("EraseContact", {"contactId": "contact-ann-1"})
+        database["contact"].delete_one({"sk": f"{ORG}/contact/ann-1"})
+    row = f"{ORG}/audience_upload_row/x/1"
+    database["audience_upload_row"].insert_one({"_id": row, "sk": row, "line": 1, "cells": [ADDRESS]})
+    database["audience_erasure"].update_many({}, {"$set": {"lease_until": now()}})
+    erasing.app._erasure.sweep(now())
+    assert traces(erasing) == []
+
+
+def test_a_tombstone_of_another_key_stops_its_org_alone(store: Store, refused: Callable[..., Refusal]) -> None:
+    """Nor can a process with another key erase in the org, which would stop the processes with the right one."""
+    for service in run_service("", reopened(store)):
+        service.insert(ORG, [{"id": "ann-1", "data": ANN}])
+        service.insert("acme2", [{"id": "ann-1", "data": ANN}])
+        service.client(ORG).call("EraseContact", {"contactId": "contact-ann-1"})
+    for service in run_service("", reopened(store), hash_key="another key of hashes, longer than 32 bytes"):
+        assert service.client("acme2").count(filter=VIPS) == 1
+        erase = partial(service.client(ORG).call, "EraseContact", {"contactId": "contact-bob-2"})
+        assert refused(erase).info.reason == "STORE_UNAVAILABLE"
+
+
 def test_another_key_cannot_serve_erased_people(store: Store, refused: Callable[..., Refusal]) -> None:
     """Without the key of the tombstones nobody knows whom they exclude, so no call is answered."""
     for service in run_service("", reopened(store)):

@@ -1,5 +1,6 @@
 """What StreamSyncChanges and AcknowledgeSyncBatch promise, on the real engine."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -134,6 +135,38 @@ def test_hashes_of_an_erased_contact_live_until_the_removal_is_acknowledged(vips
     assert len(vips.rows()) == 1
     acknowledge(vips.client, vips.id, message.batch_number)
     assert vips.rows() == []
+
+
+def test_an_erased_contact_is_removed_from_the_platform(vips: List) -> None:
+    """By the next stream, also right after another one; the report names the sync."""
+    vips.add("a", email="ann@example.com")
+    vips.add("b", email="bob@example.com")
+    vips.mirror()
+    report = vips.client.call("EraseContact", {"contactId": "contact-a"})
+    assert [(found.system, found.description) for found in report.remaining if found.system == "sync"] == [
+        ("sync", vips.id)
+    ]
+    assert vips.mirror() == [2]
+    assert len(vips.rows()) == 1
+
+
+def test_an_erased_contact_is_never_sent_for_the_first_time(vips: List, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its row waits for a batch of a comparison that is still used."""
+    small_batches(monkeypatch, 1)
+    for key in "ab":
+        vips.add(key, email=f"{key}@example.com")
+    [(message, rows)] = vips.batches(maxBatches=1)
+    acknowledge(vips.client, vips.id, message.batch_number)
+    [waiting] = {f"{key}@example.com" for key in "ab"} - {
+        address for address in ("a@example.com", "b@example.com") if _digest(address) in rows[0]
+    }
+    vips.client.call("EraseContact", {"email": waiting})
+    assert vips.batches() == []
+    assert len(vips.rows()) == 1
+
+
+def _digest(address: str) -> str:
+    return hashlib.sha256(address.encode()).hexdigest()
 
 
 def test_a_member_that_left_before_it_was_sent_is_never_removed(vips: List) -> None:

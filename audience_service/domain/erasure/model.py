@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 
 REDACTED = "(erased)"
@@ -22,6 +22,14 @@ class Person:
     emails: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
+
+    def union(self, other: "Person") -> "Person":
+        """The person with what identifies either."""
+        merged = {
+            each.name: tuple(dict.fromkeys((*getattr(self, each.name), *getattr(other, each.name))))
+            for each in fields(self)
+        }
+        return Person(**merged)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,9 @@ class ErasureRepository(Protocol):
     def find_inactive(self, org: str, datatype: str, paths: Sequence[str], deadline: Deadline) -> list[Record]:
         """The platform's records that are archived or marked as deleted: pk and the fields at these paths."""
 
+    def find_sealed(self, org: str, tombstone_id: str, deadline: Deadline) -> bytes | None:
+        """The encrypted person of a tombstone, None if it is not stored."""
+
     def store(self, org: str, tombstone: Tombstone, deadline: Deadline) -> None:
         """Store a tombstone. One that is stored already gets the later `sweep_until`."""
 

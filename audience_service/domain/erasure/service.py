@@ -21,7 +21,7 @@ import phonenumbers
 
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import RequestContext
-from audience_service.domain.core.erased import id_key
+from audience_service.domain.core.erased import ErasedKeys, id_key
 from audience_service.domain.core.errors import ErasureNotConfigured, InvalidArgument
 from audience_service.domain.core.record import Record
 from audience_service.domain.erasure.model import ErasureReport, Person, Tombstone
@@ -61,12 +61,14 @@ class Erasures:
         identifiers: IdentifierRepository,
         datatypes: Sequence[str],
         secret: bytes | None,
+        erased: ErasedKeys,
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
         self._erasures = erasures
         self._identifiers = identifiers
         self._datatypes = datatypes
         self._secret = secret
+        self._erased = erased
         self._wait = wait
 
     def erase(self, ctx: RequestContext, selector: ContactSelector) -> ErasureReport:
@@ -77,20 +79,25 @@ class Erasures:
         if self._secret is None:
             raise ErasureNotConfigured("erasure needs a key that is kept; set AUDIENCE_HASH_KEY")
         record = self._check(selector)
+        self._erased.keys(ctx.org)  # it raises if this process has another key than earlier erasures of the org
         ids = [selector.contact_id] if selector.contact_id else self._find_ids(ctx, record)
         records = self._erasures.find_records(ctx.org, self._datatypes, ids, ctx.deadline)
         # Rows may name a contact whose record the platform has deleted.
         sks = tuple(sorted({*(str(found["sk"]) for found in records), *(_sk(ctx.org, name) for name in ids)}))
         sources = [record, *records]
         shared = self._find_shared(ctx, sources, sks)
+        name = "\0".join([*sorted(ids), selector.email, selector.phone])
+        tombstone_id = hmac.digest(self._secret, name.encode(), "sha256").hex()
+        sealer = PersonSealer(self._secret)
         person = _describe(ids, sks, sources, shared)
+        if sealed := self._erasures.find_sealed(ctx.org, tombstone_id, ctx.deadline):
+            # The platform may have deleted the record since, with the addresses.
+            person = person.union(sealer.unseal(sealed))
         erased_at = now()
         tombstone = Tombstone(
-            hmac.digest(
-                self._secret, "\0".join([*sorted(ids), selector.email, selector.phone]).encode(), "sha256"
-            ).hex(),
+            tombstone_id,
             self._keys(ids, sources, shared),
-            PersonSealer(self._secret).seal(person),
+            sealer.seal(person),
             erased_at,
             erased_at + SWEEP_DURATION,
         )

@@ -6,18 +6,19 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from bson import Binary
 from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError
 
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import StoreUnavailable
 from audience_service.domain.core.idempotency import CreationState
 from audience_service.domain.core.record import Record
-from audience_service.domain.erasure.model import Person, Remainder, Removal, Tombstone
+from audience_service.domain.erasure.model import REDACTED, Person, Remainder, Removal, Tombstone
 from audience_service.domain.erasure.patterns import address_pattern, person_pattern, redact
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.snapshots.repository import SnapshotRowRepository
@@ -45,7 +46,7 @@ from audience_service.mongo.core.collections import (
     WATCHES,
 )
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import complete_org_match, erased_sk, org_match
+from audience_service.mongo.core.scope import complete_org_match, erased_sk, org_match, org_scope
 from audience_service.mongo.snapshots.documents import read_manifest
 
 ROWS, EVENT_ROWS, STATES, KEYS, CELLS, BOUNDARIES = "rows", "events", "states", "keys", "cells", "boundaries"
@@ -81,10 +82,12 @@ rows: deleted, and the counts of snapshots corrected. events: lose pk and sk, si
 states, keys: deleted. cells: rows that contain an address, a number or a digest of one are deleted. boundaries: moved
 to the record before. texts: every text that quotes the person is rewritten. shared: has no data of people. own: keyed
 hashes and encrypted ids only. sent: rows that a platform has stay until it has acknowledged their removal, which the
-next StreamSyncChanges sends. platform: belongs to the platform, which erases it; the report counts the records.
+next StreamSyncChanges sends; others are deleted. platform: belongs to the platform, which erases it; the report counts
+the records.
 """
 
 _MAX_ATTEMPTS = 10
+_LATE_SCANS = timedelta(seconds=5)
 
 
 class MongoErasures:
@@ -111,6 +114,12 @@ class MongoErasures:
         match = complete_org_match(org, {"state": {"$in": ["archived", "deleted"]}})
         with with_deadline(self._database, deadline):
             return list(self._database[datatype].find(match, {"_id": 0, "pk": 1, **dict.fromkeys(paths, 1)}))
+
+    def find_sealed(self, org: str, tombstone_id: str, deadline: Deadline) -> bytes | None:
+        """Find by key."""
+        with with_deadline(self._database, deadline):
+            found = self._database[ERASURES].find_one({"_id": f"{org}/{ERASURES}/{tombstone_id}", **org_scope(org)})
+        return bytes(found["sealed"]) if found else None
 
     def store(self, org: str, tombstone: Tombstone, deadline: Deadline) -> None:
         """Upsert by key."""
@@ -139,6 +148,7 @@ class MongoErasures:
             self._remove_watched(org, person, removal.counts)
             self._remove_cells(org, person, removal.counts)
             self._move_boundaries(org, person, removal.counts)
+            self._remove_unsent(org, person, erased_at, removal.counts)
         pattern = person_pattern(person)
         for collection, treatment in TREATMENT.items():
             if treatment == TEXTS:
@@ -152,6 +162,7 @@ class MongoErasures:
     ) -> Sequence[Remainder]:
         """Count the platform's records, and the uses of the audiences that listed the person."""
         found: list[Remainder] = []
+        syncs: Counter[str] = Counter()
         audiences = sorted({list_id.partition(".")[0] for list_id in list_ids})
         with with_deadline(self._database, deadline):
             for datatype in datatypes:
@@ -162,8 +173,12 @@ class MongoErasures:
                 match = complete_org_match(org, {"data.email": {"$in": emails}})
                 if count := self._database[SUBSCRIBERS].count_documents(match):
                     found.append(Remainder("platform", SUBSCRIBERS, count))
+            sent = {"values": {"$in": [*person.digests, *person.emails]}}
+            for row in self._database[SYNC_ROWS].find(complete_org_match(org, sent), {"sk": 1}):
+                syncs[row["sk"].split("/")[2]] += 1
             uses = self._database[USES].find(org_match(org, {"audience": {"$in": audiences}}))
             consumers = Counter((use["kind"], use["consumer_id"]) for use in uses)
+        found += [Remainder("sync", sync_id, count) for sync_id, count in sorted(syncs.items())]
         return [*found, *(Remainder(kind, name, count) for (kind, name), count in sorted(consumers.items()))]
 
     def _remove_rows(self, org: str, person: Person, removal: Removal) -> None:
@@ -201,6 +216,18 @@ class MongoErasures:
             match = complete_org_match(org, {"keys": sk})
             counts[PARTITIONS] += self._database[PARTITIONS].update_many(match, moved).modified_count
 
+    def _remove_unsent(self, org: str, person: Person, erased_at: datetime, counts: Counter[str]) -> None:
+        """Delete the rows of syncs that no platform has, and let the next stream of each sync compare again."""
+        stored = {
+            "values": {"$in": [*person.digests, *person.emails]},
+            "platform_keys": [],
+            "batch": {"$exists": False},
+        }
+        counts[SYNC_ROWS] += self._database[SYNC_ROWS].delete_many(complete_org_match(org, stored)).deleted_count
+        # A comparison that had begun before every process knew of the erasure may have found the person.
+        early = {"data.latest_scan.started_at": {"$lt": erased_at + _LATE_SCANS}}
+        self._database[SYNCS].update_many(complete_org_match(org, early), {"$set": {"data.latest_scan": None}})
+
     def _rewrite(
         self, org: str, collection: str, pattern: re.Pattern[str], removal: Removal, deadline: Deadline
     ) -> None:
@@ -216,19 +243,28 @@ class MongoErasures:
     def _rewrite_one(
         self, collection: str, document: dict[str, Any], pattern: re.Pattern[str], deadline: Deadline
     ) -> bool:
-        """Replace a document if it quotes the person, and no other process has changed it. Raises StoreUnavailable."""
-        for _ in range(_MAX_ATTEMPTS):
+        """Replace a document if it quotes the person, and no other process has changed it. Raises StoreUnavailable.
+
+        Two names that differ only in what they quote become equal. The second one is numbered, since names are unique.
+        """
+        attempts, number = 0, 1
+        while attempts < _MAX_ATTEMPTS:
             keys = {name: document[name] for name in ("_id", "pk", "sk") if name in document}
-            changed = {**redact(_without_keys(document), pattern), **keys}
+            replacement = REDACTED if number == 1 else f"{REDACTED} {number}"
+            changed = {**redact(_without_keys(document), pattern, replacement), **keys}
             if changed == document:
                 return False
             with with_deadline(self._database, deadline):
-                if self._database[collection].replace_one(document, changed).matched_count:
-                    return True
+                try:
+                    if self._database[collection].replace_one(document, changed).matched_count:
+                        return True
+                except DuplicateKeyError:
+                    number += 1
+                    continue
                 found = self._database[collection].find_one({"_id": document["_id"]})
             if found is None:
                 return False
-            document = found
+            document, attempts = found, attempts + 1
         raise StoreUnavailable(f"a document of {collection} changes too often to be rewritten; repeat the call")
 
     def _correct_snapshots(self, org: str, list_ids: Collection[str], since: datetime, deadline: Deadline) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 from pymongo import ReadPreference
 from pymongo.database import Database
 
+from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.core.errors import StoreUnavailable
+from audience_service.domain.core.errors import AudienceError, StoreUnavailable
 from audience_service.domain.erasure.sealing import PersonSealer
 from audience_service.mongo.core.collections import ERASURES
 from audience_service.mongo.core.errors import with_deadline
@@ -39,15 +40,17 @@ class Tombstones:
         self._sks: dict[str, frozenset[str]] = {}
         self._keys: dict[str, frozenset[bytes]] = {}
         self._known: dict[str, bytes] = {}
+        self._unreadable: dict[str, StoreUnavailable] = {}
+        self._failed_at, self._failure = float("-inf"), AudienceError("")
 
     def sks(self, org: str) -> frozenset[str]:
         """Return the sort keys of an org's erased contacts. Raises StoreUnavailable, OutOfTime."""
-        self._refresh()
+        self._refresh_for(org)
         return self._sks.get(org, frozenset())
 
     def keys(self, org: str) -> frozenset[bytes]:
         """Return the keyed hashes of an org's erased people. Raises StoreUnavailable, OutOfTime."""
-        self._refresh()
+        self._refresh_for(org)
         return self._keys.get(org, frozenset())
 
     def version(self) -> int:
@@ -59,28 +62,51 @@ class Tombstones:
         """Read the tombstones at the next use, whatever their age."""
         self._read_at = float("-inf")
 
+    def _refresh_for(self, org: str) -> None:
+        """Refresh. A tombstone that this process cannot read stops the calls of its org alone."""
+        self._refresh()
+        if error := self._unreadable.get(org):
+            raise error
+
     def _refresh(self) -> None:
         if time.monotonic() - self._read_at < _MAX_AGE_SECONDS:
             return
         with self._lock:
             if time.monotonic() - self._read_at < _MAX_AGE_SECONDS:
                 return
+            if time.monotonic() - self._failed_at < _MAX_AGE_SECONDS:
+                raise self._failure  # the calls that have waited for this one share its failure
             began_at = time.monotonic()
-            recent = {"changed_at": {"$gte": self._changed_at - _OVERLAP}}
-            with with_deadline(self._database, Deadline.after(_READ_TIMEOUT_SECONDS)):
-                documents = list(self._collection.find(recent, {"sk": 1, "keys": 1, "sealed": 1, "changed_at": 1}))
-            for document in documents:
-                self._add(document)
+            try:
+                self._read()
+            except AudienceError as error:
+                self._failed_at, self._failure = time.monotonic(), error
+                raise
             self._read_at = began_at
 
+    def _read(self) -> None:
+        """Add the tombstones in the order of their changes, so that a read which takes too long is continued."""
+        recent = {"changed_at": {"$gte": self._changed_at - _OVERLAP}}
+        fields = {"sk": 1, "keys": 1, "sealed": 1, "changed_at": 1}
+        with with_deadline(self._database, Deadline.after(_READ_TIMEOUT_SECONDS)):
+            for document in self._collection.find(recent, fields, sort=[("changed_at", 1)]):
+                self._add(document)
+
     def _add(self, document: dict[str, Any]) -> None:
-        if self._sealer is None:
-            raise StoreUnavailable("people were erased with an AUDIENCE_HASH_KEY, and this process has none; set it")
-        self._changed_at = max(self._changed_at, document["changed_at"])
+        # A writer whose clock is ahead must not hide the tombstones of others.
+        self._changed_at = max(self._changed_at, min(document["changed_at"], now()))
         if self._known.get(document["_id"]) == document["sealed"]:
             return
         org = org_of(document["sk"])
-        person = self._sealer.unseal(bytes(document["sealed"]))
+        try:
+            if self._sealer is None:
+                raise StoreUnavailable(
+                    "people were erased with an AUDIENCE_HASH_KEY, and this process has none; set it"
+                )
+            person = self._sealer.unseal(bytes(document["sealed"]))
+        except StoreUnavailable as error:
+            self._unreadable[org] = error
+            return
         self._sks[org] = self._sks.get(org, frozenset()).union(person.sks)
         self._keys[org] = self._keys.get(org, frozenset()).union(map(bytes, document["keys"]))
         self._known[document["_id"]] = document["sealed"]
