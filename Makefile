@@ -54,8 +54,8 @@ lint: install ## Check style, layers, protos and container files
 	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; fi  # only where there is a wheel of it
 
 format: install ## Format code and protos
-	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 	$(BIN)/buf format --write protos
 
 type: install ## Check types
