@@ -56,7 +56,12 @@ class ElasticExecutor(Executor):
             threading.Thread(target=self._run, args=(job,), name=self._name, daemon=True).start()
         except RuntimeError as error:
             _log.error("cannot start a thread; the call waits for another one", exc_info=error)
-            self._backlog.append(job)
+            with self._lock:
+                inbox = self._idle.pop() if self._idle else None
+                if inbox is None:
+                    self._backlog.append(job)
+            if inbox is not None:  # a thread has become idle meanwhile
+                inbox.put(job)
         return future
 
     def _run(self, job: _Job) -> None:
@@ -64,12 +69,10 @@ class ElasticExecutor(Executor):
         while True:
             job()
             del job  # it would keep the call's request and response while the thread is idle
-            try:
-                job = self._backlog.popleft()
-                continue
-            except IndexError:
-                pass
             with self._lock:
+                if self._backlog:
+                    job = self._backlog.popleft()
+                    continue
                 self._idle.append(inbox)
             try:
                 job = inbox.get(timeout=self._idle_seconds)
