@@ -9,10 +9,9 @@ from typing import Any
 
 from pymongo import monitoring
 
+from audience_service.mongo.core.server_errors import TIMEOUT_CODES
 from audience_service.observability import metrics
 from audience_service.observability.tracing import end_span, start_command_span
-
-_TIMEOUT_CODES = frozenset((50, 202, 262))
 
 
 class CommandMetrics(monitoring.CommandListener):
@@ -65,7 +64,7 @@ class CommandSpans(monitoring.CommandListener):
 def outcome_of(failure: Mapping[str, Any]) -> str:
     """Return the outcome of a failed command: `timeout`, `error` for a refusal, or `network` without a response."""
     code = failure.get("code")
-    return "network" if code is None else "timeout" if code in _TIMEOUT_CODES else "error"
+    return "network" if code is None else "timeout" if code in TIMEOUT_CODES else "error"
 
 
 class PoolMetrics(monitoring.ConnectionPoolListener):
