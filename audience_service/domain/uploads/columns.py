@@ -7,7 +7,9 @@ Layout: field_indexes (("id", 0), ("email", 1)), names ("id", "E-Mail", "note"),
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
+from audience_service.domain.core.normalisation import normalise
 from audience_service.domain.identifiers.text import without_invisible
 from audience_service.domain.uploads.csv_reader import invalid_file
 from audience_service.domain.uploads.model import COUNTRY, DELIMITERS, MAX_COLUMNS, FilePosition, UploadHeader
@@ -19,20 +21,29 @@ _MAX_NAMES_SHOWN = 20
 _ALIASES = {
     "email": "email emails emailaddress emailaddresses emailvalue mail mailaddress primaryemail primaryemailaddress"
     " secondaryemail secondaryemailaddress additionalemail additionalemails additionalemailaddresses alternateemail"
-    " personalemail workemail homeemail emailhome emailwork",
+    " personalemail workemail homeemail emailhome emailwork businessemail companyemail contactemail customeremail"
+    " billingemail shippingemail useremail otheremail emailadresse emailadress epost epostadresse epostadress eposta"
+    " correo correoelectronico courriel adresseemail adressemail adresseelectronique indirizzoemail enderecodeemail"
+    " электроннаяпочта почта メール メールアドレス 邮箱 电子邮件 電子郵件 이메일",
     "phone": "phone phones phonenumber phonenumbers phonevalue telephone telephonenumber tel mobile mobilephone"
     " mobilenumber mobilephonenumber cell cellphone cellphonenumber primaryphone primaryphonenumber secondaryphone"
-    " additionalphone alternatephone personalphone homephone",
+    " additionalphone alternatephone personalphone homephone workphone businessphone companyphone contactphone"
+    " customerphone billingphone shippingphone otherphone defaultaddressphone phonemobile iphone telefon telefonnummer"
+    " handy handynummer mobil mobilnummer mobiltelefon telefono numerodetelefono movil celular cellulare telefone"
+    " telemovel telephoneportable numerodetelephone телефон мобильныйтелефон"
+    " 電話番号 携帯電話 电话 手机 手机号 手机号码 전화번호",
     "email_sha256": "emailsha256 sha256email hashedemail emailhash emailhashed",
     "phone_sha256": "phonesha256 sha256phone hashedphone phonehash phonehashed hashedphonenumber",
-    COUNTRY: "country countrycode countryregion",
+    COUNTRY: "country countrycode countryname countryregion mailingcountry mailingcountrycode billingcountry"
+    " billingcountrycode shippingcountry shippingcountrycode defaultaddresscountry defaultaddresscountrycode"
+    " addresscountry homecountry homecountryregion businesscountry businesscountryregion land pais pays paese kraj"
+    " страна 国 国家 国家地区 국가",
 }
-"""Names of columns in common templates, without case, numbers and separators.
+"""Names of columns in common templates, without case, accents, numbers and separators.
 
 Sources: Meta's customer list template, Google Customer Match, the exports of Google Contacts, Outlook, HubSpot,
-Mailchimp, Shopify.
+Mailchimp, Shopify and Salesforce, and their usual translations.
 """
-_FIELD_BY_ALIAS = {alias: field for field, aliases in _ALIASES.items() for alias in aliases.split()}
 _NUMBER = re.compile(r"(?<!sha)\d+")
 _MOJIBAKE_BOM = "ï»¿"
 """A byte order mark that was read as Windows-1252 and saved as UTF-8."""
@@ -137,9 +148,17 @@ def _field_of(name: str, fields: Sequence[str]) -> str | None:
     folded = _casefolded(name)
     if folded in fields:
         return folded
-    letters = "".join(char for char in _NUMBER.sub("", folded) if char.isalnum())
-    field = _FIELD_BY_ALIAS.get(letters)
+    field = _field_by_alias().get(_letters(folded))
     return field if field in fields else None
+
+
+def _letters(name: str) -> str:
+    return normalise(_NUMBER.sub("", name)).replace(" ", "")
+
+
+@cache
+def _field_by_alias() -> dict[str, str]:
+    return {_letters(alias): field for field, aliases in _ALIASES.items() for alias in aliases.split()}
 
 
 def _clean(name: str) -> str:
