@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from audience_service.domain.core.clock import now
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.lease import Lease
 from audience_service.domain.identifiers import platforms
 from audience_service.domain.identifiers.platforms import PLATFORMS
 from tests.conftest import Service
@@ -210,6 +212,20 @@ def test_two_workers_never_receive_the_same_batch(vips: List, monkeypatch: pytes
     again = vips.batches(workerId="three", maxBatches=3)
     assert [message.batch_number for message, _ in again] == [1, 2, 3]
     assert [rows for _, rows in again[:2]] == [first[0][1], second[0][1]]
+
+
+def test_a_comparison_is_not_taken_over_while_it_may_run(vips: List, refused: Refused) -> None:
+    """Not by the same worker either: the database may still run the command of its old call."""
+    vips.add("a", email="ann@example.com")
+    syncs = vips.service.store.sync_storage.syncs
+    running = Lease("old call", now() + timedelta(minutes=1))
+    assert syncs.acquire(vips.org, vips.id, running, Deadline(None))
+    call = {"id": vips.id, "workerId": "worker"}
+    assert (
+        refused(lambda: list(vips.client.call("StreamSyncChanges", call, timeout=1))).code.name == "DEADLINE_EXCEEDED"
+    )
+    syncs.release(vips.org, vips.id, running, Deadline(None))
+    assert vips.mirror() == [1]
 
 
 def test_an_identifier_is_in_at_most_one_open_batch(vips: List) -> None:

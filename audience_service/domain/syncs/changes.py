@@ -131,7 +131,7 @@ class SyncChanges:
 
     def _build(self, ctx: RequestContext, sync_id: str, request: ChangesRequest, started_at: datetime) -> bool:
         """Build a batch for the worker. Returns False if there is none to build. Another try may be needed."""
-        with self._leases.attempt(ctx, sync_id, request.worker_id) as lease:
+        with self._leases.attempt(ctx, sync_id) as lease:
             if lease:
                 try:
                     return self._build_with(ctx, sync_id, request, started_at, lease)

@@ -49,10 +49,13 @@ class SyncLeases:
         self._syncs = syncs
 
     @contextmanager
-    def attempt(self, ctx: RequestContext, sync_id: str, worker_id: str) -> Iterator[SyncLease | None]:
-        """The lease, which is released at the end; None if another worker has it. Raises SyncNotFound."""
+    def attempt(self, ctx: RequestContext, sync_id: str) -> Iterator[SyncLease | None]:
+        """The lease, which is released at the end; None if another call has it. Raises SyncNotFound.
+
+        Also a worker that restarts under its old name waits: the database may still run a command of its old call.
+        """
         lease = SyncLease(self._syncs, ctx, sync_id, secrets.token_hex(8))
-        if not self._syncs.acquire(ctx.org, sync_id, worker_id, lease.current, ctx.deadline):
+        if not self._syncs.acquire(ctx.org, sync_id, lease.current, ctx.deadline):
             yield None
             return
         try:
@@ -65,7 +68,7 @@ class SyncLeases:
     def wait(self, ctx: RequestContext, sync_id: str) -> Iterator[SyncLease]:
         """The lease, once it is free. Raises SyncNotFound, OutOfTime."""
         while True:
-            with self.attempt(ctx, sync_id, "") as lease:
+            with self.attempt(ctx, sync_id) as lease:
                 if lease:
                     yield lease
                     return

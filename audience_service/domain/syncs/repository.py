@@ -39,8 +39,8 @@ class SyncRepository(Protocol):
     def remove(self, org: str, sync: Sync, deadline: Deadline) -> None:
         """Delete the sync if the stored version is `sync.version`. Its rows are swept. Raises as `save` does."""
 
-    def acquire(self, org: str, sync_id: str, worker_id: str, lease: Lease, deadline: Deadline) -> bool:
-        """Take the lease, if it is free or expired, or if the same worker has it. Returns whether it succeeded."""
+    def acquire(self, org: str, sync_id: str, lease: Lease, deadline: Deadline) -> bool:
+        """Take the lease, if it is free or expired. Returns whether it succeeded."""
 
     def renew(self, org: str, sync_id: str, lease: Lease, deadline: Deadline) -> None:
         """Renew the lease. Raises LeaseLost."""

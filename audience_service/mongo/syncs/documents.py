@@ -1,7 +1,7 @@
 """Syncs and batches as records, and back. Syncs are in the platform's envelope.
 
     {_id: sk, pk, sk: "<org>/audience_sync/<id>", name, datatype: "audience_sync", version, state, createdate,
-     modifydate, author, lease: {owner, worker}, lease_until, scan_count,
+     modifydate, author, lease: {owner}, lease_until, scan_count,
      data: {spec, formats, latest_scan, unique: {request, digest}}}
 
     {_id: sk, sk: "<org>/audience_sync_batch/<sync>/<number in 10 digits>", number, operation, format, scan, state,

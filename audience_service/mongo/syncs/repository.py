@@ -82,12 +82,10 @@ class MongoSyncs:
         mark = {"$set": {"state": DELETED, "modifydate": now()}, "$unset": {"data.unique": ""}}
         self._update_version(org, sync, mark, deadline)
 
-    def acquire(self, org: str, sync_id: str, worker_id: str, lease: Lease, deadline: Deadline) -> bool:
+    def acquire(self, org: str, sync_id: str, lease: Lease, deadline: Deadline) -> bool:
         """Compare-and-set on the time of expiry."""
         free: list[Document] = [{"lease_until": None}, {"lease_until": {"$lt": now()}}]
-        if worker_id:
-            free.append({"lease.worker": worker_id})
-        changes = {"$set": {"lease": {"owner": lease.owner, "worker": worker_id}, "lease_until": lease.expires_at}}
+        changes = {"$set": {"lease": {"owner": lease.owner}, "lease_until": lease.expires_at}}
         match = org_match(org, {"_id": sync_sk(org, sync_id), "state": ACTIVE, "$or": free})
         with with_deadline(self._database, deadline):
             if self._collection.update_one(match, changes).matched_count:
