@@ -17,8 +17,9 @@ from audience_service.mongo.erasure.repository import MongoErasures
 
 _COMMAND_TIMEOUT_SECONDS = 30.0
 _REMOVAL_TIMEOUT_SECONDS = 600.0
-_INTERVAL = timedelta(seconds=30)
-"""The lease of one removal, which is also the time until the next one."""
+_LEASE = timedelta(seconds=_REMOVAL_TIMEOUT_SECONDS)
+_MIN_INTERVAL, _MAX_INTERVAL = timedelta(seconds=30), timedelta(minutes=5)
+"""The time between two removals of a person. It grows with the time since the erasure, as late writers become rare."""
 
 
 class ErasureSweeper:
@@ -35,9 +36,12 @@ class ErasureSweeper:
         due = {"sweep_until": {"$gt": now}, "lease_until": {"$lte": now}}
         while True:
             with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
-                found = self._collection.find_one_and_update(due, {"$set": {"lease_until": now + _INTERVAL}})
+                found = self._collection.find_one_and_update(due, {"$set": {"lease_until": now + _LEASE}})
             if found is None:
                 return
             person = self._sealer.unseal(bytes(found["sealed"]))
             deadline = Deadline.after(_REMOVAL_TIMEOUT_SECONDS)
             self._erasures.remove(org_of(found["sk"]), person, found["erased_at"], deadline)
+            interval = min(max((now - found["erased_at"]) / 3, _MIN_INTERVAL), _MAX_INTERVAL)
+            with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
+                self._collection.update_one({"_id": found["_id"]}, {"$set": {"lease_until": now + interval}})
