@@ -1,7 +1,12 @@
 """How a process reads tombstones: one failure for all who wait, and no clock that hides them."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -13,6 +18,7 @@ from audience_service.mongo.core.collections import ERASURES
 from audience_service.mongo.erasure import tombstones as tombstones_module
 from audience_service.mongo.erasure.tombstones import Tombstones
 from audience_service.mongo.store import Store
+from tests.support.waiting import eventually
 
 SEALER = PersonSealer(b"s" * 32)
 
@@ -36,15 +42,32 @@ def test_a_writer_whose_clock_is_ahead_hides_no_one(store: Store) -> None:
 
 def test_calls_that_wait_share_a_failure(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each would otherwise wait for the limit of a read, one after the other."""
-    tombstones, reads = Tombstones(store.database, SEALER), 0
+    tombstones, reads, arrivals, may_fail = Tombstones(store.database, SEALER), [], [], threading.Event()
 
     def fail(_: Tombstones) -> None:
-        nonlocal reads
-        reads += 1
+        reads.append(1)
+        assert may_fail.wait(10)
         raise StoreUnavailable("away")
 
+    def monotonic() -> float:
+        arrivals.append(threading.get_ident())
+        return time.monotonic()
+
     monkeypatch.setattr(tombstones_module.Tombstones, "_read", fail)
-    for _ in range(3):
+    monkeypatch.setattr(tombstones_module, "time", SimpleNamespace(monotonic=monotonic))
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(tombstones.sks, "acme") for _ in range(4)]
+        eventually(lambda: bool(reads) and len({*arrivals}) == 4)
+        may_fail.set()
+        assert [str(call.exception()) for call in calls] == ["away"] * 4
+    assert reads == [1]
+
+
+def test_a_call_after_a_failure_reads_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that is back must serve at once."""
+    tombstones = Tombstones(store.database, SEALER)
+    with monkeypatch.context() as patch:
+        patch.setattr(tombstones_module.Tombstones, "_read", Mock(side_effect=StoreUnavailable("away")))
         with pytest.raises(StoreUnavailable, match="away"):
             tombstones.sks("acme")
-    assert reads == 1
+    assert tombstones.sks("acme") == frozenset()

@@ -69,13 +69,15 @@ class Tombstones:
             raise error
 
     def _refresh(self) -> None:
-        if time.monotonic() - self._read_at < _MAX_AGE_SECONDS:
+        asked_at = time.monotonic()
+        if asked_at - self._read_at < _MAX_AGE_SECONDS:
             return
         with self._lock:
             if time.monotonic() - self._read_at < _MAX_AGE_SECONDS:
                 return
-            if time.monotonic() - self._failed_at < _MAX_AGE_SECONDS:
-                raise self._failure  # the calls that have waited for this one share its failure
+            if self._failed_at >= asked_at:
+                # A read failed while this call waited for it. A later call tries again, since the cause may be gone.
+                raise self._failure.with_traceback(None)
             began_at = time.monotonic()
             try:
                 self._read()
