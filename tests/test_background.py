@@ -34,6 +34,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     return embedded_store([], ("contact",))
 
 
+@pytest.mark.slow
 def test_a_store_without_tenant_isolation_ends_the_process_and_is_never_healthy(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

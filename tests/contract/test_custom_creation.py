@@ -451,6 +451,7 @@ def test_deleting_a_lookalike_that_is_creating_cancels_the_work(cases: Cases, ga
     assert cases.created().creation_state is READY
 
 
+@pytest.mark.slow
 def test_a_deletion_by_another_process_cancels_the_work_at_its_next_renewal(make_cases: MakeCases) -> None:
     """The process that works notices when it renews the lease."""
     cases, other = make_cases(limits=JobLimits(lease_seconds=2)), make_cases()

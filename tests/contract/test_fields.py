@@ -20,6 +20,7 @@ def listed(client: Client, **request: Any) -> dict[str, Any]:
     return {field.path: field for field in answer.fields}
 
 
+@pytest.mark.slow
 def test_fields_are_listed_with_types_shares_values_and_operators(client: Client, service: Service, org: str) -> None:
     service.store.insert(list(sample_contacts(org, 200)))
     answer = client.call("ListFields", {"datatype": "contact"})

@@ -143,6 +143,7 @@ def test_a_list_can_contain_leads(client: Client, insert: Insert) -> None:
     assert client.members(audienceId=made.id) == sorted(ids)
 
 
+@pytest.mark.slow
 def test_a_list_larger_than_a_chunk_is_complete(
     client: Client, insert: Insert, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from tests.support.lookalikes import lookalike, model, people, segment
 Refused = Callable[..., Refusal]
 
 
+@pytest.mark.slow
 def test_a_seed_below_one_hundred_is_refused_and_leaves_nothing(
     service: Service, client: Client, insert: Callable[..., list[str]], refused: Refused
 ) -> None:
@@ -31,6 +32,7 @@ def test_a_seed_below_one_hundred_is_refused_and_leaves_nothing(
     assert client.call("ListCustomAudiences").total_size == 0
 
 
+@pytest.mark.slow
 def test_the_embedded_store_refuses_and_leaves_nothing(
     service: Service, client: Client, insert: Callable[..., list[str]], refused: Refused
 ) -> None:

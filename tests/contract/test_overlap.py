@@ -64,6 +64,7 @@ def join_mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     return str(request.param)
 
 
+@pytest.mark.slow
 def test_audiences_of_every_kind_overlap_as_their_members_do(join_mode: str, client: Client, ids: list[str]) -> None:
     listed = client.create(name="list", type="static", contactIds=[*ids[:4], ids[8]]).id
     of_us = client.create(name="of the US", filter=contact_filter({"country": "US"})).id
@@ -130,6 +131,7 @@ def test_audiences_of_the_same_members_are_named(client: Client, ids: list[str])
     assert (itself.count, itself.size, itself.other_size, itself.jaccard) == (4, 4, 4, 1)
 
 
+@pytest.mark.slow
 def test_eight_audiences_have_every_region_that_somebody_is_in(client: Client, insert: Insert) -> None:
     insert([{"data": {"n": n}} for n in range(1_025, 1_280)])
     audiences = [

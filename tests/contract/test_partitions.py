@@ -13,6 +13,7 @@ Insert = Callable[..., list[str]]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 64])
+@pytest.mark.slow
 def test_parts_are_disjoint_complete_and_in_balance(client: Client, insert: Insert, count: int) -> None:
     insert([{"id": f"{n:04}", "data": {"n": n}} for n in range(300)])
     request: dict[str, Any] = {"filter": contact_filter(n={"$lt": 200})}

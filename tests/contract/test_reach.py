@@ -25,6 +25,7 @@ def reference(service: Service, org: str, query: dict[str, Any]) -> int:
 
 
 @pytest.mark.parametrize("iso_text", [False, True])
+@pytest.mark.slow
 def test_documented_examples_equal_the_reference_count(
     client: Client, service: Service, org: str, iso_text: bool
 ) -> None:

@@ -51,6 +51,7 @@ def resume(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[thread
     found.set()
 
 
+@pytest.mark.slow
 def test_a_lease_that_cannot_be_renewed_once_is_renewed_by_the_next_beat(
     service: Service, org: str, insert: Insert, resume: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +78,7 @@ def test_a_lease_that_cannot_be_renewed_once_is_renewed_by_the_next_beat(
 
 @pytest.mark.parametrize(("write", "writes"), [("renew", 5), ("finish", 3)])
 @pytest.mark.parametrize("arrives", [False, True])
+@pytest.mark.slow
 def test_a_short_database_outage_loses_no_snapshot(
     client: Client,
     service: Service,
@@ -172,6 +174,7 @@ def test_a_stopping_service_fails_queued_snapshots(
     assert client.call("ListSnapshots", {"creationState": FAILED}).total_size == 2
 
 
+@pytest.mark.slow
 def test_a_lease_is_renewed_for_as_long_as_it_takes(
     service: Service, org: str, insert: Insert, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,7 @@ def diff(client: Client, **request: Any) -> tuple[list[str], list[str], tuple[in
 
 @pytest.mark.parametrize("slice_size", [1, 2, 5, 100])
 @pytest.mark.parametrize("batch_size", [0, 1, 3])
+@pytest.mark.slow
 def test_it_streams_entered_and_exited_members_in_order(
     client: Client,
     two: tuple[str, str, list[str], list[str]],

@@ -38,6 +38,7 @@ def test_the_manifest_states_sources_and_read_time(client: Client, insert: Inser
     assert unsaved.expire_time.ToDatetime(UTC) - unsaved.create_time.ToDatetime(UTC) == timedelta(days=30)
 
 
+@pytest.mark.slow
 def test_the_digest_is_that_of_the_members_alone(client: Client, insert: Insert) -> None:
     ids = insert([{"id": f"{n * 7 % 20:02}", "data": {"n": n + 2}} for n in range(20)])
     listed = client.create(name="list", type="static", contactIds=ids[::-1])

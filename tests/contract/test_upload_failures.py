@@ -182,6 +182,7 @@ def test_a_database_outage_is_unavailable_and_the_upload_resumes(
     assert client.members(audienceId=made) == [f"contact-{name}" for name in names]
 
 
+@pytest.mark.slow
 def test_an_idle_client_is_disconnected_and_can_resume(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("audience_service.domain.uploads.processor.BATCH_ROWS", 2)
     for service in run_service("embedded", embedded_store([], ("contact",)), stream_send_timeout_seconds=1):

@@ -160,6 +160,7 @@ def test_a_stale_deletion_is_stale_before_it_is_refused_for_use(client: Client, 
     assert refused(lambda: client.call("DeleteSegment", {"id": "segment-x"})).info.reason == "AUDIENCE_NOT_FOUND"
 
 
+@pytest.mark.slow
 def test_consumer_lists_are_truncated_and_fully_counted(client: Client, service: Service, org: str) -> None:
     made = client.create(name="VIPs", filter=VIP)
     word = register(client, made.id, description="ü" * 200)

@@ -86,6 +86,7 @@ def test_a_writer_that_loses_the_race_keeps_the_other_version(
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 20])
+@pytest.mark.slow
 def test_edits_of_a_list_keep_no_copies_of_its_filter(
     client: Client, service: Service, org: str, insert: Insert, size: int
 ) -> None:

@@ -65,6 +65,7 @@ def test_versions_written_between_two_pages_do_not_shift_the_list(client: Client
     assert (second.next_page_token, second.total_size) == ("", 4)
 
 
+@pytest.mark.slow
 def test_a_page_of_large_versions_fits_a_message(client: Client) -> None:
     emails = [f"somebody.{number}@example.com" for number in range(8_000)]
     made = client.create(name="0", filter={"datatype": "contact", "where": {"email": {"$in": emails}}})

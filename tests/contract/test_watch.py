@@ -77,6 +77,7 @@ def update(service: Service, org: str) -> Callable[..., None]:
     return change
 
 
+@pytest.mark.slow
 def test_a_watch_sends_entries_and_exits_but_not_existing_members(
     client: Client, insert: Insert, update: Callable[..., None]
 ) -> None:
@@ -183,6 +184,7 @@ def test_many_events_are_split_into_several_messages(real_service: Service) -> N
         assert watcher.has_no_events()
 
 
+@pytest.mark.slow
 def test_the_org_sees_no_other_orgs_contacts(
     service: Service, org: str, client: Client, insert: Insert, refused: Callable[..., Refusal]
 ) -> None:
@@ -197,6 +199,7 @@ def test_the_org_sees_no_other_orgs_contacts(
         assert watcher.has_no_events()
 
 
+@pytest.mark.slow
 def test_a_segment_deleted_while_watched_ends_the_stream(client: Client, refused: Callable[..., Refusal]) -> None:
     segment = client.create(name="vips", filter=VIPS)
     with watching(client, segment.id) as watcher:
@@ -271,6 +274,7 @@ def test_watches_beyond_the_orgs_share_are_refused(
             assert service.open_stream_count > service.settings.max_watch_streams // 2
 
 
+@pytest.mark.slow
 def test_a_watch_from_a_snapshot_sends_the_changes_since(
     client: Client, insert: Insert, update: Callable[..., None]
 ) -> None:

@@ -60,6 +60,7 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
     return found
 
 
+@pytest.mark.slow
 def test_the_documented_client_resumes_and_restarts_after_its_token_expires(
     service: Service, org: str, client: Client, insert: Callable[..., list[str]], follow: Any
 ) -> None:

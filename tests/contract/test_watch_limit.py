@@ -133,6 +133,7 @@ def test_a_late_confirmation_keeps_the_lease_of_another_process(store: Store) ->
     assert store.watches.renew("acme", "segment-a", "theirs", later + WEEK, NEVER) is not None
 
 
+@pytest.mark.slow
 def test_watches_beyond_the_setting_receive_too_many_watches(store: Store, refused: Callable[..., Refusal]) -> None:
     for service in run_service("", store, max_watches_per_org=1):
         client = service.client("acme")

@@ -239,6 +239,7 @@ def test_only_the_last_message_carries_the_watermark(
     ]
 
 
+@pytest.mark.slow
 def test_an_open_stream_extends_the_watch(service: Service, org: str, track_audience: TrackAudience) -> None:
     audience = track_audience({"plan": "paid"})
     audience.reconcile()

@@ -197,6 +197,7 @@ def test_cancel_stops_the_jobs_of_a_key_and_no_others(runner: Runner) -> None:
     assert one.errors == []
 
 
+@pytest.mark.slow
 def test_a_result_is_written_once_the_database_is_back(runner: Runner) -> None:
     """Finish is repeated while the store is unavailable."""
     stored = Stored()

@@ -69,6 +69,7 @@ def parts(records: Sequence[Record], **request: Any) -> list[ExportPart]:
     return list(exports(FakeMembers(records)).stream(make_context(), ExportRequest(ALL_CONTACTS, **arguments)))
 
 
+@pytest.mark.slow
 def test_batches_are_of_the_platforms_size_and_say_when_they_end() -> None:
     *sent, last = parts(contacts(14_000))
     assert [(part.batch, len(part.rows), part.ends_batch) for part in sent] == [
@@ -117,6 +118,7 @@ def test_counts_report_losses_by_step() -> None:
     assert (last.readiness.min_list_size, last.readiness.minimum_met) == (300, True)
 
 
+@pytest.mark.slow
 def test_stopping_early_closes_the_database_cursor() -> None:
     members = FakeMembers(contacts(20_000))
     stream = exports(members).stream(make_context(), ExportRequest(ALL_CONTACTS, "linkedin"))

@@ -29,6 +29,7 @@ def test_references_are_found_at_any_depth(where: Any, found: set[str]) -> None:
     assert audience_references(where) == found
 
 
+@pytest.mark.slow
 def test_a_very_deep_filter_is_walked() -> None:
     where: Any = VIP
     for _ in range(10_000):  # ten times the depth at which Python's stack ends

@@ -30,6 +30,7 @@ def test_bands_leave_no_gap_and_have_names_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("now", [NOW, datetime(2027, 2, 28, tzinfo=UTC), datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC)])
+@pytest.mark.slow
 def test_bands_equal_the_reference_to_the_day(now: datetime) -> None:
     for name, reference in (("ageBand", age_band), ("lastOpened", recency)):
         bands = DIMENSIONS[name].bands(now)

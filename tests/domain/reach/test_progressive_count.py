@@ -156,6 +156,7 @@ def test_the_sample_shrinks_to_fit_the_deadline(clock: Clock) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.0004, 0.01, 0.3, 0.995, 1.0])
 @pytest.mark.parametrize("members", ["spread", "together"])
+@pytest.mark.slow
 def test_intervals_contain_the_count_for_any_distribution(
     share: float, members: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,8 @@ import gc
 import threading
 import weakref
 
+import pytest
+
 from audience_service.domain.watch.notifier import Notifier
 
 
@@ -28,6 +30,7 @@ def test_a_notification_wakes_one_wait_even_if_it_arrives_before_the_wait() -> N
         assert not waiter.wait(0)
 
 
+@pytest.mark.slow
 def test_topics_without_waiters_are_freed() -> None:
     notifier = Notifier()
     subscribed, notified = Topic(), Topic()

@@ -205,6 +205,7 @@ class Headless(MongoClient[dict[str, Any]]):
         return SimpleNamespace(has_readable_server=lambda preference: preference != ReadPreference.PRIMARY)
 
 
+@pytest.mark.slow
 def test_only_reads_from_the_primary_wait_for_one() -> None:
     with Headless("mongodb://127.0.0.1:1/?readPreference=secondary&serverSelectionTimeoutMS=50") as client:
         database = client.get_database("crm")

@@ -192,6 +192,7 @@ def test_concurrent_calls_share_one_background_scan(org: str, keys: list[str], r
     assert database.finds["contact"] <= 8 * 2 + 7, "two pages each at most, and the rest once"
 
 
+@pytest.mark.slow
 def test_a_scan_pauses_once_all_its_calls_are_cancelled_and_the_next_call_resumes_it(
     org: str, keys: list[str], reader: ReaderFixture
 ) -> None:

@@ -30,6 +30,7 @@ def test_sequential_keys_are_sampled_evenly(rng: random.Random) -> None:
     assert max(tenths.values()) < 150
 
 
+@pytest.mark.slow
 def test_random_keys_are_sampled_evenly(rng: random.Random) -> None:
     alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
     stored_keys = sorted("acme/contact/" + "".join(rng.choices(alphabet, k=21)) for _ in range(10_000))
