@@ -42,22 +42,23 @@ def test_a_writer_whose_clock_is_ahead_hides_no_one(store: Store) -> None:
 
 def test_calls_that_wait_share_a_failure(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each would otherwise wait for the limit of a read, one after the other."""
-    tombstones, reads, arrivals, may_fail = Tombstones(store.database, SEALER), [], [], threading.Event()
+    reads, arrivals, may_fail = [], set[str](), threading.Event()
 
-    def fail(_: Tombstones) -> None:
-        reads.append(1)
-        assert may_fail.wait(10)
-        raise StoreUnavailable("away")
+    class Failing(Tombstones):
+        def _read(self) -> None:
+            reads.append(1)
+            assert may_fail.wait(10)
+            raise StoreUnavailable("away")
 
     def monotonic() -> float:
-        arrivals.append(threading.get_ident())
+        arrivals.add(threading.current_thread().name)
         return time.monotonic()
 
-    monkeypatch.setattr(tombstones_module.Tombstones, "_read", fail)
+    tombstones, callers = Failing(store.database, SEALER), {f"caller_{number}" for number in range(4)}
     monkeypatch.setattr(tombstones_module, "time", SimpleNamespace(monotonic=monotonic))
-    with ThreadPoolExecutor(4) as pool:
-        calls = [pool.submit(tombstones.sks, "acme") for _ in range(4)]
-        eventually(lambda: bool(reads) and len({*arrivals}) == 4)
+    with ThreadPoolExecutor(4, "caller") as pool:
+        calls = [pool.submit(tombstones.sks, "acme") for _ in callers]
+        eventually(lambda: bool(reads) and callers <= arrivals)
         may_fail.set()
         assert [str(call.exception()) for call in calls] == ["away"] * 4
     assert reads == [1]
@@ -67,7 +68,7 @@ def test_a_call_after_a_failure_reads_again(store: Store, monkeypatch: pytest.Mo
     """A database that is back must serve at once."""
     tombstones = Tombstones(store.database, SEALER)
     with monkeypatch.context() as patch:
-        patch.setattr(tombstones_module.Tombstones, "_read", Mock(side_effect=StoreUnavailable("away")))
+        patch.setattr(tombstones, "_read", Mock(side_effect=StoreUnavailable("away")))
         with pytest.raises(StoreUnavailable, match="away"):
             tombstones.sks("acme")
     assert tombstones.sks("acme") == frozenset()
