@@ -18,8 +18,13 @@ from tests.conftest import STORES, URI, envelope, mongo_database, seeded, test_s
 
 EXAMPLES = Path(__file__).parents[2] / "clients/python/examples"
 DATATYPES = ("contact",)
-ON_MONGODB = pytest.mark.parametrize("server", STORES[1:], indirect=True)
-"""For tests of what the embedded store lacks, such as purposes and insights."""
+
+
+def on_mongodb(test: Callable[..., None]) -> Callable[..., None]:
+    """For tests of what the embedded store lacks, such as purposes and insights."""
+    for mark in (pytest.mark.usefixtures("real_uri"), pytest.mark.parametrize("server", ["mongodb"], indirect=True)):
+        test = mark(test)
+    return test
 
 
 class Server:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from audience_client import AudienceClient, IdentifierBatch, Member
 
-from tests.clients.conftest import EXAMPLES, ON_MONGODB, Server
+from tests.clients.conftest import EXAMPLES, Server, on_mongodb
 
 pytestmark = pytest.mark.slow  # a restart takes a second
 
@@ -41,7 +41,7 @@ def restart_once(server: Server, at: int) -> Callable[[], None]:
     return count
 
 
-@ON_MONGODB
+@on_mongodb
 def test_a_campaign_reaches_each_recipient_once(
     server: Server, client: AudienceClient, people: list[str], example: Load
 ) -> None:
@@ -59,7 +59,7 @@ def test_a_campaign_reaches_each_recipient_once(
     assert server.restarts == restarts + 1
 
 
-@ON_MONGODB
+@on_mongodb
 def test_an_ad_list_stays_equal_to_the_audience(
     server: Server, org: str, client: AudienceClient, example: Load, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from audience_client.pb.audience.v1.membership_service_pb2 import MembershipEven
 from audience_client.records import Member, columns
 from audience_client.selection import make_filter
 
-from tests.clients.conftest import ON_MONGODB, Server
+from tests.clients.conftest import Server, on_mongodb
 
 EVERYONE = {"datatype": "contact", "where": {}}
 FIELDS = ["email", "score", "tags", "mixed"]
@@ -123,7 +123,7 @@ class State:
             raise StopWatch
 
 
-@ON_MONGODB
+@on_mongodb
 def test_a_watch_resumes_through_restarts(server: Server, org: str, client: AudienceClient, people: list[str]) -> None:
     """Every event arrives once: before, during and after a restart, and in the next process."""
     segment = client.create_segment("all", EVERYONE)
