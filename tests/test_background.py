@@ -85,6 +85,7 @@ class Probes:
         eventually(lambda: self.count > seen + 1)
 
 
+@pytest.mark.slow
 def test_health_follows_the_database_through_any_exception(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop outlives defects of the check itself: health froze after them."""
     probes = Probes(monkeypatch)
@@ -110,6 +111,7 @@ def test_one_failed_check_does_not_change_health(store: Store, monkeypatch: pyte
     assert statuses == []
 
 
+@pytest.mark.slow
 def test_a_failing_sweep_is_counted_and_does_not_stop_the_others(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     swept: list[str] = []
 

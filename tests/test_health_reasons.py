@@ -32,6 +32,7 @@ def test_an_outage_is_described_in_one_line(error: Exception, expected: str) -> 
     assert describe_outage(error) == expected
 
 
+@pytest.mark.slow
 def test_an_unreachable_database_has_a_reason() -> None:
     store = mongo_store("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=50", "crm")
     assert "refused" in store.find_outage()

@@ -142,6 +142,7 @@ def test_a_delay_past_the_deadline_is_an_error_at_once(script: Script, connect: 
     assert (caught.value.retry_delay, caught.value.metadata) == (60, {"limited": "org"})
 
 
+@pytest.mark.slow
 def test_a_read_is_repeated_when_the_server_stops(script: Script, connect: Connect) -> None:
     """gRPC repeats it first, then the client."""
     script.answers = [STOPPING] * 5 + [SEGMENT]
@@ -166,6 +167,7 @@ def test_a_write_is_not_repeated_if_it_may_be_done(script: Script, connect: Conn
     assert len(script.requests) == 1
 
 
+@pytest.mark.slow
 def test_a_broken_stream_is_resumed_after_its_last_message(script: Script, connect: Connect) -> None:
     """Each member arrives once, whether the stream ends by an error or without its totals."""
     script.answers = [
@@ -181,6 +183,7 @@ def test_a_broken_stream_is_resumed_after_its_last_message(script: Script, conne
     assert read.totals.member_count == 9
 
 
+@pytest.mark.slow
 def test_a_stream_without_progress_ends(script: Script, connect: Connect) -> None:
     """`resume_timeout` is how long it is resumed."""
     script.answers = [[STOPPING]] * 100
@@ -275,6 +278,7 @@ def test_concurrent_calls_fetch_one_token(script: Script, connect: Connect) -> N
     assert len(fetched) == 1
 
 
+@pytest.mark.slow
 def test_a_call_waits_for_a_server_and_names_its_address() -> None:
     """Without a server the deadline passes."""
     with AudienceClient("127.0.0.1:1", org="acme", token="token", timeout=0.3) as client:  # noqa: SIM117

@@ -29,6 +29,7 @@ def people(server: Server, org: str) -> list[str]:
     )
 
 
+@pytest.mark.slow
 def test_members_become_a_table(client: AudienceClient, people: list[str]) -> None:
     """Arrow and Polars have the same columns; one with several types is text."""
     table = client.members(EVERYONE, fields=FIELDS).to_arrow()

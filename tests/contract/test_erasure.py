@@ -155,6 +155,7 @@ def test_an_erased_person_cannot_be_imported_or_reappear(erasing: Service, refus
     assert traces(erasing) == []
 
 
+@pytest.mark.slow
 def test_another_process_excludes_the_person_within_the_wait(erasing: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """It reads new tombstones once per second, and the call waits longer than that."""
     for second in run_service("", reopened(erasing.store)):
@@ -270,6 +271,7 @@ def test_a_second_erasure_keeps_what_the_first_one_knew(erasing: Service) -> Non
     assert traces(erasing) == []
 
 
+@pytest.mark.slow
 def test_a_tombstone_of_another_key_stops_its_org_alone(store: Store, refused: Callable[..., Refusal]) -> None:
     """Nor can a process with another key erase in the org, which would stop the processes with the right one."""
     for service in run_service("", reopened(store)):
@@ -282,6 +284,7 @@ def test_a_tombstone_of_another_key_stops_its_org_alone(store: Store, refused: C
         assert refused(erase).info.reason == "STORE_UNAVAILABLE"
 
 
+@pytest.mark.slow
 def test_another_key_cannot_serve_erased_people(store: Store, refused: Callable[..., Refusal]) -> None:
     """Without the key of the tombstones nobody knows whom they exclude, so no call is answered."""
     for service in run_service("", reopened(store)):

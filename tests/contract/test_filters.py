@@ -123,6 +123,7 @@ def test_only_the_served_datatypes_can_be_named(client: Client, refused: Any) ->
         assert refusal.info.metadata["allowed"] == "contact,lead,customer"
 
 
+@pytest.mark.slow
 def test_a_text_of_very_many_keys_is_read_in_little_time(client: Client, refused: Any) -> None:
     text = "{" + ",".join(f'"{number:x}": 1' for number in range(70_000)) + ', "z": 1, "z": 2}'
     started = time.process_time()
@@ -142,6 +143,7 @@ def test_an_error_about_something_huge_still_fits_the_trailers(client: Client, r
         assert refusal.info.reason == "INVALID_FILTER"
 
 
+@pytest.mark.slow
 def test_a_filter_that_is_too_large_when_compiled_is_refused(client: Client, refused: Any) -> None:
     bounds = {name: f"2026-01-01T00:00:00.00{i}Z" for i, name in enumerate(("$gt", "$gte", "$lt", "$lte"))}
     where = {"a": {"$elemMatch": {**bounds, "$in": ["x" * 70 + str(number) for number in range(9_900)]}}}

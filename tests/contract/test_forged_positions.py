@@ -80,6 +80,7 @@ def test_no_forged_position_is_an_internal_error(service: Service, client: Clien
     assert all("INVALID_ARGUMENT" in codes for codes in answers.values()), answers
 
 
+@pytest.mark.slow
 def test_a_bomb_is_not_unpacked(client: Client) -> None:
     """Positions are not compressed, so a token cannot be larger inside than outside."""
     token = TOKENS.encode(("any",), ["x" * 3_000_000])

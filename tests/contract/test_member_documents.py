@@ -50,6 +50,7 @@ def selections(client: Client, insert: Insert) -> dict[str, dict[str, Any]]:
     }
 
 
+@pytest.mark.slow
 def test_both_encodings_have_the_same_members_and_totals(client: Client, selections: dict[str, dict[str, Any]]) -> None:
     """For each kind of population, in the same order."""
     for name, request in selections.items():

@@ -151,6 +151,7 @@ def listed(client: Client, contact_id: str, size: int = 0) -> tuple[list[str], l
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 100])
+@pytest.mark.slow
 def test_the_audiences_of_a_contact_are_paged_through_by_name(
     client: Client, ids: list[str], audiences: dict[str, str], insert: Insert, size: int
 ) -> None:

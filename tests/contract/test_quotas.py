@@ -83,6 +83,7 @@ def test_a_use_is_registered_again_beyond_the_quota(limited: Service, refused: R
 
 
 @pytest.mark.parametrize("create", [create_segment, create_list, create_snapshot])
+@pytest.mark.slow
 def test_concurrent_creations_do_not_exceed_the_quota(
     limited: Service, refused: Refused, monkeypatch: pytest.MonkeyPatch, create: Callable[[Client, str], Any]
 ) -> None:

@@ -86,6 +86,7 @@ def join_mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     return str(request.param)
 
 
+@pytest.mark.slow
 def test_each_field_of_the_selector_counts(join_mode: str, client: Client, named: dict[str, str]) -> None:
     """A union, exclusions and a snapshot each change the count as they change the stream."""
     even, high, listed, snapshot = (named[name] for name in ("even", "high", "listed", "frozen"))

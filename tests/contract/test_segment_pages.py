@@ -15,6 +15,7 @@ Refused = Callable[..., Refusal]
 
 @pytest.mark.parametrize("order", ["name", "name desc", "create_time", "create_time desc", "update_time", ""])
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 50])
+@pytest.mark.slow
 def test_pages_contain_every_segment_once_and_in_order(client: Client, order: str, size: int) -> None:
     names = ["delta", "Alpha", "charlie", "Bravo", "echo", "alpha", "foxtrot"]
     made = [client.create(name=name, filter=VIP) for name in names]

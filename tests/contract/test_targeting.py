@@ -205,6 +205,7 @@ def test_a_running_server_sees_an_import_replaced_and_removed(
 
 
 @pytest.mark.usefixtures("nothing_imported")
+@pytest.mark.slow
 def test_each_of_meta_s_interests_can_be_picked(client: Client, service: Service) -> None:
     """Also those that the IAB does not have, with parent, path, size and link."""
     import_files(service, "meta", {"interests.json": json.dumps({"data": INTERESTS})})
@@ -226,6 +227,7 @@ def test_each_of_meta_s_interests_can_be_picked(client: Client, service: Service
 
 
 @pytest.mark.usefixtures("nothing_imported")
+@pytest.mark.slow
 def test_postal_codes_and_neighbourhoods_of_google_can_be_picked(client: Client, service: Service) -> None:
     """They have no packaged node. Linked places come first, and are found by all their names."""
     import_files(service, "google", {"geotargets.csv": GOOGLE})
@@ -246,6 +248,7 @@ def test_postal_codes_and_neighbourhoods_of_google_can_be_picked(client: Client,
 
 
 @pytest.mark.usefixtures("nothing_imported")
+@pytest.mark.slow
 def test_options_of_an_import_join_those_of_the_sdk(client: Client, service: Service) -> None:
     """An operator's file of ages, and LinkedIn's facets, of which no SDK has any."""
     ages = "facet,value,name\nage_groups,AGE_18_24,18 to 24\n"
@@ -263,6 +266,7 @@ def test_options_of_an_import_join_those_of_the_sdk(client: Client, service: Ser
 
 
 @pytest.mark.usefixtures("nothing_imported")
+@pytest.mark.slow
 def test_a_platform_without_such_an_import_is_an_error_with_the_command(
     client: Client, service: Service, refused: Callable[..., Refusal]
 ) -> None:
@@ -275,6 +279,7 @@ def test_a_platform_without_such_an_import_is_an_error_with_the_command(
 
 
 @pytest.mark.usefixtures("nothing_imported")
+@pytest.mark.slow
 def test_a_failed_import_leaves_the_old_one_and_the_next_removes_its_rest(
     client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,6 +306,7 @@ def test_a_failed_import_leaves_the_old_one_and_the_next_removes_its_rest(
 
 
 @pytest.mark.usefixtures("nothing_imported")
+@pytest.mark.slow
 def test_a_search_during_an_import_reads_one_version(
     client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,6 +111,7 @@ def test_a_problem_says_what_to_do(findings: Any, check: str, changes: Any, leve
     assert text in finding.message
 
 
+@pytest.mark.slow
 def test_a_database_that_does_not_answer_ends_the_checks() -> None:
     store = mongo_store("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=50", "crm")
     [finding] = diagnose(store, DATATYPES, RELATED)

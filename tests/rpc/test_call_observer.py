@@ -95,6 +95,7 @@ def has_passed(call: OpenCall) -> bool:
 @pytest.mark.parametrize(
     ("ends_by", "code", "reason"), [("deadline", "DEADLINE_EXCEEDED", "OUT_OF_TIME"), ("client", "CANCELLED", None)]
 )
+@pytest.mark.slow
 def test_a_line_has_the_code_that_the_client_saw(
     monkeypatch: pytest.MonkeyPatch, ends_by: str, code: str, reason: str | None
 ) -> None:
@@ -129,6 +130,7 @@ def test_a_line_has_the_code_that_the_client_saw(
     assert seen == code
 
 
+@pytest.mark.slow
 def test_a_stalled_clients_line_has_the_code_that_it_gets() -> None:
     """Its stream is cancelled, since it cannot receive a status; the reason is in the log."""
     with captured() as lines:

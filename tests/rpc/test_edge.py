@@ -56,6 +56,7 @@ def health_stub(service: Service) -> Any:
     return health_pb2_grpc.HealthStub(service.channel)
 
 
+@pytest.mark.slow
 def test_a_call_without_a_token_is_refused_before_its_request_has_come(service: Service) -> None:
     """More such calls than a server has permits end at once, and occupy nothing."""
     with held_calls(service.channel, REACH, 200) as calls:
@@ -79,6 +80,7 @@ def test_a_request_that_does_not_come_ends_its_call(monkeypatch: pytest.MonkeyPa
         eventually(lambda: (requests.running_count, requests.waiting_count) == (0, 0))
 
 
+@pytest.mark.slow
 def test_a_watch_that_receives_nothing_stops_no_health_check() -> None:
     """Nor the stop of the server. The client's HTTP/2 window is 0, so that no message can be sent to it."""
     with serving(stream_send_timeout_seconds=5.0) as service:
@@ -113,6 +115,7 @@ def test_the_watches_of_a_connection_are_limited(refused: Refused) -> None:
             watch.cancel()
 
 
+@pytest.mark.slow
 def test_held_health_checks_do_not_stop_others(service: Service) -> None:
     """They need no token, so a connection has few of them, for a short time."""
     with (
@@ -184,6 +187,7 @@ def test_a_stream_beyond_the_orgs_share_is_refused(refused: Refused) -> None:
             stream.cancel()
 
 
+@pytest.mark.slow
 def test_a_client_that_receives_nothing_loses_its_stream() -> None:
     """Its slot is free after the timeout, although the client still waits."""
     with serving(stream_send_timeout_seconds=1.0) as service:
@@ -251,6 +255,7 @@ def test_a_long_token_is_always_refused_with_a_reason(service: Service, length: 
         assert (refusal.code.name, refusal.info.reason) == ("UNAUTHENTICATED", "INVALID_TOKEN")
 
 
+@pytest.mark.slow
 def test_calls_that_outlast_the_grace_period_are_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their clients retry elsewhere. CANCELLED would not tell them to."""
     with serving() as service:

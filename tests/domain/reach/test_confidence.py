@@ -15,6 +15,7 @@ def binomial_tail(hits: int, draws: int, share: Fraction) -> float:
 
 
 @pytest.mark.parametrize(("hits", "drawn"), [(1, 10), (5, 10), (9, 10), (1, 200), (37, 200), (199, 200)])
+@pytest.mark.slow
 def test_each_bound_has_a_tail_probability_of_one_fortieth(hits: int, drawn: int) -> None:
     lower, upper = clopper_pearson(hits, drawn)
     assert binomial_tail(hits, drawn, Fraction(lower)) == pytest.approx(0.025, abs=1e-9)

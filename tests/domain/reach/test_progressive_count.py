@@ -121,6 +121,7 @@ def test_slow_queries_are_cancelled_and_retried_smaller(clock: Clock) -> None:
     assert repeated, "a cancelled call is noticed while queries time out"
 
 
+@pytest.mark.slow
 def test_slices_grow_to_the_target_duration(clock: Clock) -> None:
     slices = FakeKeyRanges(500_000, lambda n: n < 0, clock, seconds=1e-6)
     list(narrowing(slices).run())

@@ -45,6 +45,7 @@ def copied(trees: MemoryTrees, taxonomy_name: str) -> tuple[PlatformTree, Taxono
 
 
 @pytest.mark.parametrize("taxonomy_name", ["interests", "options"])
+@pytest.mark.slow
 def test_a_stored_tree_finds_what_the_packaged_one_finds(taxonomy_name: str) -> None:
     """Every beginning of every name, and every subtree."""
     tree, taxonomy = copied(MemoryTrees(), taxonomy_name)

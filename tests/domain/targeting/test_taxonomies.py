@@ -30,6 +30,7 @@ def places() -> Taxonomy:
     return packaged_taxonomies()["places"]
 
 
+@pytest.mark.slow
 def test_countries_match_iso_3166_1() -> None:
     listed = {f"country-{country.alpha_2}": country.name for country in pycountry.countries}
     assert {node.id: node.name for node in of_kind("country")} == listed

@@ -26,6 +26,7 @@ def matcher() -> TaxonomyMatcher:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["file"] for case in CASES])
+@pytest.mark.slow
 def test_an_export_matches_equal_entries_and_reports_the_rest(case: dict[str, Any]) -> None:
     text = (DATA / "exports" / case["file"]).read_text()
     links = matcher().match(read_export(case["platform"], text, case["file"]))
