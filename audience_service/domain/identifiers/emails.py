@@ -77,6 +77,8 @@ def read_emails(value: Any, _: RegionContext = UNKNOWN_REGION) -> list[Reading]:
         text, common = narrow, ("full_width",)
     for entity, char in _ENTITIES.items() if "&" in text else ():
         text = text.replace(entity, char)
+    if "@" not in text:
+        text = text.replace("%40", "@")  # from the address of a web page
     parts = list(_split(text)) or [text]
     if len(parts) > 1:
         common = (*common, "several_values")

@@ -25,6 +25,13 @@ _SEPARATOR = re.compile(
     re.IGNORECASE,
 )
 _PREFIX = re.compile(r"(?:p|phone|whatsapp|callto|sms|mobile|mob|cell)\s*:\s*(?=[+(\d])", re.IGNORECASE)
+_CHAT = re.compile(
+    r"(?:https?://)?(?:wa\.me/|api\.whatsapp\.com/send/?\?phone=)\+?(\d+)(?:\D.*)?|\+?(\d+)@(?:s\.whatsapp\.net|c\.us)",
+    re.IGNORECASE,
+)
+"""A link to a chat, or its address. Its digits begin with the country code."""
+_LIKE_DIGITS = frozenset("oil")
+"""Letters that are typed for 0 and 1. Read as those of a keypad they would be another person's number."""
 _LABEL = re.compile(r"\s*\([^()\d]*\)\s*$")
 _DECIMAL = re.compile(r"(\+?\d{6,15})[.,]0+")
 _EXPONENT = re.compile(r"\+?(\d)(?:[.,](\d*))?[eE]\+?(\d{1,2})")
@@ -126,6 +133,9 @@ def _read(text: str, context: RegionContext) -> Reading:
     if prefix := _PREFIX.match(text):
         text = text[prefix.end() :]
         changes.append("uri_prefix")
+    if chat := _CHAT.fullmatch(text):
+        text = "+" + chat[chat.lastindex or 0]
+        changes.append("uri_prefix")
     if label := _LABEL.search(text):
         text = text[: label.start()]
         changes.append("display_name")
@@ -137,6 +147,9 @@ def _read(text: str, context: RegionContext) -> Reading:
         changes.append("exponent")
         if not text:
             return Reading(problem="rounded_number")
+    letters = {char for char in text.casefold() if char.isalpha()}
+    if letters and letters <= _LIKE_DIGITS:
+        return Reading(problem="invalid_phone")
     return _parse(text, context, changes)
 
 

@@ -45,6 +45,19 @@ Sources: Meta's customer list template, Google Customer Match, the exports of Go
 Mailchimp, Shopify and Salesforce, and their usual translations.
 """
 _NUMBER = re.compile(r"(?<!sha)\d+")
+_WORDS = {
+    "email": "email emails mail",
+    "phone": "phone phones telephone tel mobile mobilephone cell cellphone whatsapp gsm msisdn",
+    COUNTRY: "country countrycode countryname countryregion",
+}
+_FILLERS = (
+    "a address addr billing business client company contact contacts customer data default e164 enter field home is"
+    " lead main member my no nr num number optional person personal please preferred primary profile properties"
+    " recipient required secondary shipping subscriber the traits user value what whats work your"
+)
+"""Words that do not change what a column holds. With any other word, such as `consent`, it may hold something else."""
+_ONE_WORD = re.compile(r"e-mail|whatsapp|e164|country[ _-]?(?:code|name|region)", re.IGNORECASE)
+_WORD = re.compile(r"e164|[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![^\W\d_A-Z])")
 _MOJIBAKE_BOM = "ï»¿"
 """A byte order mark that was read as Windows-1252 and saved as UTF-8."""
 
@@ -98,7 +111,9 @@ def _layout(header: UploadHeader, fields: Sequence[str], names: tuple[str, ...],
     if not matched:
         known_fields = ", ".join(field for field in fields if field != COUNTRY)
         raise invalid_file(
-            line, "missing_column", f"no column is named any of {known_fields}; {_describe_columns(names)}"
+            line,
+            "missing_column",
+            f"no column is named any of {known_fields}; {_describe_columns(names)}{_hint(names)}",
         )
     country = found.get(COUNTRY)
     return ColumnLayout(tuple(matched), names, width, country[0] if country else None)
@@ -148,8 +163,18 @@ def _field_of(name: str, fields: Sequence[str]) -> str | None:
     folded = _casefolded(name)
     if folded in fields:
         return folded
-    field = _field_by_alias().get(_letters(folded))
+    field = _field_by_alias().get(_letters(folded)) or _field_by_words(_clean(name))
     return field if field in fields else None
+
+
+def _field_by_words(name: str) -> str | None:
+    """The field whose words are the only ones of a name, but for fillers: `What is your e-mail address?` is for email.
+
+    `Contact name` is for none, and neither is `Phone country code`, which has the words of two fields.
+    """
+    parts = _WORD.findall(_ONE_WORD.sub(lambda found: re.sub(r"[\W_]", "", found[0].lower()), name))
+    words = {normalise(part) for part in parts}.difference(_FILLERS.split())
+    return next((field for field, known in _WORDS.items() if words and words.issubset(known.split())), None)
 
 
 def _letters(name: str) -> str:
@@ -168,6 +193,17 @@ def _clean(name: str) -> str:
 
 def _casefolded(name: str) -> str:
     return _clean(name).casefold()
+
+
+def _hint(names: Sequence[str]) -> str:
+    """What to do about a first row without a known name."""
+    if any(map(_looks_like_data, names)):
+        return ""
+    if any(_field_by_alias().get(_letters(_casefolded(name)), "").endswith("_sha256") for name in names):
+        return "; only uploads to a customer_match read hashes"
+    if sum(bool(_clean(name)) for name in names) == 1:
+        return "; remove the lines before the header, or map a column by its name"
+    return "; map a column by its name"
 
 
 def _describe_columns(names: Sequence[str]) -> str:

@@ -15,6 +15,8 @@ FIELDS = ("id", "email", "phone", "email_sha256", "phone_sha256", COUNTRY)
             "email",
             [
                 "E-mail 2 - Value", "Customer Email", "Billing Email", "user_email", "Other Email", "E-Mail-Adresse",
+                "E-mail address (required)", "data[email]",
+                "What is your email?", "customer_email_address",
                 "Correo electrónico", "Adresse e-mail", "メールアドレス", "邮箱", "電子郵件", "Электронная почта",
             ],
         ),
@@ -22,13 +24,15 @@ FIELDS = ("id", "email", "phone", "email_sha256", "phone_sha256", COUNTRY)
             "phone",
             [
                 "Business Phone", "Work Phone", "Other Phone", "Default Address Phone", "Phone (mobile)", "iPhone",
+                "Mobile No.", "phone_e164", "WhatsApp Number", "CustomerPhone", "MSISDN",
                 "Téléphone portable", "Teléfono", "Telefonnummer", "電話番号", "手机号码", "Телефон",
             ],
         ),
         (
             COUNTRY,
             [
-                "Mailing Country", "Billing Country", "Default Address Country Code", "Home Country/Region",
+                "Mailing Country", "Billing Country", "user_country_code",
+                "Default Address Country Code", "Home Country/Region",
                 "Address 1 - Country", "País", "Land", "Pays", "国家/地区", "Страна",
             ],
         ),
@@ -41,7 +45,19 @@ def test_columns_of_common_exports_are_found(field: str, names: list[str]) -> No
         assert (layout.country_index == 1) if field == COUNTRY else ((field, 1) in layout.field_indexes), name
 
 
-@pytest.mark.parametrize("name", ["SMS", "email consent", "phone type", "country club", "landing page", "note"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SMS",
+        "email consent",
+        "phone type",
+        "PhoneCountryCode",
+        "Contact name",
+        "country club",
+        "landing page",
+        "note",
+    ],
+)
 def test_other_columns_are_left_alone(name: str) -> None:
     """A consent or a type is no address."""
     layout = read_layout(UploadHeader("a", "u", UploadMode.APPEND), FIELDS, ["id", name], 1)
