@@ -49,6 +49,9 @@ PERMITS_IN_USE = _sum_of_processes("audience_permits_in_use", "Calls of a worklo
 CALLS_WAITING = _sum_of_processes(
     "audience_calls_waiting", "Calls that wait for a permit of a workload.", ("workload",)
 )
+WAITING_REQUEST_BYTES = _sum_of_processes(
+    "audience_waiting_request_bytes", "Bytes of the requests of calls that wait for a permit."
+)
 CALL_WAIT_SECONDS = Histogram(
     "audience_call_wait_seconds",
     "Seconds that a call waited for a permit, if none was free; also of calls that gave up.",

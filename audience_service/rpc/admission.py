@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from audience_service.rpc.permits import PermitPool, Shares
+from audience_service.rpc.permits import PermitPool, Shares, WaitingBytes
 from audience_service.rpc.rate_limits import RateLimiter
 from audience_service.rpc.stream_limits import StreamLimiter
 from audience_service.rpc.workloads import Workload
@@ -12,6 +12,8 @@ MAX_REQUEST_BYTES = 4 * 1024 * 1024
 
 _MAX_PENDING_REQUESTS = 128
 """The most requests that are being received. Each may take `MAX_REQUEST_BYTES`."""
+_MAX_WAITING_BYTES = 64 * 1024 * 1024
+"""The most bytes of received requests that wait for a permit."""
 _MAX_REFLECTION_STREAMS = 4
 _MAX_HEALTH_WATCHES, _MAX_HEALTH_WATCHES_PER_PEER = 64, 4
 """The most watches of the health, in all and by connection. Each occupies a thread."""
@@ -39,10 +41,11 @@ class Admission:
     def __init__(self, limits: CallLimits) -> None:
         shares = limits.shares
         self.rates = RateLimiter(limits.org_rate, limits.caller_rate)
-        self.requests = PermitPool(_MAX_PENDING_REQUESTS, shares, "request")
+        self.waiting_bytes = WaitingBytes(_MAX_WAITING_BYTES, shares, MAX_REQUEST_BYTES)
+        self.requests = PermitPool(_MAX_PENDING_REQUESTS, shares, self.waiting_bytes, "request")
         """Permits to receive a request."""
         self.permits = {
-            workload: PermitPool(number, shares, workload.label)
+            workload: PermitPool(number, shares, self.waiting_bytes, workload.label)
             for workload, number in (
                 (Workload.READ, limits.reads),
                 (Workload.QUERY, limits.queries),

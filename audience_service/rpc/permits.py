@@ -10,6 +10,7 @@ Invariants:
 
 1. A free permit and a waiting call that may have it never exist together, so a new call needs no queue to be fair.
 2. A permit is occupied until the thread has ended its work, whether or not the client still waits.
+3. The requests of waiting calls are limited in bytes as well, by org and in all. They wait undecoded.
 """
 
 import threading
@@ -49,21 +50,23 @@ class Shares:
 class _Usage:
     """Counts by org and by caller, limited by their shares of a total."""
 
-    def __init__(self, limit: int, shares: Shares, gauge: Gauge) -> None:
-        """The gauge shows the total."""
+    def __init__(self, limit: int, shares: Shares, gauge: Gauge, min_share: int = 1) -> None:
+        """The gauge shows the total. `min_share` is the least that a share comes to."""
         self._gauge = gauge
-        self.limit, self.org_limit, self.caller_limit = limit, shares.of_org(limit), shares.of_caller(limit)
+        self.limit = limit
+        self.org_limit = max(min_share, shares.of_org(limit))
+        self.caller_limit = max(min_share, shares.of_caller(limit))
         self.total = 0
         self._orgs: Counter[str] = Counter()
         self._callers: Counter[str] = Counter()
 
-    def exhausted(self, caller: Caller) -> tuple[str, int] | None:
-        """The first limit that one more call of the caller would exceed, and who reached it; None if none."""
-        if self.total >= self.limit:
+    def exhausted(self, caller: Caller, number: int = 1) -> tuple[str, int] | None:
+        """The first limit that so many more of the caller would exceed, and who reached it; None if none."""
+        if self.total + number > self.limit:
             return "server", self.limit
-        if self._orgs[caller.org] >= self.org_limit:
+        if self._orgs[caller.org] + number > self.org_limit:
             return "org", self.org_limit
-        if self._callers[caller.subject] >= self.caller_limit:
+        if self._callers[caller.subject] + number > self.caller_limit:
             return "caller", self.caller_limit
         return None
 
@@ -76,9 +79,41 @@ class _Usage:
                 del counter[key]
 
 
+class WaitingBytes:
+    """The bytes of the requests of waiting calls, in all workloads together."""
+
+    def __init__(self, limit: int, shares: Shares, max_request_bytes: int) -> None:
+        """Whatever the shares are, one request of this size can wait."""
+        self._usage = _Usage(limit, shares, metrics.WAITING_REQUEST_BYTES, max_request_bytes)
+        self._lock = threading.Lock()
+
+    @property
+    def total(self) -> int:
+        """The bytes that wait."""
+        return self._usage.total
+
+    def add(self, caller: Caller, size: int) -> None:
+        """Add the request of a call that begins to wait. Raises TooManyCalls above a limit."""
+        with self._lock:
+            if exhausted := self._usage.exhausted(caller, size):
+                holder, limit = exhausted
+                raise TooManyCalls(
+                    f"the waiting requests of this {holder} would have more than {limit:,} bytes, which is the limit;"
+                    " retry later",
+                    metadata={"limit": str(limit), "limited": holder, "unit": "bytes"},
+                )
+            self._usage.add(caller, size)
+
+    def remove(self, caller: Caller, size: int) -> None:
+        """Remove the request of a call that waits no longer."""
+        with self._lock:
+            self._usage.add(caller, -size)
+
+
 @dataclass(slots=True, eq=False)
 class _Waiter:
     caller: Caller
+    size: int
     wake_event: threading.Event = field(default_factory=threading.Event)
     has_permit: bool = False
 
@@ -86,7 +121,8 @@ class _Waiter:
 class PermitPool:
     """The permits of one workload, whose name is in the metrics."""
 
-    def __init__(self, permits: int, shares: Shares, workload: str = "") -> None:
+    def __init__(self, permits: int, shares: Shares, waiting_bytes: WaitingBytes, workload: str = "") -> None:
+        self._waiting_bytes = waiting_bytes
         self._running = _Usage(permits, shares, metrics.PERMITS_IN_USE.labels(workload))
         self._queued = _Usage(permits * _MAX_WAITING_PER_PERMIT, shares, metrics.CALLS_WAITING.labels(workload))
         self._wait_seconds = metrics.CALL_WAIT_SECONDS.labels(workload)
@@ -115,24 +151,25 @@ class PermitPool:
                 self._check_queue(caller)
 
     @contextmanager
-    def acquire(self, ctx: RequestContext) -> Iterator[None]:
-        """Occupy a permit; wait for one if necessary.
+    def acquire(self, ctx: RequestContext, size: int = 0) -> Iterator[None]:
+        """Occupy a permit; wait for one if necessary, with a request of `size` bytes.
 
-        Raises TooManyCalls if too many calls wait already, OutOfTime if the call is cancelled or its deadline passes.
+        Raises TooManyCalls if too many calls or bytes wait already, OutOfTime if the call is cancelled or its deadline
+        passes.
         """
-        self._enter(ctx)
+        self._enter(ctx, size)
         try:
             yield
         finally:
             with self._lock:
                 self._release(ctx.caller)
 
-    def _enter(self, ctx: RequestContext) -> None:
+    def _enter(self, ctx: RequestContext, size: int) -> None:
         with self._lock:
             if not self._running.exhausted(ctx.caller):
                 self._running.add(ctx.caller, 1)
                 return
-            waiter = self._enqueue(ctx.caller)
+            waiter = self._enqueue(ctx.caller, size)
         cancel_event = ctx.deadline.cancel_event
         if isinstance(cancel_event, CancelEvent):
             cancel_event.waker = waiter.wake_event
@@ -160,9 +197,10 @@ class PermitPool:
                 metadata={"limit": str(limit), "limited": holder},
             )
 
-    def _enqueue(self, caller: Caller) -> _Waiter:
+    def _enqueue(self, caller: Caller, size: int) -> _Waiter:
         self._check_queue(caller)
-        waiter = _Waiter(caller)
+        self._waiting_bytes.add(caller, size)
+        waiter = _Waiter(caller, size)
         self._queues.setdefault(caller.org, deque()).append(waiter)
         self._queued.add(caller, 1)
         return waiter
@@ -173,6 +211,7 @@ class PermitPool:
         if not self._queues[org]:
             del self._queues[org]
         self._queued.add(waiter.caller, -1)
+        self._waiting_bytes.remove(waiter.caller, waiter.size)
 
     def _release(self, caller: Caller) -> None:
         """Free a permit, and give it to the next org that has a call which may have it."""

@@ -14,7 +14,7 @@ from audience_service.mongo.core.client import connect
 from audience_service.mongo.core.monitoring import CommandMetrics, PoolMetrics, outcome_of
 from audience_service.mongo.embedded.store import embedded_store
 from audience_service.rpc.call_observer import CallObserver
-from audience_service.rpc.permits import PermitPool, Shares
+from audience_service.rpc.permits import PermitPool, Shares, WaitingBytes
 from audience_service.rpc.server import SERVICES
 from audience_service.rpc.stream_limits import StreamLimiter
 from tests.conftest import Service, run_service
@@ -84,23 +84,25 @@ def test_exact_answers_and_lookups_in_caches_are_counted(client: Client, insert:
 
 def test_waiting_calls_permits_and_streams_are_gauges_by_workload() -> None:
     """They return to zero as calls end, and a call that waited is timed."""
-    pool, slots = PermitPool(1, Shares(1.0, 1.0), "test"), StreamLimiter("test", 3, org=2)
+    shares = Shares(1.0, 1.0)
+    pool = PermitPool(1, shares, WaitingBytes(100, shares, 1), "test")
+    slots = StreamLimiter("test", 3, org=2)
     ctx = RequestContext(Caller("ann", "acme", frozenset()), Deadline.after(30))
 
     def gauges() -> list[float]:
         names = ("audience_permits_in_use", "audience_calls_waiting", "audience_streams_open")
-        return [value(name, workload="test") for name in names]
+        return [*(value(name, workload="test") for name in names), value("audience_waiting_request_bytes")]
 
     def wait_for_permit() -> None:
-        with pool.acquire(ctx):
+        with pool.acquire(ctx, size=70):
             pass
 
     waiting = threading.Thread(target=wait_for_permit)
     with pool.acquire(ctx), slots.acquire(org="acme"):
         waiting.start()
-        eventually(lambda: gauges() == [1, 1, 1])
+        eventually(lambda: gauges() == [1, 1, 1, 70])
     waiting.join(10)
-    assert gauges() == [0, 0, 0]
+    assert gauges() == [0, 0, 0, 0]
     assert value("audience_call_wait_seconds_count", workload="test") == 1
     assert (value("audience_permits", workload="test"), value("audience_stream_slots", workload="test")) == (1, 3)
 

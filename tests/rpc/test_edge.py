@@ -171,6 +171,28 @@ def test_an_org_that_uses_its_share_delays_no_other_org(monkeypatch: pytest.Monk
         eventually(lambda: queries.running_count == 0)
 
 
+def test_waiting_requests_of_an_org_are_limited_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait undecoded, and the one above the limit is refused with the delay to retry after."""
+    monkeypatch.setattr(admission, "_MAX_WAITING_BYTES", 10 * 1024 * 1024)
+    with serving(max_concurrent_queries=4) as service:
+        blocked = BlockedQueries(service, "greedy", monkeypatch)
+        stub: Any = service.channel.unary_unary(REACH)
+        metadata = service.client("greedy").metadata
+        running = [stub.future(COUNT_ALL, metadata=metadata, timeout=30) for _ in range(2)]
+        queries = service.app.server.admission.permits[Workload.QUERY]
+        eventually(lambda: queries.running_count == 2)
+        waiting = stub.future(b"\xff" * 3_000_000, metadata=metadata, timeout=30)
+        eventually(lambda: service.app.server.admission.waiting_bytes.total == 3_000_000)
+        refusal = Refusal(stub.future(b"\xff" * 3_000_000, metadata=metadata, timeout=30).exception(timeout=20))
+        assert (refusal.code.name, refusal.info.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_CALLS")
+        assert dict(refusal.info.metadata) == {"limit": "5242880", "limited": "org", "unit": "bytes"}
+        assert refusal.retry_seconds == 1
+        blocked.end_event.set()
+        assert Refusal(waiting.exception(timeout=20)).info.reason == "MALFORMED_REQUEST", "decoded after its wait"
+        assert [call.exception(timeout=20) for call in running] == [None, None]
+        assert service.app.server.admission.waiting_bytes.total == 0
+
+
 def test_a_stream_beyond_the_orgs_share_is_refused(refused: Refused) -> None:
     """Another org can still open one."""
     with serving(max_streams=4) as service:

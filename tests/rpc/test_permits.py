@@ -9,7 +9,7 @@ import pytest
 from audience_service.domain.core.context import Caller, Deadline, RequestContext
 from audience_service.domain.core.errors import OutOfTime, TooManyCalls
 from audience_service.rpc.calls import CancelEvent
-from audience_service.rpc.permits import PermitPool, Shares
+from audience_service.rpc.permits import PermitPool, Shares, WaitingBytes
 from tests.support.waiting import eventually
 
 
@@ -26,13 +26,13 @@ class Calls:
         self._end_events: dict[str, threading.Event] = {}
         self._threads: list[threading.Thread] = []
 
-    def start(self, name: str, org: str, subject: str = "ann", deadline_seconds: float = 60) -> None:
+    def start(self, name: str, org: str, subject: str = "ann", deadline_seconds: float = 60, size: int = 0) -> None:
         """Start a call, and wait until it runs, waits or has failed."""
         before = self._known()
         self.cancel_events[name], self._end_events[name] = CancelEvent(), threading.Event()
         deadline = Deadline.after(deadline_seconds, self.cancel_events[name])
         ctx = RequestContext(Caller(subject, org, frozenset()), deadline)
-        self._threads.append(threading.Thread(target=self._run, args=(name, ctx)))
+        self._threads.append(threading.Thread(target=self._run, args=(name, ctx, size)))
         self._threads[-1].start()
         eventually(lambda: self._known() > before)
 
@@ -44,9 +44,9 @@ class Calls:
     def _known(self) -> int:
         return len(self.started) + len(self.failed) + self.pool.waiting_count
 
-    def _run(self, name: str, ctx: RequestContext) -> None:
+    def _run(self, name: str, ctx: RequestContext, size: int) -> None:
         try:
-            with self.pool.acquire(ctx):
+            with self.pool.acquire(ctx, size):
                 self.started.append(name)
                 self._end_events[name].wait(30)
         except (OutOfTime, TooManyCalls) as error:
@@ -69,7 +69,8 @@ def stack() -> Iterator[ExitStack]:
 
 
 def calls_of(stack: ExitStack, permits: int, org_share: float = 0.5, caller_share: float = 1.0) -> Calls:
-    calls = Calls(PermitPool(permits, Shares(org_share, caller_share)))
+    shares = Shares(org_share, caller_share)
+    calls = Calls(PermitPool(permits, shares, WaitingBytes(100, shares, max_request_bytes=10)))
     stack.callback(calls.close)
     return calls
 
@@ -118,6 +119,32 @@ def test_more_waiting_calls_of_an_org_are_refused(stack: ExitStack) -> None:
     assert error.metadata == {"limit": "4", "limited": "org"}
     calls.start("b", org="b")
     assert calls.pool.waiting_count == 5
+
+
+def test_waiting_requests_are_limited_in_bytes(stack: ExitStack) -> None:
+    """By org and in all; a request that leaves makes room, and one of any size may wait alone."""
+    calls = calls_of(stack, permits=1)
+    for name, size in (("a1", 90), ("a2", 30), ("a3", 20), ("a4", 1), ("b1", 50), ("c1", 1)):
+        calls.start(name, org=name[0], size=size)
+    found = {name: dict(error.metadata) for name, error in calls.failed.items() if isinstance(error, TooManyCalls)}
+    assert found == {
+        "a4": {"limit": "50", "limited": "org", "unit": "bytes"},
+        "c1": {"limit": "100", "limited": "server", "unit": "bytes"},
+    }
+    assert calls.failed["a4"].retry_after_seconds  # type: ignore[attr-defined]
+    calls.cancel_events["a2"].set()
+    eventually(lambda: "a2" in calls.failed)
+    calls.start("a5", org="a", size=30)
+    assert calls.pool.waiting_count == 3
+
+
+def test_shares_leave_room_for_one_request_to_wait(stack: ExitStack) -> None:
+    """Of the largest size, also if the shares come to less."""
+    calls = calls_of(stack, permits=1, org_share=0.05)
+    calls.start("a1", org="a")
+    calls.start("b1", org="b", size=10)
+    calls.start("b2", org="c", size=11)
+    assert set(calls.failed) == {"b2"}
 
 
 def test_a_cancelled_call_leaves_the_queue_at_once(stack: ExitStack) -> None:

@@ -252,7 +252,8 @@ class TooManyRefreshes(ResourceExhausted):
 
 class TooManyCalls(ResourceExhausted):
     """The server works on as many calls as it may, and too many wait: of the org, of the caller, or in all. The
-    metadata says which (`limited`). Retry after the RetryInfo's delay.
+    metadata says which (`limited`). `unit` is `bytes` if the waiting requests are too large together. Retry after
+    the RetryInfo's delay.
     """
 
 

@@ -313,7 +313,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     TOO_MANY_CALLS: _ErrorReason.ValueType  # 54
     """TOO_MANY_CALLS: the server works on as many calls as it may, and too many wait: of the org, of the caller, or in
-    all. The metadata says which (`limited`). Retry after the RetryInfo's delay. RESOURCE_EXHAUSTED.
+    all. The metadata says which (`limited`). `unit` is `bytes` if the waiting requests are too large together. Retry
+    after the RetryInfo's delay. RESOURCE_EXHAUSTED.
 
         {"reason": "TOO_MANY_CALLS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64", "limited": "org"}}
     """
@@ -684,7 +685,8 @@ RetryInfo's delay. RESOURCE_EXHAUSTED.
 """
 TOO_MANY_CALLS: ErrorReason.ValueType  # 54
 """TOO_MANY_CALLS: the server works on as many calls as it may, and too many wait: of the org, of the caller, or in
-all. The metadata says which (`limited`). Retry after the RetryInfo's delay. RESOURCE_EXHAUSTED.
+all. The metadata says which (`limited`). `unit` is `bytes` if the waiting requests are too large together. Retry
+after the RetryInfo's delay. RESOURCE_EXHAUSTED.
 
     {"reason": "TOO_MANY_CALLS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64", "limited": "org"}}
 """
