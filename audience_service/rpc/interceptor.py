@@ -208,10 +208,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             with self.boundary(path, call, is_observed=False):
                 with self._admission.open_requests.acquire(connection=context.peer()):
                     raw = call.receive(messages, _OPEN_REQUEST_TIMEOUT_SECONDS)
-                try:
-                    request = deserialize(raw or b"")
-                except DecodeError:
-                    raise MalformedRequest(f"the bytes are not a request of {path}") from None
+                request = _decode_open(path, deserialize, raw or b"")
                 if handler.unary_unary:
                     call.send(serialize(behavior(request, context)), self._timeouts.idle)
                     return
@@ -234,7 +231,7 @@ class CallInterceptor(grpc.ServerInterceptor):
 
             def requests() -> Iterator[Any]:
                 while (raw := call.receive(messages, self._timeouts.idle)) is not None:
-                    yield deserialize(raw)
+                    yield _decode_open(path, deserialize, raw)
 
             with self.boundary(path, call), self._admission.reflection_streams.acquire():
                 for response in behavior(requests(), context):
@@ -272,6 +269,14 @@ def _non_blocking(handle: Callable[..., None]) -> grpc.RpcMethodHandler[Any, Any
     """A handler that receives and sends bytes, by a function that it gets."""
     vars(handle)["experimental_non_blocking"] = True  # grpcio's health service uses it too
     return grpc.stream_stream_rpc_method_handler(handle)
+
+
+def _decode_open(path: str, deserialize: Callable[[bytes], Any], raw: bytes) -> Any:
+    """The request of a call that needs no token. Raises MalformedRequest."""
+    try:
+        return deserialize(raw)
+    except DecodeError:
+        raise MalformedRequest(f"the bytes are not a request of {path}") from None
 
 
 def _outcome(error: Exception) -> tuple[str, str]:

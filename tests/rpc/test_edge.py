@@ -240,6 +240,19 @@ def test_a_call_without_a_message_is_malformed(service: Service) -> None:
     assert (refusal.code.name, refusal.info.reason) == ("INVALID_ARGUMENT", "MALFORMED_REQUEST")
 
 
+@pytest.mark.parametrize(
+    "path", ["/grpc.health.v1.Health/Check", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"]
+)
+def test_bytes_that_are_no_request_are_malformed_without_a_token_too(service: Service, path: str) -> None:
+    """Health checks and reflection, which take streams of requests."""
+    stream: Any = service.channel.stream_stream(path)
+    with pytest.raises(grpc.RpcError) as caught:
+        list(stream(iter([b"\xff\xfe\xfd"]), timeout=20))
+    refusal = Refusal(caught.value)
+    assert (refusal.code.name, refusal.info.reason) == ("INVALID_ARGUMENT", "MALFORMED_REQUEST")
+    assert refusal.message == f"the bytes are not a request of {path}"
+
+
 def test_calls_above_the_callers_rate_are_refused(refused: Refused) -> None:
     """Another caller of the org has a rate of its own, and so has the org."""
     with serving(rate_limit_per_caller="2/hour", rate_limit_per_org="3/hour") as service:
