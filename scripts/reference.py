@@ -224,14 +224,15 @@ def errors(comments: Comments) -> str:
         comments["ErrorReason"],
         "",
         "For an invalid request, `google.rpc.BadRequest` names each invalid field by its path in the request. Errors",
-        "that pass by themselves have a `google.rpc.RetryInfo` with a delay. Each has a `google.rpc.RequestInfo` with",
-        "the request id, by which the operator finds the log lines. The protos have an example of each.",
+        "that pass by themselves have a `google.rpc.RetryInfo` with a delay, drawn at random from the range below, so",
+        "that callers do not retry together. Each has a `google.rpc.RequestInfo` with the request id, by which the",
+        "operator finds the log lines. The protos have an example of each.",
         "",
         "| reason | status | retry after | meaning |",
         "|---|---|---|---|",
     ]
     for row in reason_rows(comments):
-        retry = f"{row.retry_seconds:g} s" if row.retry_seconds else ""
+        retry = f"{row.retry_seconds:g} to {2 * row.retry_seconds:g} s" if row.retry_seconds else ""
         lines.append(f"| {row.reason} | {row.status.name} | {retry} | {row.meaning} |")
     return "\n".join([*lines, ""])
 

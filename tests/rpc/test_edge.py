@@ -157,7 +157,7 @@ def test_an_org_that_uses_its_share_delays_no_other_org(monkeypatch: pytest.Monk
         refusal = Refusal(stub.future(request, metadata=metadata, timeout=30).exception(timeout=20))
         assert (refusal.code.name, refusal.info.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_CALLS")
         assert dict(refusal.info.metadata) == {"limit": "16", "limited": "org"}
-        assert refusal.retry_seconds == 1
+        assert 1 <= (refusal.retry_seconds or 0) <= 2
         with held_calls(service.channel, REACH, 1, metadata) as calls:
             refusal = Refusal(calls[0].exception(timeout=20))
         assert refusal.info.reason == "TOO_MANY_CALLS", "and before its request has come"
@@ -186,7 +186,7 @@ def test_waiting_requests_of_an_org_are_limited_in_bytes(monkeypatch: pytest.Mon
         refusal = Refusal(stub.future(b"\xff" * 3_000_000, metadata=metadata, timeout=30).exception(timeout=20))
         assert (refusal.code.name, refusal.info.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_CALLS")
         assert dict(refusal.info.metadata) == {"limit": "5242880", "limited": "org", "unit": "bytes"}
-        assert refusal.retry_seconds == 1
+        assert 1 <= (refusal.retry_seconds or 0) <= 2
         blocked.end_event.set()
         assert Refusal(waiting.exception(timeout=20)).info.reason == "MALFORMED_REQUEST", "decoded after its wait"
         assert [call.exception(timeout=20) for call in running] == [None, None]
@@ -266,8 +266,7 @@ def test_calls_above_the_callers_rate_are_refused(refused: Refused) -> None:
             refusal = refused(lambda client=client: client.call("ListSegments"))
             assert (refusal.code.name, refusal.info.reason) == ("RESOURCE_EXHAUSTED", "RATE_LIMITED")
             assert dict(refusal.info.metadata) == {"limit": limit, "limited": limited}
-            assert refusal.retry_seconds
-            assert refusal.retry_seconds <= 3_600
+            assert 0 < (refusal.retry_seconds or 0) <= 2 * 3_600
         service.client("other", subject="sam").call("ListSegments")
 
 
@@ -304,7 +303,7 @@ def test_calls_that_outlast_the_grace_period_are_unavailable(monkeypatch: pytest
         refusal = Refusal(call.exception(timeout=20))
         blocked.end_event.set()
         assert (refusal.code.name, refusal.info.reason) == ("UNAVAILABLE", "SERVER_STOPPING")
-        assert refusal.retry_seconds == 1
+        assert 1 <= (refusal.retry_seconds or 0) <= 2
 
 
 def test_idle_threads_end() -> None:

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import Mock
 
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
 from audience_service.domain.core import errors
 from audience_service.domain.core.error_path import prefix_error_path
 from audience_service.domain.core.errors import AudienceError
 from audience_service.domain.custom_audiences import errors as custom_errors
 from audience_service.pb.audience.v1.error_reason_pb2 import ErrorReason
-from audience_service.rpc.errors import code_of
+from audience_service.rpc.errors import code_of, set_status
 
 PROTO = Path(__file__).parents[2] / "protos/audience/v1/error_reason.proto"
 
@@ -39,6 +41,24 @@ def test_the_tree_in_the_module_shows_every_error(module: ModuleType) -> None:
     named = {name: value for name, value in vars(module).items() if not name.startswith("_")}
     classes = {name for name, value in named.items() if isinstance(value, type) and issubclass(value, Exception)}
     assert classes <= drawn
+
+
+def test_callers_that_are_refused_together_do_not_retry_together() -> None:
+    """Their delays are spread between one and two times that of the error."""
+    delays = set()
+    for _ in range(50):
+        context = Mock()
+        set_status(context, errors.TooManyCalls("x"), "id")
+        [(_, raw)] = context.set_trailing_metadata.call_args.args[0]
+        [detail] = [
+            d for d in status_pb2.Status.FromString(raw).details if d.Is(error_details_pb2.RetryInfo.DESCRIPTOR)
+        ]
+        retry = error_details_pb2.RetryInfo()
+        detail.Unpack(retry)
+        delays.add(retry.retry_delay.ToMilliseconds())
+    assert len(delays) > 20
+    assert min(delays) >= 1_000
+    assert max(delays) <= 2_000
 
 
 def test_field_paths_are_prefixed_on_the_way_out() -> None:
