@@ -13,7 +13,12 @@ from audience_service.wiring.audiences import build_audience_servicer
 from audience_service.wiring.core import build_core
 from audience_service.wiring.custom_audiences import build_custom_audiences
 from audience_service.wiring.erasure import build_erasure
-from audience_service.wiring.filters import build_filter_explainer, build_filter_servicer, build_slow_call_log
+from audience_service.wiring.filters import (
+    build_cost_gate,
+    build_filter_explainer,
+    build_filter_servicer,
+    build_slow_call_log,
+)
 from audience_service.wiring.membership import build_membership_servicer
 from audience_service.wiring.reach import build_reach_servicer
 from audience_service.wiring.segments import build_segment_servicer
@@ -54,7 +59,14 @@ class App:
             segment=build_segment_servicer(settings, core, store),
             filter=build_filter_servicer(core, explainer),
             audience=build_audience_servicer(settings, store, self._erasure.erasures),
-            reach=build_reach_servicer(settings, core, store, new_random, self._erasure.tombstones),
+            reach=build_reach_servicer(
+                settings,
+                core,
+                store,
+                new_random,
+                self._erasure.tombstones,
+                build_cost_gate(settings, store, explainer),
+            ),
             membership=build_membership_servicer(settings, core, store, self._snapshot_worker, self._watch.streams),
             sync=build_sync_servicer(core, store),
             targeting=build_targeting_servicer(platform_ids, store, core.tokens),

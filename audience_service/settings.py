@@ -159,6 +159,13 @@ class Settings(BaseSettings):
     rate_limit_per_caller: str | None = Field(
         None, pattern=_RATE_PATTERN, description="the same for one caller, in all its orgs"
     )
+    max_scanned_records: int = Field(
+        0,
+        ge=0,
+        description="records of an org that a filter may scan for lack of an index: above it EstimateReach samples, "
+        "and GetInsights, GetOverlap and GetOverlapRegions are MISSING_INDEX if an index would serve the filter; 0: no "
+        "limit",
+    )
     request_timeout_seconds: float = Field(
         10.0, gt=0, description="time in which a client must send its request; then the call is CLIENT_TIMEOUT"
     )
@@ -335,6 +342,10 @@ class Settings(BaseSettings):
         if self.workers > 1 and self.mongodb_uri is None:
             raise ValueError(
                 "AUDIENCE_WORKERS above 1 needs AUDIENCE_MONGODB_URI, since workers cannot share the embedded store"
+            )
+        if self.max_scanned_records and self.mongodb_uri is None:
+            raise ValueError(
+                "AUDIENCE_MAX_SCANNED_RECORDS needs AUDIENCE_MONGODB_URI, since the embedded store has no query plans"
             )
         if self.workers > 1 and self.listen.endswith(":0"):
             raise ValueError(

@@ -34,6 +34,7 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     errors.ErasureNotConfigured: grpc.StatusCode.FAILED_PRECONDITION,
     errors.SnapshotNotReady: grpc.StatusCode.FAILED_PRECONDITION,
     errors.PlatformNotImported: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.MissingIndex: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UnknownSealingKey: grpc.StatusCode.OUT_OF_RANGE,
     watch_errors.WatchTokenExpired: grpc.StatusCode.OUT_OF_RANGE,
     history_errors.AudienceNotWatched: grpc.StatusCode.FAILED_PRECONDITION,

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from audience_service.domain.explain.cost_gate import CostGate
 from audience_service.domain.explain.filter_explanation import ExplainRepositories, FilterExplainer
 from audience_service.mongo.store import Store
 from audience_service.rpc.services.filter import FilterServicer
@@ -14,6 +15,11 @@ def build_filter_explainer(core: Core, store: Store) -> FilterExplainer:
     """The explainer of filters."""
     repositories = ExplainRepositories(store.plans, store.samples, store.members)
     return FilterExplainer(repositories, core.catalog, core.audiences, core.compiler)
+
+
+def build_cost_gate(settings: Settings, store: Store, explainer: FilterExplainer) -> CostGate:
+    """The limit on what filters scan."""
+    return CostGate(store.plans, store.slices, explainer.advise, settings.max_scanned_records)
 
 
 def build_filter_servicer(core: Core, explainer: FilterExplainer) -> FilterServicer:

@@ -35,6 +35,7 @@
     ├── ErasureNotConfigured
     ├── SnapshotNotReady
     ├── PlatformNotImported
+    ├── MissingIndex
     ├── domain/history/errors.py
     │   ├── AudienceNotWatched
     │   └── TimeOutOfRange
@@ -337,6 +338,12 @@ class PlatformNotImported(AudienceError):
             f" `audience-service taxonomy import --platform {platform} FILES`",
             metadata={"platform": platform},
         )
+
+
+class MissingIndex(AudienceError):
+    """An audience's filter scans more records than the operator allows, and an index would serve it."""
+
+    reason = "MISSING_INDEX"
 
 
 class TooManyStreams(AudienceError):

@@ -91,6 +91,11 @@ class FilterExplainer:
             self._warnings(ctx, node, population.datatype, sampled),
         )
 
+    def advise(self, ctx: RequestContext, population: CompiledFilter, plan: QueryPlan) -> IndexAdvice:
+        """The index that would serve a population with this plan. Raises OutOfTime, UnsupportedByStore."""
+        sampled = self._catalog.sample_fields(ctx.org, population.datatype, ctx.deadline)
+        return advise(population, self._evidence(ctx, population, plan, sampled))
+
     def _plan(self, ctx: RequestContext, population: Population, *, analyze: bool) -> QueryPlan:
         plan = self._repositories.plans.plan(ctx.org, population, ctx.deadline, analyze=analyze)
         if plan.stats is None or plan.stats.matched is not None:

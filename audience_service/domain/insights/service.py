@@ -45,13 +45,16 @@ class Insights:
         baselines: BaselineCache,
         size_history: SizeHistoryReader,
         min_bucket_size: int,
+        check_cost: Callable[[RequestContext, str, Population], None] = lambda *_: None,
         clock: Callable[[], datetime] = now,
     ) -> None:
+        """`check_cost` raises MissingIndex for an audience whose filter scans too much."""
         self._repository = repository
         self._audiences = audiences
         self._baselines = baselines
         self._size_history = size_history
         self._min_bucket_size = min_bucket_size
+        self._check_cost = check_cost
         self._clock = clock
 
     def get(
@@ -59,7 +62,7 @@ class Insights:
     ) -> AudienceInsights:
         """An audience by dimensions, with up to `limit` values each, and its sizes over `span` if that is given.
 
-        Raises InvalidArgument, InvalidFilter, AudienceNotFound, UnusableAudience, OutOfTime.
+        Raises InvalidArgument, InvalidFilter, AudienceNotFound, UnusableAudience, MissingIndex, OutOfTime.
         """
         dimensions = parse_dimensions(requested)
         population = self._audiences.resolve_id(ctx, audience_id).population
@@ -78,6 +81,7 @@ class Insights:
         ):
             members = baseline = self._baselines.refresh(key, lambda: read(population))
         else:
+            self._check_cost(ctx, audience_id, population)
             members = read(population)
             baseline = self._baselines.get(key, lambda: read(all_records), ctx.deadline)
         return AudienceInsights(

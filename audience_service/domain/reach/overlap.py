@@ -1,6 +1,6 @@
 """The overlap use case: the members that audiences have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from audience_service.domain.audiences.repository import MemberRepository
 from audience_service.domain.audiences.resolver import AudienceResolver
@@ -11,6 +11,7 @@ from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.population import Population
 from audience_service.domain.reach.venn_regions import VennRegions
 
+CheckCost = Callable[[RequestContext, str, Population], None]
 MIN_AUDIENCES, MAX_AUDIENCES = 2, 8
 """Each further audience doubles the regions. Eight audiences have 255, which fit in a response but not in a diagram."""
 
@@ -18,14 +19,18 @@ MIN_AUDIENCES, MAX_AUDIENCES = 2, 8
 class Overlaps:
     """Counts the common members of audiences. One database command counts all the numbers of a response."""
 
-    def __init__(self, members: MemberRepository, audiences: AudienceResolver) -> None:
+    def __init__(
+        self, members: MemberRepository, audiences: AudienceResolver, check_cost: CheckCost = lambda *_: None
+    ) -> None:
+        """`check_cost` raises MissingIndex for an audience whose filter scans too much."""
         self._members = members
         self._audiences = audiences
+        self._check_cost = check_cost
 
     def compare_pair(self, ctx: RequestContext, audience_id: str, other_audience_id: str) -> VennRegions:
         """The regions of two audiences, which may be the same one.
 
-        Raises InvalidArgument, AudienceNotFound, UnusableAudience, OutOfTime.
+        Raises InvalidArgument, AudienceNotFound, UnusableAudience, MissingIndex, OutOfTime.
         """
         return self._count(ctx, {"audience_id": audience_id, "other_audience_id": other_audience_id})
 
@@ -59,6 +64,7 @@ class Overlaps:
                     f"is an audience of {population.datatype}, but the first one is of {populations[0].datatype}; "
                     "name audiences of one datatype",
                 )
+            self._check_cost(ctx, ids_by_path[field_path], population)
             populations.append(population)
         read_at = now()
         ids = tuple(ids_by_path.values())

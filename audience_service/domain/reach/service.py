@@ -72,14 +72,19 @@ class Reach:
         slices: KeyRangeRepository,
         selection_resolver: SelectionResolver,
         linter: FilterLinter,
+        is_too_costly: Callable[[RequestContext, Population], bool] = lambda *_: False,
         max_sample_size: int = MAX_SAMPLE_SIZE,
         new_random: Callable[[], random.Random] = random.Random,
     ) -> None:
-        """`max_sample_size` is the most records of a sample; `new_random` returns the generator that draws them."""
+        """`is_too_costly` is whether to estimate a population without an attempt to count it.
+
+        `max_sample_size` is the most records of a sample; `new_random` returns the generator that draws them.
+        """
         self._members = members
         self._slices = slices
         self._selection_resolver = selection_resolver
         self._linter = linter
+        self._is_too_costly = is_too_costly
         self._max_sample_size = max_sample_size
         self._new_random = new_random
         self._single_flight: SingleFlight[_Result] = SingleFlight()
@@ -143,14 +148,15 @@ class Reach:
     def _estimate(
         self, ctx: RequestContext, resolved_selection: ResolvedSelection, timeout: float | None
     ) -> ReachEstimate:
-        read_at = now()
-        deadline = ctx.deadline if timeout is None else ctx.deadline.min_with(timeout)
-        try:
-            count, record = self._members.reach(ctx.org, resolved_selection.population, deadline)
-            self._selection_resolver.verify_complete(ctx, resolved_selection, count)
-            return ReachEstimate(Estimate.of(count), _masked_profile(record), read_at)
-        except OutOfTime:
-            ctx.deadline.check()
+        if not self._is_too_costly(ctx, resolved_selection.population):
+            read_at = now()
+            deadline = ctx.deadline if timeout is None else ctx.deadline.min_with(timeout)
+            try:
+                count, record = self._members.reach(ctx.org, resolved_selection.population, deadline)
+                self._selection_resolver.verify_complete(ctx, resolved_selection, count)
+                return ReachEstimate(Estimate.of(count), _masked_profile(record), read_at)
+            except OutOfTime:
+                ctx.deadline.check()
         read_at = now()
         progress = self._progressive_counter(ctx, resolved_selection.population).estimate_from_sample(
             self._max_sample_size

@@ -318,6 +318,12 @@ class PlatformNotImported(FailedPrecondition):
     """No export of the ad platform with such nodes is imported. The message has the operator's command."""
 
 
+class MissingIndex(FailedPrecondition):
+    """The filter of an audience scans more records than the operator's limit, and an index would serve it. An
+    operator creates `index`.
+    """
+
+
 BY_REASON: dict[str, type[AudienceError]] = {
     "MISSING_TOKEN": MissingToken,
     "INVALID_TOKEN": InvalidToken,
@@ -382,4 +388,5 @@ BY_REASON: dict[str, type[AudienceError]] = {
     "SYNC_BATCH_NOT_FOUND": SyncBatchNotFound,
     "QUOTA_EXCEEDED": QuotaExceeded,
     "PLATFORM_NOT_IMPORTED": PlatformNotImported,
+    "MISSING_INDEX": MissingIndex,
 }

@@ -70,9 +70,9 @@ class ReachServiceServicer:
         """EstimateReach counts the members that a selector selects and shows one of them with personal data masked. Nothing
         is saved.
 
-        The count is exact if it fits exact_count_timeout: it then equals the number of members that StreamMembers sends
-        for the same selector. Otherwise the service estimates it from a sample, sets `exact` to false and adds a
-        confidence interval. Identical concurrent calls share one response, `read_time` included.
+        The count is exact if it fits exact_count_timeout, and if the filter scans no more records than the operator's limit:
+        it then equals the number of members that StreamMembers sends for the same selector. Otherwise the service estimates
+        it from a sample, sets `exact` to false and adds a confidence interval. Identical concurrent calls share one response, `read_time` included.
 
         Errors: INVALID_FIELD, INVALID_FILTER, FILTER_TOO_LARGE, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED,
         SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, and OUT_OF_TIME if neither the count nor a sample fits the deadline. The
@@ -95,7 +95,7 @@ class ReachServiceServicer:
 
     def GetOverlap(self, request, context):
         """GetOverlap counts the members of two audiences of one datatype, and the members that both have. Errors:
-        INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+        INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, MISSING_INDEX, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +105,7 @@ class ReachServiceServicer:
         """GetOverlapRegions counts the regions of the Venn diagram of two to eight audiences of one datatype. Every other
         number of the response follows from the regions, so all numbers are consistent. The call reads every audience once
         and takes about as long as counting each of them. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
-        OUT_OF_TIME.
+        MISSING_INDEX, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,7 +115,8 @@ class ReachServiceServicer:
         """GetInsights breaks an audience down by country, age, engagement and the like, and compares it with its org. Buckets
         of few members are suppressed (AUDIENCE_INSIGHTS_MIN_BUCKET_SIZE). The service reads the audience now, in one pass;
         the org's side, the baseline, may be some minutes old. For a watched audience it can also return the size over
-        time. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED, OUT_OF_TIME.
+        time. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED, MISSING_INDEX,
+        OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

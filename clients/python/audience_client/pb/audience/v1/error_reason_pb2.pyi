@@ -388,6 +388,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "PLATFORM_NOT_IMPORTED", "domain": "audience.crm.appengine.internal", "metadata": {"platform": "google"}}
     """
+    MISSING_INDEX: _ErrorReason.ValueType  # 67
+    """MISSING_INDEX: the filter of an audience scans more records than the operator's limit, and an index would serve it.
+    An operator creates `index`. FAILED_PRECONDITION.
+
+        {"reason": "MISSING_INDEX", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a", "limit": "1000000", "index": "contact(data.country, sk)"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with the domain
@@ -759,5 +765,11 @@ PLATFORM_NOT_IMPORTED: ErrorReason.ValueType  # 66
 command. FAILED_PRECONDITION.
 
     {"reason": "PLATFORM_NOT_IMPORTED", "domain": "audience.crm.appengine.internal", "metadata": {"platform": "google"}}
+"""
+MISSING_INDEX: ErrorReason.ValueType  # 67
+"""MISSING_INDEX: the filter of an audience scans more records than the operator's limit, and an index would serve it.
+An operator creates `index`. FAILED_PRECONDITION.
+
+    {"reason": "MISSING_INDEX", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a", "limit": "1000000", "index": "contact(data.country, sk)"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -37,9 +37,9 @@ class ReachServiceStub:
     """EstimateReach counts the members that a selector selects and shows one of them with personal data masked. Nothing
     is saved.
 
-    The count is exact if it fits exact_count_timeout: it then equals the number of members that StreamMembers sends
-    for the same selector. Otherwise the service estimates it from a sample, sets `exact` to false and adds a
-    confidence interval. Identical concurrent calls share one response, `read_time` included.
+    The count is exact if it fits exact_count_timeout, and if the filter scans no more records than the operator's limit:
+    it then equals the number of members that StreamMembers sends for the same selector. Otherwise the service estimates
+    it from a sample, sets `exact` to false and adds a confidence interval. Identical concurrent calls share one response, `read_time` included.
 
     Errors: INVALID_FIELD, INVALID_FILTER, FILTER_TOO_LARGE, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED,
     SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, and OUT_OF_TIME if neither the count nor a sample fits the deadline. The
@@ -54,19 +54,20 @@ class ReachServiceStub:
     """
     GetOverlap: _grpc.UnaryUnaryMultiCallable[_reach_service_pb2.GetOverlapRequest, _reach_service_pb2.GetOverlapResponse]
     """GetOverlap counts the members of two audiences of one datatype, and the members that both have. Errors:
-    INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+    INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, MISSING_INDEX, OUT_OF_TIME.
     """
     GetOverlapRegions: _grpc.UnaryUnaryMultiCallable[_reach_service_pb2.GetOverlapRegionsRequest, _reach_service_pb2.GetOverlapRegionsResponse]
     """GetOverlapRegions counts the regions of the Venn diagram of two to eight audiences of one datatype. Every other
     number of the response follows from the regions, so all numbers are consistent. The call reads every audience once
     and takes about as long as counting each of them. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
-    OUT_OF_TIME.
+    MISSING_INDEX, OUT_OF_TIME.
     """
     GetInsights: _grpc.UnaryUnaryMultiCallable[_reach_service_pb2.GetInsightsRequest, _reach_service_pb2.GetInsightsResponse]
     """GetInsights breaks an audience down by country, age, engagement and the like, and compares it with its org. Buckets
     of few members are suppressed (AUDIENCE_INSIGHTS_MIN_BUCKET_SIZE). The service reads the audience now, in one pass;
     the org's side, the baseline, may be some minutes old. For a watched audience it can also return the size over
-    time. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED, OUT_OF_TIME.
+    time. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED, MISSING_INDEX,
+    OUT_OF_TIME.
     """
 
 @_typing.type_check_only
@@ -78,9 +79,9 @@ class ReachServiceAsyncStub(ReachServiceStub):
     """EstimateReach counts the members that a selector selects and shows one of them with personal data masked. Nothing
     is saved.
 
-    The count is exact if it fits exact_count_timeout: it then equals the number of members that StreamMembers sends
-    for the same selector. Otherwise the service estimates it from a sample, sets `exact` to false and adds a
-    confidence interval. Identical concurrent calls share one response, `read_time` included.
+    The count is exact if it fits exact_count_timeout, and if the filter scans no more records than the operator's limit:
+    it then equals the number of members that StreamMembers sends for the same selector. Otherwise the service estimates
+    it from a sample, sets `exact` to false and adds a confidence interval. Identical concurrent calls share one response, `read_time` included.
 
     Errors: INVALID_FIELD, INVALID_FILTER, FILTER_TOO_LARGE, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED,
     SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, and OUT_OF_TIME if neither the count nor a sample fits the deadline. The
@@ -95,19 +96,20 @@ class ReachServiceAsyncStub(ReachServiceStub):
     """
     GetOverlap: _aio.UnaryUnaryMultiCallable[_reach_service_pb2.GetOverlapRequest, _reach_service_pb2.GetOverlapResponse]  # type: ignore[assignment]
     """GetOverlap counts the members of two audiences of one datatype, and the members that both have. Errors:
-    INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+    INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, MISSING_INDEX, OUT_OF_TIME.
     """
     GetOverlapRegions: _aio.UnaryUnaryMultiCallable[_reach_service_pb2.GetOverlapRegionsRequest, _reach_service_pb2.GetOverlapRegionsResponse]  # type: ignore[assignment]
     """GetOverlapRegions counts the regions of the Venn diagram of two to eight audiences of one datatype. Every other
     number of the response follows from the regions, so all numbers are consistent. The call reads every audience once
     and takes about as long as counting each of them. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
-    OUT_OF_TIME.
+    MISSING_INDEX, OUT_OF_TIME.
     """
     GetInsights: _aio.UnaryUnaryMultiCallable[_reach_service_pb2.GetInsightsRequest, _reach_service_pb2.GetInsightsResponse]  # type: ignore[assignment]
     """GetInsights breaks an audience down by country, age, engagement and the like, and compares it with its org. Buckets
     of few members are suppressed (AUDIENCE_INSIGHTS_MIN_BUCKET_SIZE). The service reads the audience now, in one pass;
     the org's side, the baseline, may be some minutes old. For a watched audience it can also return the size over
-    time. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED, OUT_OF_TIME.
+    time. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED, MISSING_INDEX,
+    OUT_OF_TIME.
     """
 
 class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -122,9 +124,9 @@ class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
         """EstimateReach counts the members that a selector selects and shows one of them with personal data masked. Nothing
         is saved.
 
-        The count is exact if it fits exact_count_timeout: it then equals the number of members that StreamMembers sends
-        for the same selector. Otherwise the service estimates it from a sample, sets `exact` to false and adds a
-        confidence interval. Identical concurrent calls share one response, `read_time` included.
+        The count is exact if it fits exact_count_timeout, and if the filter scans no more records than the operator's limit:
+        it then equals the number of members that StreamMembers sends for the same selector. Otherwise the service estimates
+        it from a sample, sets `exact` to false and adds a confidence interval. Identical concurrent calls share one response, `read_time` included.
 
         Errors: INVALID_FIELD, INVALID_FILTER, FILTER_TOO_LARGE, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED,
         SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, and OUT_OF_TIME if neither the count nor a sample fits the deadline. The
@@ -151,7 +153,7 @@ class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_reach_service_pb2.GetOverlapResponse, _abc.Awaitable[_reach_service_pb2.GetOverlapResponse]]:
         """GetOverlap counts the members of two audiences of one datatype, and the members that both have. Errors:
-        INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+        INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, MISSING_INDEX, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod
@@ -163,7 +165,7 @@ class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
         """GetOverlapRegions counts the regions of the Venn diagram of two to eight audiences of one datatype. Every other
         number of the response follows from the regions, so all numbers are consistent. The call reads every audience once
         and takes about as long as counting each of them. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
-        OUT_OF_TIME.
+        MISSING_INDEX, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod
@@ -175,7 +177,8 @@ class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
         """GetInsights breaks an audience down by country, age, engagement and the like, and compares it with its org. Buckets
         of few members are suppressed (AUDIENCE_INSIGHTS_MIN_BUCKET_SIZE). The service reads the audience now, in one pass;
         the org's side, the baseline, may be some minutes old. For a watched audience it can also return the size over
-        time. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED, OUT_OF_TIME.
+        time. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED, MISSING_INDEX,
+        OUT_OF_TIME.
         """
 
 def add_ReachServiceServicer_to_server(servicer: ReachServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
