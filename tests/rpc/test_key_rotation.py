@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -11,6 +11,7 @@ import pytest
 
 from audience_service.mongo.embedded.store import embedded_store
 from audience_service.rpc.key_ring import KeyRing
+from audience_service.rpc.token_keys import KeySource
 from audience_service.wiring import server as wiring
 from tests.conftest import Service, run_service
 from tests.contract.test_watch import VIPS, watching
@@ -96,8 +97,8 @@ def test_rotating_keys_and_an_absent_issuer_refuse_no_call_and_end_no_watch(monk
     issuer, clock, rings = Issuer(), Clock(), list[KeyRing]()
     issuer.publish("old")
 
-    def make_ring(*arguments: object) -> KeyRing:
-        rings.append(KeyRing(*arguments, clock=clock))  # type: ignore[arg-type]
+    def make_ring(sources: Sequence[KeySource], refresh_seconds: float) -> KeyRing:
+        rings.append(KeyRing(sources, refresh_seconds, clock=clock))
         return rings[0]
 
     def pass_time(seconds: float) -> None:
