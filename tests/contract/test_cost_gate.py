@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from audience_service.sample_data import sample_contacts
-from tests.conftest import Service, mongo_database, run_service, test_settings
+from tests import conftest
+from tests.conftest import Service, mongo_database, run_service
 from tests.support.client import Refusal
 
 COUNT, LIMIT = 4_500, 4_400
@@ -43,7 +44,7 @@ def test_an_analysis_is_refused_with_the_index_to_create(limited: Service, refus
     selective, broad = (
         client.create(name=name, filter=where).id for name, where in (("vips", SELECTIVE), ("broad", BROAD))
     )
-    assert client.call("GetInsights", {"audienceId": broad, "dimensions": ["country"]}).size
+    assert client.call("GetInsights", {"audienceId": broad, "dimensions": ["country"]}).count
     calls: list[tuple[str, Any]] = [
         ("GetInsights", {"audienceId": selective, "dimensions": ["country"]}),
         ("GetOverlap", {"audienceId": broad, "otherAudienceId": selective}),
@@ -62,4 +63,4 @@ def test_an_analysis_is_refused_with_the_index_to_create(limited: Service, refus
 
 def test_the_limit_needs_a_database() -> None:
     with pytest.raises(ValueError, match="AUDIENCE_MAX_SCANNED_RECORDS needs AUDIENCE_MONGODB_URI"):
-        test_settings(max_scanned_records=1)
+        conftest.test_settings(max_scanned_records=1)
