@@ -26,6 +26,8 @@ from audience_service.domain.filters.date_timeline import RelativeDateTimeline
 from audience_service.domain.filters.dates import neighbours
 from audience_service.domain.filters.moving_operands import Period
 from audience_service.domain.filters.rebase_dates import has_other_time_dependence, moving_operands, relative_dates
+from audience_service.domain.filters.record_timezones import ZonedDate, representative
+from audience_service.domain.filters.relative_dates import ResolvedDate
 from audience_service.domain.schema.projection import get_path
 
 FORECAST_RANGE = timedelta(days=3_653)
@@ -61,14 +63,14 @@ class ChangeForecaster:
         times: set[datetime] = set()
         for condition in walk(node):
             if isinstance(condition, Condition | ElementMatch | ElementIs):
-                expressions = list(relative_dates(condition))
+                expressions = [found for date in relative_dates(condition) for found in _expressions(date, record)]
                 operands = [operand for _, operand in moving_operands(condition)]
                 if not expressions and not operands:
                     continue
                 leaves = list(_iter_leaves(_value_near(record, condition.path)))
                 values = {value for leaf in leaves for value in _dates_near(leaf)}
                 times.update(
-                    time for date in expressions for value in values for time in self._timeline(date).crossings(value)
+                    time for each in expressions for value in values for time in self._timeline(each).crossings(value)
                 )
                 for operand in operands:
                     times.update(operand.change_times(leaves, self._period))
@@ -80,6 +82,14 @@ class ChangeForecaster:
             self._deadline.check()
             self._timelines[key] = RelativeDateTimeline(expression, self._start, self._end)
         return self._timelines[key]
+
+
+def _expressions(date: ResolvedDate, record: Record) -> list[Mapping[str, Any]]:
+    """The expressions of a relative date for a record: one, or one for each timezone that the record names."""
+    if not isinstance(date, ZonedDate):
+        return [date.expression]
+    names = date.timezone.names_in(get_path(record, date.timezone.path.split(".")))
+    return [date.in_timezone(name) for name in dict.fromkeys(map(representative, names))]
 
 
 def _value_near(record: Record, path: str) -> Any:

@@ -1,7 +1,7 @@
 """The use case ExplainMembership: which conditions of an audience a contact meets, and when time changes that."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -17,7 +17,10 @@ from audience_service.domain.explain.condition_tree import ConditionTree, Condit
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.ast import Node, Related
 from audience_service.domain.filters.compiler import compile_node
-from audience_service.domain.filters.rebase_dates import evaluate_as_of
+from audience_service.domain.filters.describe.sentence import describe
+from audience_service.domain.filters.rebase_dates import evaluate_as_of, replace_zoned_dates, zoned_dates
+from audience_service.domain.filters.record_timezones import ZonedDate
+from audience_service.domain.filters.relative_dates import ResolvedDate
 from audience_service.domain.filters.set_operations import to_filter
 from audience_service.domain.membership.checks import contact_not_found
 from audience_service.domain.membership.repository import Measurement, MembershipCheckRepository
@@ -100,7 +103,9 @@ class MembershipExplainer:
     ) -> MembershipExplanation:
         conditions = list(condition.walk())
         populations = [compiled, *(compile_node(compiled.datatype, inner.node) for inner in conditions[1:])]
-        paths = list(dict.fromkeys(inner.path for inner in conditions if inner.path))
+        paths = [inner.path for inner in conditions if inner.path]
+        paths += [date.timezone.path for inner in conditions for date in zoned_dates(inner.node)]
+        paths = list(dict.fromkeys(paths))
         results = self._checks.evaluate(ctx.org, compiled.datatype, populations, [contact_id], paths, ctx.deadline)
         record = results.records.get(contact_id)
         if record is None:
@@ -181,13 +186,25 @@ def _evaluated_tree(
     if measurements and isinstance(condition.node, Related) and condition.node.test:
         value = next(measurements) or MISSING
     return EvaluatedCondition(
-        condition,
+        _in_own_timezone(condition, record) if measurements is not None else condition,
         matched,
         error,
         value,
         next_change_time,
         tuple(_evaluated_tree(child, outcomes, record, measurements) for child in condition.children),
     )
+
+
+def _in_own_timezone(condition: ConditionTree, record: Record) -> ConditionTree:
+    """The condition with its dates described in the timezone that the record names, if it is a single field's."""
+    if not condition.path or not zoned_dates(condition.node):
+        return condition
+
+    def dated(date: ZonedDate) -> ResolvedDate:
+        name = date.timezone.names_in(get_path(record, date.timezone.path.split(".")))[0]
+        return ResolvedDate.of(date.in_timezone(name), condition.field_path, date.now)
+
+    return replace(condition, description=describe(replace_zoned_dates(condition.node, dated), {}))
 
 
 def _error_description(error: InvalidFilter) -> str:

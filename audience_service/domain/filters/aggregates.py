@@ -19,6 +19,7 @@ from audience_service.domain.filters.ast import Aggregate, Condition, Having
 from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.fields import plain_path
 from audience_service.domain.filters.operators import OPERATORS
+from audience_service.domain.filters.record_timezones import ZonedDate
 from audience_service.domain.filters.relative_dates import is_relative
 from audience_service.domain.filters.values import ValueReader
 
@@ -91,6 +92,8 @@ def _read_aggregate(name: str, path: str, value: Any, field_path: str, reader: V
 
 def _read_bound(name: str, operand: Any, field_path: str, reader: ValueReader) -> Any:
     value = reader.scalar(operand, field_path)
+    if isinstance(value, ZonedDate):
+        raise InvalidFilter.at(field_path, 'takes no timezone of a record; write one like "America/New_York"')
     number = value.to_decimal() if isinstance(value, Decimal128) else value
     if isinstance(number, int | float | Decimal) and not isinstance(number, bool) and not math.isnan(number):
         return value

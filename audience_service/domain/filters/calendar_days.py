@@ -28,7 +28,8 @@ from audience_service.domain.filters.date_timeline import RelativeDateTimeline
 from audience_service.domain.filters.dates import iso_text, read_instant
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.moving_operands import MovingOperand, Period, Timeline
-from audience_service.domain.filters.relative_dates import ResolvedDate, is_relative, read_timezone
+from audience_service.domain.filters.record_timezones import ZonedDate
+from audience_service.domain.filters.relative_dates import OFFSETS, ResolvedDate, is_relative, read_timezone
 from audience_service.domain.filters.values import ValueReader
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -42,18 +43,6 @@ _SECONDS = r"(?::[0-9]{2}(?:\.[0-9]+)?)?"
 _TIME = f"T[0-9]{{2}}:[0-9]{{2}}{_SECONDS}(?:Z|[+-][0-9]{{2}}:?[0-9]{{2}})?"
 _END = r"(?!\n)$"
 """The end of the text. In a pattern, $ also matches before a line break at the end."""
-
-_QUARTERS = (
-    (-9, 30), (-4, 30), (-3, 30), (-2, 30), (3, 30), (4, 30), (5, 30), (5, 45), (6, 30), (8, 30), (8, 45), (9, 30),
-    (10, 30), (11, 30), (12, 45), (13, 45),
-)  # fmt: skip
-_OFFSETS = tuple(
-    sorted(
-        [60 * hours for hours in range(-12, 15)]
-        + [60 * hours + (minutes if hours > 0 else -minutes) for hours, minutes in _QUARTERS]
-    )
-)
-"""The offsets from UTC that timezones have had since 1970, in minutes. Source: the IANA timezone database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +70,13 @@ class OnDay(MovingOperand):
                 'takes a day, like "2026-11-29", or a date relative to now, like {"$dateAdd": {"startDate": "$$NOW",'
                 ' "unit": "day", "amount": 1}}',
             )
-        return cls._of(reader.scalar(source, source_path), timezone, source_path)
+        value = reader.scalar(source, source_path)
+        if isinstance(value, ZonedDate):
+            raise InvalidFilter.at(
+                source_path,
+                "takes no timezone of a record; for a day there write $gte and $lt, each with a $dateTrunc that has it",
+            )
+        return cls._of(value, timezone, source_path)
 
     @classmethod
     def _of(cls, source: Any, timezone: str, field_path: str) -> Self:
@@ -216,7 +211,7 @@ def _zoned_pattern(day: date, low: datetime, high: datetime) -> str:
     """The pattern of the texts of a day alone, and of the time stamps with any offset from `low` up to `high`."""
     by_day: dict[date, list[str]] = defaultdict(list)
     by_day[day].append("")
-    for offset in _OFFSETS:
+    for offset in OFFSETS:
         shift = timedelta(minutes=offset)
         start, end = (low + shift).replace(tzinfo=None), (high + shift).replace(tzinfo=None)
         local_day = start.date()

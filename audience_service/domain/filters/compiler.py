@@ -44,6 +44,8 @@ from audience_service.domain.filters.lint.warning import FilterWarning
 from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.filters.near_date_check import ReadFields, check_near_dates
 from audience_service.domain.filters.parser import parse
+from audience_service.domain.filters.rebase_dates import zoned_dates
+from audience_service.domain.filters.timezone_groups import timezone_match
 from audience_service.observability.tracing import traced
 
 MATCH_NONE: Document = {"$nor": [{}]}
@@ -263,6 +265,8 @@ def to_match(node: Node, join_condition: JoinCondition = _no_join) -> Document:
             case Not(child):
                 # $nor has the meaning of $not on a field, and can wrap several alternatives.
                 return {"$nor": [inner(child)]}
+            case Condition() | ElementMatch() | ElementIs() if dates := zoned_dates(node):
+                return timezone_match(node, dates, inner)
             case ElementMatch(path, query):
                 return {path: {"$elemMatch": inner(query)}}
             case ElementIs(path, conditions):

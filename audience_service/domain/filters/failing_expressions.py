@@ -1,10 +1,16 @@
-"""The records on which the lenient expressions ($tryExpr) of a filter fail, for a warning with their number."""
+"""The records that a filter cannot evaluate as written, for warnings with their number.
+
+They are those on which a lenient expression ($tryExpr) fails, and those without a timezone that a date needs.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from audience_service.domain.filters.ast import (
     And,
+    Condition,
+    ElementIs,
+    ElementMatch,
     Expression,
     InAudience,
     Node,
@@ -18,11 +24,15 @@ from audience_service.domain.filters.ast import (
 from audience_service.domain.filters.audience_inlining import with_active_guard
 from audience_service.domain.filters.compiler import to_match
 from audience_service.domain.filters.expression_guards import can_evaluate
+from audience_service.domain.filters.fields import display_path
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.lint.warning import FilterWarning, LintRule
+from audience_service.domain.filters.rebase_dates import zoned_dates
+from audience_service.domain.filters.record_timezones import RecordTimezone
+from audience_service.domain.filters.timezone_groups import unknown_timezone
 
 _MAX_COUNTED = 10
-"""The most expressions of a filter whose failures are counted."""
+"""The most expressions and timezones of a filter whose records are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +53,41 @@ class FailingRecords:
         return None if count == 0 else FilterWarning(self.field_path, LintRule.EXPRESSION_FAILS, text)
 
 
-def failing_records(node: Node, datatype: str) -> list[FailingRecords]:
-    """The failing records of each lenient expression of a parsed filter, for the first ten expressions."""
-    found = _find(with_active_guard(node, node), datatype, ())
-    return [failing for failing, _ in zip(found, range(_MAX_COUNTED), strict=False)]
+@dataclass(frozen=True, slots=True)
+class RecordsWithoutTimezone:
+    """The records of a datatype that meet the conditions next to a date in their timezone, but have no timezone."""
+
+    field_path: str
+    datatype: str
+    match: Document
+    timezone: RecordTimezone
+
+    def warning(self, count: int | None) -> FilterWarning | None:
+        """The warning that there are `count` such records; None if there are none. A `count` of None is not known."""
+        path, default = display_path(self.timezone.path), self.timezone.default
+        if count is None:
+            text = f"takes {default} for records whose {path} is not a timezone; counting them took too long"
+        else:
+            records = "1 record" if count == 1 else f"{count:,} records"
+            text = f"takes {default} for {records} whose {path} is missing or not a timezone"
+        return None if count == 0 else FilterWarning(self.field_path, LintRule.UNKNOWN_TIMEZONE, text)
 
 
-def _find(node: Node, datatype: str, guards: tuple[Node, ...]) -> Iterator[FailingRecords]:
+UnevaluatedRecords = FailingRecords | RecordsWithoutTimezone
+
+
+def failing_records(node: Node, datatype: str) -> list[UnevaluatedRecords]:
+    """The records of each lenient expression, and of each timezone field, of a parsed filter: the first ten."""
+    found: dict[object, UnevaluatedRecords] = {}
+    for each in _find(with_active_guard(node, node), datatype, ()):
+        key = (each.datatype, each.timezone) if isinstance(each, RecordsWithoutTimezone) else each.field_path
+        found.setdefault(key, each)
+        if len(found) == _MAX_COUNTED:
+            break
+    return list(found.values())
+
+
+def _find(node: Node, datatype: str, guards: tuple[Node, ...]) -> Iterator[UnevaluatedRecords]:
     match node:
         case And(nodes):
             plain = [child for child in nodes if _is_plain(child)]
@@ -68,8 +106,13 @@ def _find(node: Node, datatype: str, guards: tuple[Node, ...]) -> Iterator[Faili
         case Expression(document, fields, field_path, is_lenient=True):
             failing = Nor((Expression({"$and": [can_evaluate(document)]}, fields),))
             yield FailingRecords(field_path, datatype, to_match(And((*guards, failing))))
+        case Condition() | ElementMatch() | ElementIs():
+            for date in zoned_dates(node)[:1]:
+                match = {"$and": [to_match(And(guards)), unknown_timezone(date.timezone)]}
+                yield RecordsWithoutTimezone(node.field_path, datatype, match, date.timezone)
 
 
 def _is_plain(node: Node) -> bool:
-    """Whether a condition reads the record alone, and never fails."""
-    return not joins(node) and not any(isinstance(inner, Expression | InAudience) for inner in walk(node))
+    """Whether a condition reads the record alone, in no timezone of its own, and never fails."""
+    is_simple = not joins(node) and not any(isinstance(inner, Expression | InAudience) for inner in walk(node))
+    return is_simple and not zoned_dates(node)

@@ -12,6 +12,7 @@ from audience_service.domain.filters.ast import (
     children,
 )
 from audience_service.domain.filters.audience_inlining import NOT_ARCHIVED
+from audience_service.domain.filters.rebase_dates import zoned_dates
 
 
 def used_fields(node: Node) -> list[str]:
@@ -22,14 +23,19 @@ def used_fields(node: Node) -> list[str]:
     return list(dict.fromkeys(_paths(node)))
 
 
+def further_paths(node: Condition | ElementMatch | ElementIs) -> Iterator[str]:
+    """The paths in the record that a condition reads in addition to its own field."""
+    for date in zoned_dates(node):
+        yield date.timezone.path
+
+
 def _paths(node: Node, prefix: str = "") -> Iterator[str]:
     if node is NOT_ARCHIVED:
         return
     match node:
-        case Condition(path):
+        case Condition(path) | ElementIs(path):
             yield _join_path(prefix, path)
-        case ElementIs(path):
-            yield _join_path(prefix, path)
+            yield from further_paths(node)
         case ElementMatch(path, query):
             inner = list(_paths(query, _join_path(prefix, path)))
             yield from inner or [_join_path(prefix, path)]

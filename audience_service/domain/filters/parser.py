@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from audience_service.domain.core.error_path import at_index, at_key
 from audience_service.domain.core.errors import FilterTooLarge, InvalidFilter
@@ -43,6 +43,7 @@ from audience_service.domain.filters.operators import (
     read_pattern,
     read_pattern_value,
 )
+from audience_service.domain.filters.rebase_dates import zoned_dates
 from audience_service.domain.filters.related import read_count, read_relation, read_slice
 from audience_service.domain.filters.values import ValueReader
 
@@ -247,6 +248,7 @@ class _Parser:
                 field_path, "reads neither an index of a list nor a key with $; name the field alone"
             )
         value = operator.read(operand, field_path, self._reader)
+        _check_timezones(Condition(path, operator, value, field_path))
         if name == "$all" and any(read_instant(item) for item in value):
             # Each date has several spellings, and $all takes no alternatives.
             return [
@@ -273,13 +275,13 @@ class _Parser:
                 if isinstance(node, Condition) and node.operator.name in COMPUTED_OPERATORS:
                     text = "applies to fields of the record; move it out of $elemMatch"
                     raise InvalidFilter.at(node.field_path, text)
-            return ElementMatch(path, query, field_path)
+            return _check_timezones(ElementMatch(path, query, field_path))
         conditions = tuple(self._operators("", operand, field_path, depth + 1))
         try:
             element_documents(conditions, lambda _: {})
         except ValueError as error:
             raise InvalidFilter.at(field_path, str(error)) from None
-        return ElementIs(path, conditions, field_path)
+        return _check_timezones(ElementIs(path, conditions, field_path))
 
     def _elements(self, path: str, operand: Any, field_path: str, depth: int) -> list[Node]:
         """$all of $elemMatch: each is met by some element, not necessarily the same one."""
@@ -305,6 +307,16 @@ class _Parser:
         limit = self._limits.depth
         if depth > limit:
             raise FilterTooLarge.at(field_path, f"is nested more than {limit} levels deep", limit=str(limit))
+
+
+_N = TypeVar("_N", Condition, ElementMatch, ElementIs)
+
+
+def _check_timezones(node: _N) -> _N:
+    """The node, if all its dates in timezones of records read the same one. Raises InvalidFilter."""
+    if len({date.timezone for date in zoned_dates(node)}) > 1:
+        raise InvalidFilter.at(node.field_path, "has dates in two timezones of the record; name one field and default")
+    return node
 
 
 def _lists_elements(operand: Any) -> bool:

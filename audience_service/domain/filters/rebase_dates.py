@@ -1,6 +1,6 @@
 """Nodes as of another time: which of their parts depend on now, and their values at a timestamp."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -21,40 +21,58 @@ from audience_service.domain.filters.ast import (
     children,
 )
 from audience_service.domain.filters.moving_operands import MovingOperand
+from audience_service.domain.filters.record_timezones import ZonedDate
 from audience_service.domain.filters.relative_dates import Now, ResolvedDate
+
+Change = Callable[[Any, str], Any]
+"""Changes an operand, given its field path."""
 
 
 def evaluate_as_of(node: Node, timestamp: datetime) -> Node:
     """The node with its relative dates evaluated at a timestamp. Raises InvalidFilter if a date leaves the calendar."""
-    match node:
-        case And(nodes) | Or(nodes) | Nor(nodes):
-            return replace(node, children=tuple(evaluate_as_of(child, timestamp) for child in nodes))
-        case Not(child):
-            return replace(node, child=evaluate_as_of(child, timestamp))
-        case Condition(_, _, operand, field_path):
-            return replace(node, operand=_value_at(operand, field_path, timestamp))
-        case ElementMatch(_, query):
-            return replace(node, query=evaluate_as_of(query, timestamp))
-        case Related():
-            rebased = node.with_queries(lambda query: evaluate_as_of(query, timestamp))
-            if isinstance(node.test, Having):
-                aggregates = tuple(_rebased(each, timestamp) for each in node.test.aggregates)
-                return replace(rebased, test=replace(node.test, aggregates=aggregates))
-            return rebased
-        case ElementIs(_, conditions):
-            return replace(node, conditions=tuple(evaluate_as_of(condition, timestamp) for condition in conditions))
-        case Expression(document):
-            return replace(node, document=_value_at(document, node.field_path, timestamp))
-    return node
+    return change_operands(node, lambda value, field_path: _value_at(value, field_path, timestamp))
 
 
-def relative_dates(node: Node) -> Iterator[Mapping[str, Any]]:
-    """The relative dates, as expressions, with which a node compares the record's own fields."""
+def replace_zoned_dates(node: Node, find: Callable[[ZonedDate], Any]) -> Node:
+    """The node with its dates in the timezones of records replaced by the values that `find` finds."""
+    return change_operands(node, lambda value, _: _replace_dates(value, find))
+
+
+def change_operands(node: Node, change: Change) -> Node:
+    """The node with each operand and each document of an expression changed."""
+
+    def inner(node: Node) -> Node:
+        match node:
+            case And(nodes) | Or(nodes) | Nor(nodes):
+                return replace(node, children=tuple(map(inner, nodes)))
+            case Not(child):
+                return replace(node, child=inner(child))
+            case Condition(_, _, operand, field_path):
+                return replace(node, operand=change(operand, field_path))
+            case ElementMatch(_, query):
+                return replace(node, query=inner(query))
+            case Related():
+                rebased = node.with_queries(inner)
+                if isinstance(node.test, Having):
+                    aggregates = tuple(_with_bounds(each, change) for each in node.test.aggregates)
+                    return replace(rebased, test=replace(node.test, aggregates=aggregates))
+                return rebased
+            case ElementIs(_, conditions):
+                return replace(node, conditions=tuple(map(inner, conditions)))
+            case Expression(document):
+                return replace(node, document=change(document, node.field_path))
+        return node
+
+    return inner(node)
+
+
+def relative_dates(node: Node) -> Iterator[ResolvedDate]:
+    """The relative dates with which a node compares the record's own fields."""
     match node:
         case Condition(_, _, operand):
             for value in operand if isinstance(operand, list) else [operand]:
                 if isinstance(value, ResolvedDate):
-                    yield value.expression
+                    yield value
         case ElementMatch(_, query):
             yield from relative_dates(query)
         case ElementIs(_, conditions):
@@ -63,6 +81,13 @@ def relative_dates(node: Node) -> Iterator[Mapping[str, Any]]:
         case _:
             for child in children(node):
                 yield from relative_dates(child)
+
+
+def zoned_dates(node: Node) -> list[ZonedDate]:
+    """The relative dates of a node in the timezones of records."""
+    if isinstance(node, Condition) and not isinstance(node.operand, ZonedDate | list):
+        return []  # the most frequent case
+    return [date for date in relative_dates(node) if isinstance(date, ZonedDate)]
 
 
 def moving_operands(node: Node, prefix: str = "") -> Iterator[tuple[str, MovingOperand]]:
@@ -98,15 +123,21 @@ def has_other_time_dependence(node: Node) -> bool:
     return any(map(has_other_time_dependence, children(node)))
 
 
-def _rebased(aggregate: Aggregate, timestamp: datetime) -> Aggregate:
-    bounds = [replace(each, operand=_value_at(each.operand, each.field_path, timestamp)) for each in aggregate.bounds]
+def _with_bounds(aggregate: Aggregate, change: Change) -> Aggregate:
+    bounds = [replace(each, operand=change(each.operand, each.field_path)) for each in aggregate.bounds]
     return replace(aggregate, bounds=tuple(bounds))
+
+
+def _replace_dates(value: Any, find: Callable[[ZonedDate], Any]) -> Any:
+    if isinstance(value, list):
+        return [_replace_dates(item, find) for item in value]
+    return find(value) if isinstance(value, ZonedDate) else value
 
 
 def _value_at(value: Any, field_path: str, timestamp: datetime) -> Any:
     match value:
         case ResolvedDate(expression=expression):
-            return ResolvedDate.of(expression, field_path, timestamp)
+            return type(value).of(expression, field_path, timestamp)
         case MovingOperand():
             return value.at(field_path, timestamp)
         case Now():

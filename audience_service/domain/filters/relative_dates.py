@@ -17,7 +17,7 @@ Source of the semantics: MongoDB manual, $dateAdd, $dateSubtract and $dateTrunc.
 
 import re
 from calendar import monthrange
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from typing import Any, Self
@@ -42,6 +42,17 @@ _REGIONS = frozenset(
     ("Africa", "America", "Antarctica", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific", "Etc")
 )
 _REFERENCE = datetime(2000, 1, 1)
+_QUARTERS = (
+    (-9, 30), (-4, 30), (-3, 30), (-2, 30), (3, 30), (4, 30), (5, 30), (5, 45), (6, 30), (8, 30), (8, 45), (9, 30),
+    (10, 30), (11, 30), (12, 45), (13, 45),
+)  # fmt: skip
+OFFSETS = tuple(
+    sorted(
+        [60 * hours for hours in range(-12, 15)]
+        + [60 * hours + (minutes if hours > 0 else -minutes) for hours, minutes in _QUARTERS]
+    )
+)
+"""The offsets from UTC that timezones have had since 1970, in minutes. Source: the IANA timezone database."""
 
 
 class ResolvedDate(str):
@@ -95,17 +106,46 @@ def _evaluate(operand: Mapping[str, Any], field_path: str, now: datetime, depth:
     required = (start, "unit") if truncates else (start, "unit", "amount")
     _check_names(arguments, required, optional, here)
     timestamp = _start(arguments[start], at_key(here, start), now, depth)
-    unit = one_of(arguments["unit"], UNITS, at_key(here, "unit"))
+    one_of(arguments["unit"], UNITS, at_key(here, "unit"))
     zone = read_timezone(arguments.get("timezone", "UTC"), at_key(here, "timezone"))
+    if truncates:
+        _number(arguments.get("binSize", 1), at_key(here, "binSize"), minimum=1)
+        one_of(weekday(arguments.get("startOfWeek", "sunday")), WEEKDAYS, at_key(here, "startOfWeek"))
+    else:
+        _number(arguments["amount"], at_key(here, "amount"), minimum=-_MAX_AMOUNT)
     try:
-        if truncates:
-            size = _number(arguments.get("binSize", 1), at_key(here, "binSize"), minimum=1)
-            day = one_of(weekday(arguments.get("startOfWeek", "sunday")), WEEKDAYS, at_key(here, "startOfWeek"))
-            return _truncate(timestamp, unit, size, zone, day)
-        amount = _number(arguments["amount"], at_key(here, "amount"), minimum=-_MAX_AMOUNT)
-        return shift(timestamp, unit, amount if name == "$dateAdd" else -amount, zone)
+        return apply(name, arguments, [timestamp], [zone])[0]
     except (OverflowError, ValueError):
         raise InvalidFilter.at(here, "is outside the years 1 to 9999") from None
+
+
+def apply(
+    name: str, arguments: Mapping[str, Any], timestamps: Sequence[datetime], zones: Sequence[tzinfo]
+) -> list[datetime]:
+    """Each timestamp, shifted or truncated in its timezone. The arguments have been checked by `evaluate`.
+
+    Raises OverflowError or ValueError outside the calendar.
+    """
+    unit, truncates = arguments["unit"], name == "$dateTrunc"
+    size = int(arguments.get("binSize", 1) if truncates else arguments["amount"]) * (
+        -1 if name == "$dateSubtract" else 1
+    )
+    first_day = weekday(arguments.get("startOfWeek", "sunday"))
+    if unit in _MILLIS:
+        step = timedelta(milliseconds=size * _MILLIS[unit])
+        if not truncates:
+            return [timestamp + step for timestamp in timestamps]
+        origins = [_utc(_REFERENCE, zone) for zone in zones]
+        pairs = zip(timestamps, origins, strict=True)
+        return [origin + (timestamp - origin) // step * step for timestamp, origin in pairs]
+    moved: dict[datetime, datetime] = {}
+    found = []
+    for timestamp, zone in zip(timestamps, zones, strict=True):
+        local = timestamp.astimezone(zone).replace(tzinfo=None)
+        if local not in moved:
+            moved[local] = _truncate(local, unit, size, first_day) if truncates else _shift(local, unit, size)
+        found.append(_utc(moved[local], zone))
+    return found
 
 
 def _start(value: Any, field_path: str, now: datetime, depth: int) -> datetime:
@@ -165,7 +205,7 @@ def read_timezone(value: Any, field_path: str) -> tzinfo:
         if size < timedelta(days=1):
             return timezone(size if sign == "+" else -size)
     try:
-        if not isinstance(value, str) or value not in _zones():
+        if not isinstance(value, str) or value not in timezone_names():
             raise ValueError(value)
         return UTC if value in ("UTC", "GMT") else ZoneInfo(value)
     except (KeyError, ValueError, OSError):
@@ -174,43 +214,41 @@ def read_timezone(value: Any, field_path: str) -> tzinfo:
 
 def _regional_names() -> tuple[str, ...]:
     """The names of timezones that every server knows: those of regions, and UTC and GMT."""
-    return ("UTC", "GMT", *sorted(name for name in _zones() if name.partition("/")[0] in _REGIONS))
+    return ("UTC", "GMT", *sorted(name for name in timezone_names() if name.partition("/")[0] in _REGIONS))
 
 
 @lru_cache(maxsize=1)
-def _zones() -> frozenset[str]:
-    """The Olson names, without those for the machine's own zone."""
+def timezone_names() -> frozenset[str]:
+    """The Olson names that `read_timezone` takes: all but those for the machine's own zone."""
     return frozenset(available_timezones()) - {"localtime", "Factory"}
 
 
 def shift(timestamp: datetime, unit: str, amount: int, zone: tzinfo) -> datetime:
     """The timestamp that many units later, in UTC. Raises OverflowError or ValueError outside the calendar."""
-    if unit in _MILLIS:
-        return timestamp + timedelta(milliseconds=amount * _MILLIS[unit])
-    local = timestamp.astimezone(zone).replace(tzinfo=None)
+    return apply("$dateAdd", {"unit": unit, "amount": amount}, [timestamp], [zone])[0]
+
+
+def _shift(local: datetime, unit: str, amount: int) -> datetime:
+    """The local time that many days or longer units later."""
     if unit in DAY_BASED:
-        return _utc(local + timedelta(days=amount * DAY_BASED[unit]), zone)
+        return local + timedelta(days=amount * DAY_BASED[unit])
     month = local.year * 12 + local.month - 1 + amount * MONTH_BASED[unit]
     year, month = month // 12, month % 12 + 1
-    return _utc(local.replace(year=year, month=month, day=min(local.day, monthrange(year, month)[1])), zone)
+    return local.replace(year=year, month=month, day=min(local.day, monthrange(year, month)[1]))
 
 
-def _truncate(timestamp: datetime, unit: str, size: int, zone: tzinfo, first_day: str) -> datetime:
-    if unit in _MILLIS:
-        origin = _utc(_REFERENCE, zone)
-        step = timedelta(milliseconds=size * _MILLIS[unit])
-        return origin + (timestamp - origin) // step * step
-    local = timestamp.astimezone(zone).replace(tzinfo=None)
+def _truncate(local: datetime, unit: str, size: int, first_day: str) -> datetime:
+    """The start of the bin of days or longer units that contains a local time."""
     if unit in MONTH_BASED:
         step_months = size * MONTH_BASED[unit]
         months = (local.year - _REFERENCE.year) * 12 + local.month - 1
         month = months // step_months * step_months + _REFERENCE.year * 12
-        return _utc(datetime(month // 12, month % 12 + 1, 1), zone)
+        return datetime(month // 12, month % 12 + 1, 1)
     origin = _REFERENCE
     if unit == "week":
         origin += timedelta(days=(WEEKDAYS.index(first_day) - _REFERENCE.weekday()) % 7)
     step = timedelta(days=size * DAY_BASED[unit])
-    return _utc(origin + (local - origin) // step * step, zone)
+    return origin + (local - origin) // step * step
 
 
 def _utc(local: datetime, zone: tzinfo) -> datetime:

@@ -10,7 +10,8 @@ from bson import Binary, Decimal128, Int64, ObjectId
 from audience_service.domain.core.error_path import at_index, at_key
 from audience_service.domain.core.errors import FilterTooLarge, InvalidFilter
 from audience_service.domain.filters.filter import FilterLimits
-from audience_service.domain.filters.relative_dates import NOW, ResolvedDate, is_relative
+from audience_service.domain.filters.record_timezones import resolve
+from audience_service.domain.filters.relative_dates import NOW, is_relative
 
 Scalar = None | bool | int | float | str | datetime | Int64 | Decimal128 | ObjectId | Binary | bytes
 _SCALARS = (type(None), bool, int, float, str, datetime, Decimal128, ObjectId, Binary, bytes)
@@ -68,7 +69,7 @@ class ValueReader:
     def scalar(self, value: Any, field_path: str) -> Scalar:
         """The value, if it is neither an object nor a list. Raises InvalidFilter."""
         if isinstance(value, Mapping) and is_relative(value):
-            return ResolvedDate.of(value, field_path, self.now)
+            return resolve(value, field_path, self.now)
         if not isinstance(value, _SCALARS):
             raise InvalidFilter.at(field_path, "takes a single value: text, a number, true, false, null or a date")
         if isinstance(value, int) and not isinstance(value, bool) and not _INT64_MIN <= value <= _INT64_MAX:

@@ -13,7 +13,7 @@ from audience_service.domain.core.context import Deadline, RequestContext
 from audience_service.domain.core.errors import AudienceError, InvalidFilter
 from audience_service.domain.filters import Filter, FilterCompiler, FilterWarning
 from audience_service.domain.filters.ast import Node, Related
-from audience_service.domain.filters.failing_expressions import FailingRecords, failing_records
+from audience_service.domain.filters.failing_expressions import UnevaluatedRecords, failing_records
 from audience_service.domain.filters.lint.conjunctions import all_nodes
 from audience_service.domain.schema.field_cache import FieldCache, Fields
 from audience_service.domain.schema.service import FieldCatalog
@@ -26,7 +26,7 @@ _READ_SECONDS = 10.0
 """The longest time that reading a sample may take. It serves later calls as well, so no caller's deadline limits it."""
 
 _COUNT_SECONDS = 2.0
-"""The longest time that counting the records on which an expression fails may take."""
+"""The longest time that counting the records that a filter cannot evaluate may take."""
 _COUNT_THREADS = 2
 
 
@@ -39,9 +39,9 @@ class PendingWarnings:
         audience_filter: Filter,
         compiler: FilterCompiler,
         fields: Mapping[str, "Future[Fields]"],
-        failures: "Sequence[tuple[FailingRecords, Future[int | None]]]" = (),
+        failures: "Sequence[tuple[UnevaluatedRecords, Future[int | None]]]" = (),
     ) -> None:
-        """`failures` are the numbers of records on which expressions fail."""
+        """`failures` are the numbers of records that the filter cannot evaluate as written."""
         self._node = node
         self._filter = audience_filter
         self._compiler = compiler
@@ -116,7 +116,7 @@ class FilterLinter:
         datatypes = dict.fromkeys([audience_filter.datatype, *related])
         return {datatype: self._cache.get(ctx.org, datatype) for datatype in datatypes}
 
-    def _count_failing(self, org: str, failing: FailingRecords) -> int | None:
+    def _count_failing(self, org: str, failing: UnevaluatedRecords) -> int | None:
         return self._catalog.count_failing(org, failing, Deadline.after(_COUNT_SECONDS))
 
     def _read(self, org: str, datatype: str) -> tuple[Fields, bool]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from audience_service.domain.core.context import Deadline, RequestContext
 from audience_service.domain.core.errors import OutOfTime, UnsupportedByStore
 from audience_service.domain.filters import FilterCompiler
-from audience_service.domain.filters.failing_expressions import FailingRecords
+from audience_service.domain.filters.failing_expressions import UnevaluatedRecords
 from audience_service.domain.filters.field_profile import FieldProfile
 from audience_service.domain.filters.fields import display_path
 from audience_service.domain.filters.operators import OPERATORS, TEXT_OPERATORS
@@ -87,8 +87,8 @@ class FieldCatalog:
             len(found) - len(kept) + sampled.too_deep_count,
         )
 
-    def count_failing(self, org: str, failing: FailingRecords, deadline: Deadline) -> int | None:
-        """The number of records on which an expression fails; None if they cannot be counted before the deadline."""
+    def count_failing(self, org: str, failing: UnevaluatedRecords, deadline: Deadline) -> int | None:
+        """The number of records that a filter cannot evaluate as written; None if the deadline passes first."""
         try:
             return self._samples.count(org, failing.datatype, failing.match, deadline)
         except OutOfTime:

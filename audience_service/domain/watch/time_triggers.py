@@ -15,6 +15,7 @@ Example: the filter is `lastOpened >= $$NOW - 30 days`. It is 1 March 2026, 12:0
 4. Both need ranges of record fields only. `$$NOW` in `$expr`, and dates of related records, are unpredictable instead.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -35,7 +36,11 @@ from audience_service.domain.filters.rebase_dates import (
     has_other_time_dependence,
     moving_operands,
     relative_dates,
+    zoned_dates,
 )
+from audience_service.domain.filters.record_timezones import ZonedDate, timezone_classes
+from audience_service.domain.filters.relative_dates import ResolvedDate
+from audience_service.domain.filters.timezone_groups import unknown_timezone
 
 LOOKAHEADS = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1))
 """How far `next_trigger` looks ahead: the longest time in which fewer than SAMPLE_LIMIT records have a crossing."""
@@ -48,10 +53,10 @@ FindRecords = Callable[[Sequence[Document], Sequence[str]], list[Record]]
 
 @dataclass(frozen=True, slots=True)
 class _DatePath:
-    """The path of a record field, and the expression of the relative date that a condition compares it with."""
+    """The path of a record field, and the relative date that a condition compares it with."""
 
     path: str
-    expression: Mapping[str, Any]
+    date: ResolvedDate
 
 
 def depends_on_time(population: Population) -> bool:
@@ -95,9 +100,29 @@ def crossing_ranges(population: Population, since: datetime, until: datetime) ->
 def _date_ranges(population: CompiledFilter, since: datetime, until: datetime) -> list[Document]:
     found: list[Document] = []
     for date_path in _date_paths(population.node):
-        low, high = RelativeDateTimeline(date_path.expression, since, until + timedelta(milliseconds=1)).span
-        found += [{date_path.path: bounds} for bounds in _range_conditions(low, high)]
+        date = date_path.date
+        if isinstance(date, ZonedDate):
+            found += _zoned_ranges(date_path.path, date, since, until)
+        else:
+            found += [{date_path.path: bounds} for bounds in _range_conditions(*_span(date.expression, since, until))]
     return found
+
+
+def _zoned_ranges(path: str, date: ZonedDate, since: datetime, until: datetime) -> Iterator[Document]:
+    """The ranges of a date in the timezones of records, without timezones in which the date does not move."""
+    names_by_span = defaultdict[tuple[datetime, datetime], list[str]](list)
+    for timezone in timezone_classes():
+        names_by_span[_span(date.in_timezone(timezone.names[0]), since, until)] += timezone.names
+    default = _span(date.in_timezone(date.timezone.default), since, until)
+    selections = [(span, {date.timezone.path: {"$in": names}}) for span, names in names_by_span.items()]
+    for (low, high), selection in [*selections, (default, unknown_timezone(date.timezone))]:
+        if low < high:
+            for bounds in _range_conditions(low, high):
+                yield {"$and": [selection, {path: bounds}]}
+
+
+def _span(expression: Mapping[str, Any], since: datetime, until: datetime) -> tuple[datetime, datetime]:
+    return RelativeDateTimeline(expression, since, until + timedelta(milliseconds=1)).span
 
 
 def next_trigger(
@@ -124,9 +149,12 @@ def _next_crossing(
     """A time before which no relative date reaches or leaves a date of a record."""
     if not any(_date_paths(population.node)):
         return None
-    paths = sorted({_projectable_path(condition.path) for condition in _conditions(population.node)})
+    read = [condition.path for condition in _conditions(population.node)]
+    read += [date.timezone.path for date in zoned_dates(population.node)]
+    paths = sorted(set(map(_projectable_path, read)))
     for lookahead in LOOKAHEADS:
-        records = find_records(_date_ranges(population, timestamp, timestamp + lookahead), paths)
+        ranges = _date_ranges(population, timestamp, timestamp + lookahead)
+        records = find_records(ranges, paths) if ranges else []
         if len(records) < SAMPLE_LIMIT:
             forecaster = ChangeForecaster(timestamp, deadline, lookahead)
             change_times = [found for record in records for found in forecaster.forecast(population.node, record).times]
@@ -146,8 +174,8 @@ def _date_paths(node: Node, prefix: str = "") -> Iterator[_DatePath]:
         if isinstance(condition, ElementMatch):
             yield from _date_paths(condition.query, f"{path}.")
         else:
-            for expression in relative_dates(condition):
-                yield _DatePath(path, expression)
+            for date in relative_dates(condition):
+                yield _DatePath(path, date)
 
 
 def _projectable_path(path: str) -> str:

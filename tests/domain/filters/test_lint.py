@@ -27,6 +27,9 @@ NOW = datetime(2026, 4, 24, 12, tzinfo=UTC)
 COMPILER = FilterCompiler(["contact"], ["order"], clock=lambda: NOW)
 
 
+TODAY_THERE = {"$dateTrunc": {"date": "$$NOW", "unit": "day", "timezone": "$timezone"}}
+"""The start of today in the timezone of each record."""
+
 SAMPLED: list[dict[str, Any]] = [
     {"nonsense": 1},
     {"score": "42"},
@@ -127,6 +130,7 @@ def test_a_stale_date_warning_contains_the_relative_expression(where: dict[str, 
         ({"nonsense": 1}, "nonsense", "reads nonsense, which no sampled record has"),
         ({"data.names": "x"}, '["data.names"]', "did you mean data.name?"),
         ({"$expr": {"$gt": ["$scores", 1]}}, "$expr", "did you mean score?"),
+        ({"openedAt": {"$gte": TODAY_THERE}}, "openedAt.$gte", "reads timezone, which no sampled record has"),
         ({"$related": {"datatype": "order", "on": {"local": "emial", "foreign": "x"}}}, "$related.on.local", "emial"),
     ],
 )  # fmt: skip

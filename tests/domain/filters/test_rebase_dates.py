@@ -18,6 +18,7 @@ BUYS = {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}}
     [
         {"at": {"$gte": AGO}},
         {"at": {"$in": [AGO, 5]}, "n": [1]},
+        {"at": {"$gte": {"$dateTrunc": {"date": AGO, "unit": "day", "timezone": "$tz"}}}},
         {"$or": [{"at": {"$not": {"$lt": AGO}}}, {"$nor": [{"at": {"$eq": AGO}}]}]},
         {"at": {"$elemMatch": {"$gte": AGO}}},
         {"visits": {"$elemMatch": {"at": {"$gte": AGO}}}},

@@ -11,6 +11,8 @@ from typing import Any
 from bson import Binary, ObjectId
 
 from audience_service.domain.filters.dates import read_instant
+from audience_service.domain.filters.fields import display_path
+from audience_service.domain.filters.record_timezones import read_record_timezone
 from audience_service.domain.filters.relative_dates import NOW, Now, ResolvedDate, weekday
 
 _MAX_TEXT, _MAX_VALUE, _MAX_BYTES = 80, 300, 16
@@ -166,6 +168,8 @@ def _period(unit: str, size: int) -> str:
 
 def _zone(arguments: Mapping[str, Any]) -> list[str]:
     zone = arguments.get("timezone", "UTC")
+    if found := read_record_timezone(zone, ""):
+        return [f"by {display_path(found.path)}, or else {found.default}"]
     return [] if zone in _UTC_NAMES else [zone]
 
 

@@ -20,6 +20,7 @@ from audience_service.domain.filters.lint.linted_filter import LintedFilter
 from audience_service.domain.filters.lint.warning import FilterWarning, LintRule
 from audience_service.domain.filters.near_date_check import ORDERS, near_date
 from audience_service.domain.filters.near_dates import is_unmistakable, suggest
+from audience_service.domain.filters.record_timezones import ZonedDate, read_record_timezone
 from audience_service.domain.filters.relative_dates import ResolvedDate
 
 _EQUALITIES = ("$eq", "$ne", "$in", "$nin", "$all")
@@ -136,16 +137,21 @@ def _is_day(value: Any) -> bool:
     return is_text and read_instant(value) is not None
 
 
-def _midnight_timezone(node: Condition) -> str:
+def _midnight_timezone(node: Condition) -> Any:
     """The timezone of an operand that is the start of a day there, and not of a day in UTC; empty for others."""
     for value in _operands(node):
-        if isinstance(value, ResolvedDate) and (instant := read_instant(value)) and not instant.is_midnight:
+        is_zoned = isinstance(value, ZonedDate)
+        if (
+            isinstance(value, ResolvedDate)
+            and (instant := read_instant(value))
+            and (is_zoned or not instant.is_midnight)
+        ):
             expression: Any = value.expression
             while "$dateTrunc" not in expression and isinstance(inner := _start_date(expression), Mapping):
                 expression = inner
             truncated = expression.get("$dateTrunc", {})
-            if truncated.get("unit") in _DAYS and isinstance(truncated.get("timezone"), str):
-                return str(truncated["timezone"])
+            if truncated.get("unit") in _DAYS and "timezone" in truncated:
+                return truncated["timezone"]
     return ""
 
 
@@ -153,10 +159,12 @@ def _start_date(expression: Mapping[str, Any]) -> Any:
     return next(iter(expression.values())).get("startDate")
 
 
-def _days_text(node: Condition, field: str, timezone: str) -> str:
+def _days_text(node: Condition, field: str, timezone: Any) -> str:
     day, zone = '"format": "%Y-%m-%d"', json.dumps(timezone)
-    problem = f"compares {field}, which holds days at 00:00 UTC, with 00:00 in {timezone}"
-    if node.operator.name not in ORDERS:
+    is_zoned = read_record_timezone(timezone, "") is not None
+    where = "the timezone of the record" if is_zoned else timezone
+    problem = f"compares {field}, which holds days at 00:00 UTC, with 00:00 in {where}"
+    if node.operator.name not in ORDERS and not is_zoned:
         now = '{"$dateAdd": {"startDate": "$$NOW", ..., "timezone": ' + zone + "}}"
         return f'{problem}; for a day in {timezone} write {{"$onDay": {now}}}'
     stored, now = f'{{"$dateToString": {{"date": {{"$toDate": "${field}"}}, {day}}}}}', '"date": {"$dateAdd": ...}'

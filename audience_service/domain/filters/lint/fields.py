@@ -19,6 +19,7 @@ from audience_service.domain.filters.ast import (
 )
 from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.field_profile import FieldProfile
+from audience_service.domain.filters.field_usage import further_paths
 from audience_service.domain.filters.fields import display_path
 from audience_service.domain.filters.lint.conjunctions import Conjunction
 from audience_service.domain.filters.lint.field_index import FieldIndex
@@ -249,6 +250,8 @@ def _paths(conjunction: Conjunction, node: Node) -> Iterator[tuple[str, str]]:
             | ElementIs(path, field_path=field_path)
         ):
             yield conjunction.path(path), field_path
+            for path in further_paths(node):
+                yield path, field_path
         case Expression(_, paths, field_path):
             for path in paths:
                 yield path, field_path

@@ -7,6 +7,7 @@ from typing import Any
 
 from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.lint.literals import Literal
+from audience_service.domain.filters.record_timezones import ZonedDate
 
 _NUMBER, _TEXT, _DATE, _BOOL = "number", "text", "date", "bool"
 _EITHER = {_TEXT, _DATE}
@@ -43,6 +44,8 @@ def find_contradiction(literals: Iterable[Literal]) -> Literal | None:
 
 def _sort_key(value: Any) -> tuple[str, Any]:
     """The kind of a value and its sort key within the kind; an empty kind if the order is unknown."""
+    if isinstance(value, ZonedDate):
+        return "", None
     if isinstance(value, bool):
         return _BOOL, value
     if isinstance(value, int | float):

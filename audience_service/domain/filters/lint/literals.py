@@ -11,6 +11,7 @@ from typing import Any
 from audience_service.domain.filters.ast import Condition, Node
 from audience_service.domain.filters.lint.conjunctions import unwrap_negation
 from audience_service.domain.filters.operators import TEXT_OPERATORS, Pattern
+from audience_service.domain.filters.record_timezones import ZonedDate
 
 _NEGATED_OPERATORS = {"$ne": "$eq", "$nin": "$in"}
 _ONE_OF = ("$eq", "$in")
@@ -82,6 +83,8 @@ def _key(value: Any) -> Hashable | None:
             return ("bool", value)
         case int() | float():
             return ("number", value)
+        case ZonedDate():
+            return ("zoned date", repr(value.expression))
         case str():
             return ("text", str(value))
         case datetime():

@@ -14,6 +14,7 @@ from audience_service.domain.filters.ast import (
     Related,
     is_state_selection,
 )
+from audience_service.domain.filters.field_usage import further_paths
 from audience_service.domain.filters.fields import LIFECYCLE_STATES, SYSTEM_FIELDS
 from audience_service.domain.filters.lint.conjunctions import Subject, unwrap_negation
 from audience_service.domain.filters.lint.field_index import FieldIndex
@@ -66,6 +67,8 @@ def _paths(node: Node) -> Iterator[tuple[str, str]]:
     match node:
         case Condition(path, field_path=here) | ElementMatch(path, field_path=here) | ElementIs(path, field_path=here):
             yield path, here
+            for path in further_paths(node):
+                yield path, here
         case Expression(_, paths, field_path):
             for path in paths:
                 yield path, field_path

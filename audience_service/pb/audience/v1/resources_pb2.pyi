@@ -154,7 +154,8 @@ class FilterWarning(_message.Message):
     means its midnight. TEXT_ORDER: text that spells numbers is compared by its characters. SEPARATE_ELEMENTS:
     different elements of a list may meet the conditions. MISSING_IS_LESS: a missing field meets an expression.
     EMPTY_EXISTS: a field with an empty value exists. EXPRESSION_FAILS: a $tryExpr fails on records.
-    BUCKETS_DIFFER: the database hashes in another way than MongoDB.
+    BUCKETS_DIFFER: the database hashes in another way than MongoDB. UNKNOWN_TIMEZONE: records have no timezone that
+    exists, and a date in their timezone is in the default one.
     """
     description: _builtins.str
     """description is the problem in English, for people. It suggests a correction if one is known."""
