@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from audience_service.cli.charts import printable
+from audience_service.cli.charts import print_warnings, printable
 from audience_service.cli.client import as_dict, client_options, connect
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 
@@ -60,6 +60,7 @@ def insights(
     console.print(
         f"{response.count:,} members, of {response.baseline_count:,} in the org; index 100: share equal to the org's\n"
     )
+    print_warnings(console, response.warnings)
     if points is not None:
         _print_history(console, response.size_history)
     for dimension in response.dimensions:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from audience_service.cli.charts import printable
+from audience_service.cli.charts import print_warnings, printable
 from audience_service.cli.client import Client, as_dict, client_options, connect
 from audience_service.domain.core.context import Scope
 from audience_service.domain.custom_audiences.model import CUSTOM_PREFIX, CustomType
@@ -131,6 +131,7 @@ def lookalike(
         )
     if model.source_filter_fields:
         console.print(Text("fields of the source's filter: ").append(printable(", ".join(model.source_filter_fields))))
+    print_warnings(console, model.warnings)
     for field in model.fields:
         if field.decorrelation:
             console.print(field_chart(field, limit))

@@ -7,6 +7,7 @@ from datetime import datetime
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.result_warning import ResultWarning
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compiler import NOT_ARCHIVED_MATCH
 from audience_service.domain.filters.population import Population
@@ -15,6 +16,7 @@ from audience_service.domain.insights.baselines import BaselineCache
 from audience_service.domain.insights.comparison import DimensionInsights, compare
 from audience_service.domain.insights.dimensions import parse_dimensions
 from audience_service.domain.insights.model import Breakdown
+from audience_service.domain.insights.reliability import insight_warnings
 from audience_service.domain.insights.repository import InsightRepository
 
 MAX_VALUES = 2_000
@@ -33,6 +35,7 @@ class AudienceInsights:
     dimensions: tuple[DimensionInsights, ...]
     history: SizeHistory | None = None
     """The audience's sizes over time; None unless requested."""
+    warnings: tuple[ResultWarning, ...] = ()
 
 
 class Insights:
@@ -84,25 +87,27 @@ class Insights:
             self._check_cost(ctx, audience_id, population)
             members = read(population)
             baseline = self._baselines.get(key, lambda: read(all_records), ctx.deadline)
+        compared = tuple(
+            compare(
+                dimension,
+                audience_counts,
+                baseline_counts,
+                members.size,
+                baseline.size,
+                limit,
+                self._min_bucket_size,
+            )
+            for dimension, audience_counts, baseline_counts in zip(
+                dimensions, members.dimensions, baseline.dimensions, strict=True
+            )
+        )
         return AudienceInsights(
             size=members.size,
             read_at=members.read_at,
             baseline_size=baseline.size,
             baseline_read_at=baseline.read_at,
             min_bucket_size=self._min_bucket_size,
-            dimensions=tuple(
-                compare(
-                    dimension,
-                    audience_counts,
-                    baseline_counts,
-                    members.size,
-                    baseline.size,
-                    limit,
-                    self._min_bucket_size,
-                )
-                for dimension, audience_counts, baseline_counts in zip(
-                    dimensions, members.dimensions, baseline.dimensions, strict=True
-                )
-            ),
+            dimensions=compared,
             history=self._size_history.history(ctx, audience_id, span) if span else None,
+            warnings=insight_warnings(members.size, compared, is_requested=bool(requested)),
         )

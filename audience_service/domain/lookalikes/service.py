@@ -16,6 +16,7 @@ from audience_service.domain.core.error_path import prefix_error_path
 from audience_service.domain.core.errors import AudienceNotFound, InvalidArgument, InvalidFilter, UnusableAudience
 from audience_service.domain.core.idempotency import CreationState, new_list_version_id
 from audience_service.domain.core.jobs import Report
+from audience_service.domain.core.result_warning import ResultWarning
 from audience_service.domain.custom_audiences.errors import NotALookalike
 from audience_service.domain.custom_audiences.model import CUSTOM_PREFIX, FIELD_PATH, CustomAudience, LookalikeSpec
 from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
@@ -26,6 +27,7 @@ from audience_service.domain.lookalikes.curve import auc, count_positive, curve,
 from audience_service.domain.lookalikes.features import Feature, unused_protected_paths
 from audience_service.domain.lookalikes.model import LookalikeModel, score_range
 from audience_service.domain.lookalikes.model_document import read_model, write_model
+from audience_service.domain.lookalikes.quality import model_warnings
 from audience_service.domain.lookalikes.repository import LookalikeRepository
 from audience_service.domain.lookalikes.spec import base_filter, check_spec, select_features, source_fields, target_size
 from audience_service.domain.lookalikes.training import TrainedModel, check_seed, train
@@ -87,8 +89,8 @@ class Lookalikes:
         _select_features(source, spec)
         self._candidates(ctx, audience, spec, source)
 
-    def model(self, ctx: RequestContext, audience_id: str) -> tuple[str, LookalikeModel]:
-        """The audience's id and the model that selected its members.
+    def model(self, ctx: RequestContext, audience_id: str) -> tuple[str, LookalikeModel, tuple[ResultWarning, ...]]:
+        """The audience's id, the model that selected its members, and warnings if these mean little.
 
         Raises AudienceNotFound, NotALookalike; UnusableAudience unless the audience is READY.
         """
@@ -102,7 +104,8 @@ class Lookalikes:
                 f"the lookalike is {found.creation_state} and has no model; wait until it is READY",
                 metadata={"id": found.id, "creation_state": found.creation_state.value},
             )
-        return found.id, read_model(found.publication[_MODEL])
+        model = read_model(found.publication[_MODEL])
+        return found.id, model, model_warnings(model)
 
     def refresh(self, ctx: RequestContext, audience: CustomAudience, report: Report) -> CustomAudience:
         """The lookalike with a new model and a new list, both published by one write.

@@ -8,6 +8,7 @@ from audience_service.domain.insights.comparison import Bucket, DimensionInsight
 from audience_service.domain.insights.model import BucketKind
 from audience_service.domain.insights.service import AudienceInsights
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
+from audience_service.rpc.converters.result_warnings import encode_result_warnings
 from audience_service.rpc.converters.structs import decode_timestamp, encode_timestamp
 from audience_service.rpc.converters.watch import CHANGE_CAUSES
 
@@ -24,6 +25,7 @@ def encode_insights(value: AudienceInsights) -> pb.GetInsightsResponse:
         baseline_read_time=encode_timestamp(value.baseline_read_at),
         min_bucket_size=value.min_bucket_size,
         dimensions=[_encode_dimension(dimension) for dimension in value.dimensions],
+        warnings=encode_result_warnings(value.warnings),
     )
 
 

@@ -1,12 +1,18 @@
 """Converters of lookalike models."""
 
+from collections.abc import Iterable
+
+from audience_service.domain.core.result_warning import ResultWarning
 from audience_service.domain.lookalikes.model import UNIT, FieldModel, LookalikeModel
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
+from audience_service.rpc.converters.result_warnings import encode_result_warnings
 from audience_service.rpc.converters.structs import encode_timestamp
 
 
-def encode_lookalike_model(audience_id: str, value: LookalikeModel) -> pb.LookalikeModel:
-    """The message of a model. Its weights and scores are in nats."""
+def encode_lookalike_model(
+    audience_id: str, value: LookalikeModel, warnings: Iterable[ResultWarning]
+) -> pb.LookalikeModel:
+    """The message of an audience's model. Its weights and scores are in nats."""
     return pb.LookalikeModel(
         audience_id=audience_id,
         model_version=value.version,
@@ -29,6 +35,7 @@ def encode_lookalike_model(audience_id: str, value: LookalikeModel) -> pb.Lookal
         excluded_protected_fields=value.protected_fields,
         source_filter_fields=value.source_fields,
         cutoff_score=value.cutoff_score / UNIT,
+        warnings=encode_result_warnings(warnings),
     )
 
 

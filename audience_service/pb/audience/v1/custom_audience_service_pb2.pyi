@@ -1458,6 +1458,7 @@ class LookalikeModel(_message.Message):
     EXCLUDED_PROTECTED_FIELDS_FIELD_NUMBER: _builtins.int
     CUTOFF_SCORE_FIELD_NUMBER: _builtins.int
     SOURCE_FILTER_FIELDS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """audience_id: the id of the lookalike."""
     model_version: _builtins.int
@@ -1503,6 +1504,12 @@ class LookalikeModel(_message.Message):
         names them, they are used. Empty if the source is a list, because its origin is unknown.
         """
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.ResultWarning]:
+        """warnings: reasons why the lookalike may mean little: a model near chance, an empty list, a field that restates how
+        the source was selected.
+        """
+
     def __init__(
         self,
         *,
@@ -1518,10 +1525,11 @@ class LookalikeModel(_message.Message):
         excluded_protected_fields: _abc.Iterable[_builtins.str] | None = ...,
         cutoff_score: _builtins.float = ...,
         source_filter_fields: _abc.Iterable[_builtins.str] | None = ...,
+        warnings: _abc.Iterable[_resources_pb2.ResultWarning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_auc", b"_auc", "auc", b"auc", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_auc", b"_auc", "auc", b"auc", "audience_id", b"audience_id", "baseline_count", b"baseline_count", "create_time", b"create_time", "curve", b"curve", "cutoff_score", b"cutoff_score", "excluded_protected_fields", b"excluded_protected_fields", "fields", b"fields", "holdout_count", b"holdout_count", "model_version", b"model_version", "seed_count", b"seed_count", "source_filter_fields", b"source_filter_fields"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_auc", b"_auc", "auc", b"auc", "audience_id", b"audience_id", "baseline_count", b"baseline_count", "create_time", b"create_time", "curve", b"curve", "cutoff_score", b"cutoff_score", "excluded_protected_fields", b"excluded_protected_fields", "fields", b"fields", "holdout_count", b"holdout_count", "model_version", b"model_version", "seed_count", b"seed_count", "source_filter_fields", b"source_filter_fields", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__auc: _TypeAlias = _typing.Literal["auc"]  # noqa: Y015
     _WhichOneofArgType__auc: _TypeAlias = _typing.Literal["_auc", b"_auc"]  # noqa: Y015

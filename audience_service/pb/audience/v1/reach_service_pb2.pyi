@@ -663,6 +663,7 @@ class GetInsightsResponse(_message.Message):
     MIN_BUCKET_SIZE_FIELD_NUMBER: _builtins.int
     DIMENSIONS_FIELD_NUMBER: _builtins.int
     SIZE_HISTORY_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     """count is the number of members: the same as EstimateReach counts at that time."""
     baseline_count: _builtins.int
@@ -685,6 +686,10 @@ class GetInsightsResponse(_message.Message):
     def size_history(self) -> Global___SizeHistory:
         """size_history is the audience's size over time, if requested."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.ResultWarning]:
+        """warnings are reasons why the numbers may mean little: few members, or a requested dimension without values."""
+
     def __init__(
         self,
         *,
@@ -695,10 +700,11 @@ class GetInsightsResponse(_message.Message):
         min_bucket_size: _builtins.int = ...,
         dimensions: _abc.Iterable[Global___DimensionInsights] | None = ...,
         size_history: Global___SizeHistory | None = ...,
+        warnings: _abc.Iterable[_resources_pb2.ResultWarning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["baseline_read_time", b"baseline_read_time", "read_time", b"read_time", "size_history", b"size_history"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_count", b"baseline_count", "baseline_read_time", b"baseline_read_time", "count", b"count", "dimensions", b"dimensions", "min_bucket_size", b"min_bucket_size", "read_time", b"read_time", "size_history", b"size_history"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_count", b"baseline_count", "baseline_read_time", b"baseline_read_time", "count", b"count", "dimensions", b"dimensions", "min_bucket_size", b"min_bucket_size", "read_time", b"read_time", "size_history", b"size_history", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

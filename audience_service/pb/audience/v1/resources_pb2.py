@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61udience/v1/resources.proto\x12\x0b\x61udience.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"z\n\x06\x46ilter\x12\x16\n\x08\x64\x61tatype\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12.\n\x05where\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01H\x00\x12\x1a\n\nwhere_json\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x42\x0c\n\nconditions\"Z\n\rFilterWarning\x12\x18\n\nfield_path\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"\xcf\x03\n\x07Segment\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12)\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x13.audience.v1.FilterB\x04\xe2\x41\x01\x01\x12\x13\n\x04type\x18\x05 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12\x1a\n\x0b\x63ontact_ids\x18\x06 \x03(\tB\x05\xe2\x41\x02\x01\x04\x12 \n\rcontact_count\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12\x13\n\x05state\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x07version\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x61uthor\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12\x32\n\x08warnings\x18\r \x03(\x0b\x32\x1a.audience.v1.FilterWarningB\x04\xe2\x41\x01\x03\x42\x10\n\x0e_contact_countB\n\n\x08_version*\x81\x01\n\rCreationState\x12\x1e\n\x1a\x43REATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43REATION_STATE_CREATING\x10\x01\x12\x18\n\x14\x43REATION_STATE_READY\x10\x02\x12\x19\n\x15\x43REATION_STATE_FAILED\x10\x03*\x91\x01\n\x0b\x43hangeCause\x12\x1c\n\x18\x43HANGE_CAUSE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43HANGE_CAUSE_DATA\x10\x01\x12\x15\n\x11\x43HANGE_CAUSE_TIME\x10\x02\x12\x1b\n\x17\x43HANGE_CAUSE_DEFINITION\x10\x03\x12\x19\n\x15\x43HANGE_CAUSE_SNAPSHOT\x10\x04\x42;Z9audience.crm.appengine.internal/go/audience/v1;audiencev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61udience/v1/resources.proto\x12\x0b\x61udience.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"z\n\x06\x46ilter\x12\x16\n\x08\x64\x61tatype\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12.\n\x05where\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01H\x00\x12\x1a\n\nwhere_json\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x42\x0c\n\nconditions\"W\n\rResultWarning\x12\x14\n\x06reason\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07subject\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"Z\n\rFilterWarning\x12\x18\n\nfield_path\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"\xcf\x03\n\x07Segment\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12)\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x13.audience.v1.FilterB\x04\xe2\x41\x01\x01\x12\x13\n\x04type\x18\x05 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12\x1a\n\x0b\x63ontact_ids\x18\x06 \x03(\tB\x05\xe2\x41\x02\x01\x04\x12 \n\rcontact_count\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12\x13\n\x05state\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x07version\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x61uthor\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12\x32\n\x08warnings\x18\r \x03(\x0b\x32\x1a.audience.v1.FilterWarningB\x04\xe2\x41\x01\x03\x42\x10\n\x0e_contact_countB\n\n\x08_version*\x81\x01\n\rCreationState\x12\x1e\n\x1a\x43REATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43REATION_STATE_CREATING\x10\x01\x12\x18\n\x14\x43REATION_STATE_READY\x10\x02\x12\x19\n\x15\x43REATION_STATE_FAILED\x10\x03*\x91\x01\n\x0b\x43hangeCause\x12\x1c\n\x18\x43HANGE_CAUSE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43HANGE_CAUSE_DATA\x10\x01\x12\x15\n\x11\x43HANGE_CAUSE_TIME\x10\x02\x12\x1b\n\x17\x43HANGE_CAUSE_DEFINITION\x10\x03\x12\x19\n\x15\x43HANGE_CAUSE_SNAPSHOT\x10\x04\x42;Z9audience.crm.appengine.internal/go/audience/v1;audiencev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +41,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FILTER'].fields_by_name['where']._serialized_options = b'\342A\001\001'
   _globals['_FILTER'].fields_by_name['where_json']._loaded_options = None
   _globals['_FILTER'].fields_by_name['where_json']._serialized_options = b'\342A\001\001'
+  _globals['_RESULTWARNING'].fields_by_name['reason']._loaded_options = None
+  _globals['_RESULTWARNING'].fields_by_name['reason']._serialized_options = b'\342A\001\003'
+  _globals['_RESULTWARNING'].fields_by_name['description']._loaded_options = None
+  _globals['_RESULTWARNING'].fields_by_name['description']._serialized_options = b'\342A\001\003'
+  _globals['_RESULTWARNING'].fields_by_name['subject']._loaded_options = None
+  _globals['_RESULTWARNING'].fields_by_name['subject']._serialized_options = b'\342A\001\003'
   _globals['_FILTERWARNING'].fields_by_name['field_path']._loaded_options = None
   _globals['_FILTERWARNING'].fields_by_name['field_path']._serialized_options = b'\342A\001\003'
   _globals['_FILTERWARNING'].fields_by_name['reason']._loaded_options = None
@@ -73,14 +79,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEGMENT'].fields_by_name['author']._serialized_options = b'\342A\001\003'
   _globals['_SEGMENT'].fields_by_name['warnings']._loaded_options = None
   _globals['_SEGMENT'].fields_by_name['warnings']._serialized_options = b'\342A\001\003'
-  _globals['_CREATIONSTATE']._serialized_start=823
-  _globals['_CREATIONSTATE']._serialized_end=952
-  _globals['_CHANGECAUSE']._serialized_start=955
-  _globals['_CHANGECAUSE']._serialized_end=1100
+  _globals['_CREATIONSTATE']._serialized_start=912
+  _globals['_CREATIONSTATE']._serialized_end=1041
+  _globals['_CHANGECAUSE']._serialized_start=1044
+  _globals['_CHANGECAUSE']._serialized_end=1189
   _globals['_FILTER']._serialized_start=140
   _globals['_FILTER']._serialized_end=262
-  _globals['_FILTERWARNING']._serialized_start=264
-  _globals['_FILTERWARNING']._serialized_end=354
-  _globals['_SEGMENT']._serialized_start=357
-  _globals['_SEGMENT']._serialized_end=820
+  _globals['_RESULTWARNING']._serialized_start=264
+  _globals['_RESULTWARNING']._serialized_end=351
+  _globals['_FILTERWARNING']._serialized_start=353
+  _globals['_FILTERWARNING']._serialized_end=443
+  _globals['_SEGMENT']._serialized_start=446
+  _globals['_SEGMENT']._serialized_end=909
 # @@protoc_insertion_point(module_scope)

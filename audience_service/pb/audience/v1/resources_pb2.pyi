@@ -134,6 +134,40 @@ class Filter(_message.Message):
 Global___Filter: _TypeAlias = Filter  # noqa: Y015
 
 @_typing.final
+class ResultWarning(_message.Message):
+    """ResultWarning is about a result that is correct but means little. It is not an error."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """reason is the kind of problem, for programs. It is a string, because later versions may add reasons. NEAR_CHANCE:
+    the AUC of a lookalike is close to 0.5. NO_MEMBERS: a lookalike has no members. PROXY_FIELD: a field separates the
+    source of a lookalike almost alone, so it probably restates how the source was selected. FEW_MEMBERS: insights of
+    fewer than 100 members. NO_VALUES: no member has a value of a requested dimension.
+    """
+    description: _builtins.str
+    """description is the problem and the advice, in English, for people."""
+    subject: _builtins.str
+    """subject is the field or dimension that the warning is about. Empty if it is about the complete result."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        description: _builtins.str = ...,
+        subject: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "reason", b"reason", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResultWarning: _TypeAlias = ResultWarning  # noqa: Y015
+
+@_typing.final
 class FilterWarning(_message.Message):
     """FilterWarning is about a filter that is valid but probably does not mean what its author intends. It is not an error."""
 
