@@ -318,7 +318,7 @@ def test_a_deleted_audience_removes_no_one(vips: List, refused: Refused) -> None
     """The list stays as it is until the sync is changed."""
     vips.add("a", email="ann@example.com")
     vips.mirror()
-    vips.client.call("DeleteSegment", {"id": vips.selection["audienceId"]})
+    vips.client.call("DeleteSegment", {"id": vips.selection["audienceId"], "force": True})
     assert refused(lambda: vips.batches()).info.reason == "AUDIENCE_NOT_FOUND"
     assert len(vips.rows()) == 1
 

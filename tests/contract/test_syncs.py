@@ -8,16 +8,24 @@ import grpc
 import pytest
 
 from audience_service.domain.core.clock import now
+from audience_service.domain.core.context import Caller, Deadline, RequestContext
+from audience_service.domain.core.erased import NobodyErased
+from audience_service.domain.core.errors import AudienceNotFound
+from audience_service.domain.syncs.model import SyncSpec
+from audience_service.domain.syncs.service import Syncs
+from audience_service.wiring.core import build_core
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
+from tests.support.fault_injection import FailAtStep
 
 Refused = Callable[..., Refusal]
+EVERYONE = {"datatype": "contact", "where": {}}
 
 
 @pytest.fixture
 def audience(client: Client) -> str:
     """A segment of everyone."""
-    return str(client.create(name="everyone", filter={"datatype": "contact", "where": {}}).id)
+    return str(client.create(name="everyone", filter=EVERYONE).id)
 
 
 def create(client: Client, audience: str, **fields: Any) -> Any:
@@ -124,6 +132,53 @@ def test_a_deleted_sync_is_gone_with_its_rows(
     assert service.store.database["audience_sync_row"].find_one({"_id": key})
     service.store.sync_sweeper.sweep(now() + timedelta(hours=1))
     assert not service.store.database["audience_sync_row"].find_one({"_id": key})
+
+
+@pytest.mark.parametrize("field", ["audienceIds", "excludeAudienceIds"])
+def test_an_audience_of_a_sync_is_in_use(client: Client, audience: str, refused: Refused, field: str) -> None:
+    """Until the sync is deleted; a forced deletion does not ask."""
+    used = str(client.create(name="used", filter={"datatype": "contact", "where": {"tags": "vip"}}).id)
+    sync = create(client, audience, name="VIPs on Meta", **{field: [used]})
+    usage = client.call("GetAudienceUsage", {"audienceId": used})
+    assert ([(found.id, found.name) for found in usage.syncs], usage.sync_count) == ([(sync.id, "VIPs on Meta")], 1)
+    refusal = refused(lambda: client.call("DeleteSegment", {"id": used}))
+    assert refusal.info.reason == "AUDIENCE_IN_USE"
+    assert (refusal.info.metadata["syncs"], refusal.info.metadata["sync_names"]) == ("1", "VIPs on Meta")
+    client.call("DeleteSync", {"id": sync.id})
+    assert client.call("GetAudienceUsage", {"audienceId": used}).sync_count == 0
+    assert client.call("DeleteSegment", {"id": used}).state == "deleted"
+
+
+def test_a_sync_of_a_custom_audience_keeps_it(client: Client, refused: Refused) -> None:
+    """It is deleted by force alone."""
+    used = client.custom(name="list").id
+    create(client, used)
+    refusal = refused(lambda: client.call("DeleteCustomAudience", {"id": used}))
+    assert (refusal.info.reason, refusal.info.metadata["sync_names"]) == ("AUDIENCE_IN_USE", "list")
+    assert client.call("DeleteCustomAudience", {"id": used, "force": True}).id == used
+
+
+def test_a_write_of_a_sync_is_undone_if_its_audience_is_deleted_meanwhile(
+    service: Service, client: Client, org: str, audience: str
+) -> None:
+    """Neither a creation nor an update leaves a sync without its audience."""
+    ctx = RequestContext(Caller("racer", org, frozenset()), Deadline(None))
+    core, storage = build_core(service.settings, service.store, NobodyErased()), service.store.sync_storage
+
+    def racing(method: str, audience_id: str) -> Syncs:
+        delete = lambda: client.call("DeleteSegment", {"id": audience_id})  # noqa: E731 - reads as the racing action
+        syncs: Any = FailAtStep(storage.syncs, method, before=delete)
+        return Syncs(syncs, storage.rows, storage.batches, core.selection_resolver, core.tokens)
+
+    gone, going = (str(client.create(name=name, filter=EVERYONE).id) for name in ("gone", "going"))
+    with pytest.raises(AudienceNotFound):
+        racing("insert", gone).create(ctx, SyncSpec("list", (gone,), "meta"), "")
+    assert client.call("ListSyncs", {}).total_size == 0
+    sync = create(client, audience)
+    changed = SyncSpec("list", (going,), "meta")
+    with pytest.raises(AudienceNotFound):
+        racing("save", going).update(ctx, sync.id, changed, ["audience_ids"], None)
+    assert client.call("GetSync", {"id": sync.id}).audience_ids == [audience]
 
 
 def test_another_orgs_sync_is_not_found(service: Service, client: Client, audience: str) -> None:

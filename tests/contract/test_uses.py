@@ -136,6 +136,8 @@ def test_a_segment_in_use_is_deleted_by_force_alone(
         "segment_names": "refers theirs",
         "lookalikes": "0",
         "lookalike_names": "",
+        "syncs": "0",
+        "sync_names": "",
     }
     assert client.call("GetSegment", {"id": made.id}) == made
     assert client.call("DeleteSegment", {"id": made.id, "force": True}).state == "deleted"

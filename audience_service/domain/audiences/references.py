@@ -32,7 +32,7 @@ class AudienceUse:
 
 @dataclass(frozen=True, slots=True)
 class AudienceReference:
-    """The id and name of a segment or lookalike that refers to an audience."""
+    """The id and name of a segment, lookalike or sync that refers to an audience."""
 
     id: str
     name: str
@@ -43,7 +43,7 @@ class Usage:
     """What uses an audience: some of each kind, and the number of all.
 
     `uses` are registered. `segments` are those whose filters refer to the audience, without deleted ones. `lookalikes`
-    have it as their source.
+    have it as their source. `syncs` send its members to a platform, or exclude them.
     """
 
     segments: tuple[AudienceReference, ...]
@@ -52,17 +52,20 @@ class Usage:
     use_count: int
     lookalikes: tuple[AudienceReference, ...] = ()
     lookalike_count: int = 0
+    syncs: tuple[AudienceReference, ...] = ()
+    sync_count: int = 0
 
     @property
     def is_used(self) -> bool:
         """Whether anything uses the audience."""
-        return self.use_count > 0 or self.segment_count > 0 or self.lookalike_count > 0
+        return any((self.use_count, self.segment_count, self.lookalike_count, self.sync_count))
 
     def to_error(self) -> AudienceInUse:
         """The error that refuses a deletion because of these uses."""
         return AudienceInUse(
-            f"the audience is in use: {self.use_count} registered uses, {self.segment_count} segments that refer to it "
-            f"and {self.lookalike_count} lookalikes of it; release or delete these first, or delete with force",
+            f"the audience is in use: {self.use_count} registered uses, {self.segment_count} segments that refer to "
+            f"it, {self.lookalike_count} lookalikes of it and {self.sync_count} syncs with it; release, change or "
+            "delete these first, or delete with force",
             metadata={
                 "uses": str(self.use_count),
                 "kinds": ", ".join(dict.fromkeys(use.kind for use in self.uses)),
@@ -70,6 +73,8 @@ class Usage:
                 "segment_names": _names(self.segments),
                 "lookalikes": str(self.lookalike_count),
                 "lookalike_names": _names(self.lookalikes),
+                "syncs": str(self.sync_count),
+                "sync_names": _names(self.syncs),
             },
         )
 

@@ -36,7 +36,7 @@ class UseRepository(Protocol):
         """The number of registered uses of all audiences, up to `limit`."""
 
     def usage(self, org: str, audience_id: str, limit: int, deadline: Deadline) -> Usage:
-        """The uses of an audience, the dynamic segments that refer to it, and the lookalikes of it.
+        """The uses of an audience, the dynamic segments and the syncs that refer to it, and the lookalikes of it.
 
         Up to `limit` of each are listed. Deleted segments do not count, nor does a segment's reference to itself.
         """

@@ -12,7 +12,7 @@ from audience_service.domain.core.errors import AudienceNotFound, NotFound
 from audience_service.domain.core.quotas import UNLIMITED, Quota
 
 MAX_LISTED = 1_000
-"""The most uses, segments and lookalikes in a response, each."""
+"""The most uses, segments, lookalikes and syncs in a response, each."""
 
 FindRecord = Callable[[str, str, Deadline], object]
 """Finds the record of an audience by org and id. Raises NotFound if there is none."""

@@ -10,7 +10,7 @@ from audience_service.domain.segments.model import Segment
 from audience_service.domain.segments.writer import SegmentWriter
 
 MAX_LISTED_REFERENCES = 3
-"""The most segments and lookalikes that an error names, each."""
+"""The most segments, lookalikes and syncs that an error names, each."""
 
 _CLEANUP_TIMEOUT_SECONDS = 10.0
 """The timeout of the second check and the undo. They are independent of the caller's deadline."""

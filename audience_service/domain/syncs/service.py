@@ -1,15 +1,16 @@
 """The use cases on syncs: create, get, list, update, delete and reset."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from audience_service.domain.audiences.conflicts import retry_on_conflict
 from audience_service.domain.audiences.selection_resolver import SelectionResolver
 from audience_service.domain.core.clock import now
-from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.context import Deadline, RequestContext
 from audience_service.domain.core.error_path import prefix_error_path
-from audience_service.domain.core.errors import InvalidArgument, RequestIdReused
+from audience_service.domain.core.errors import AudienceNotFound, InvalidArgument, RequestIdReused, StaleVersion
 from audience_service.domain.core.idempotency import find_existing, idempotency_key, new_id
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.core.pages import ListedPage, PageRequest
@@ -34,6 +35,9 @@ from audience_service.domain.syncs.repository import SyncBatchRepository, SyncRe
 
 RECEIPT_TTL = timedelta(days=400)
 """How long a batch is kept after its acknowledgement: match rates of a year, and a month to compare them."""
+
+_CLEANUP_TIMEOUT_SECONDS = 10.0
+"""The timeout of the second check of a written sync, and of its undo. They are independent of the caller's deadline."""
 
 
 class Syncs:
@@ -68,6 +72,7 @@ class Syncs:
             if existing := find_existing(ctx, key, self._syncs.find_by_key):
                 return existing  # the same request, sent concurrently, was first
             raise
+        self._confirm(ctx, sync, lambda cleanup_ctx: self._syncs.remove(ctx.org, sync, cleanup_ctx.deadline))
         return sync
 
     def get(self, ctx: RequestContext, sync_id: str) -> tuple[Sync, Sequence[Batch]]:
@@ -92,13 +97,16 @@ class Syncs:
             raise InvalidArgument.at("sync.id", "is missing; set the id of a sync")
         fields = frozenset(mask)
 
-        def attempt() -> Sync:
+        def attempt() -> tuple[Sync, Sync]:
             current = find_sync(ctx, self._syncs, sync_id)
             check_version(current, version)
             spec = self._check(ctx, apply_mask(current.spec, written, fields, "sync"))
-            return self._syncs.save(ctx.org, dataclasses.replace(current, spec=spec), ctx.deadline)
+            return current, self._syncs.save(ctx.org, dataclasses.replace(current, spec=spec), ctx.deadline)
 
-        return retry_on_conflict(ctx, attempt, once=version is not None)
+        before, saved = retry_on_conflict(ctx, attempt, once=version is not None)
+        undone = dataclasses.replace(saved, spec=before.spec)
+        self._confirm(ctx, saved, lambda cleanup_ctx: self._syncs.save(ctx.org, undone, cleanup_ctx.deadline))
+        return saved
 
     def delete(self, ctx: RequestContext, sync_id: str, version: int | None) -> Sync:
         """Delete a sync and return it as it was. Raises SyncNotFound, StaleVersion."""
@@ -127,6 +135,19 @@ class Syncs:
                 return self._syncs.save(ctx.org, dataclasses.replace(current, spec=spec), ctx.deadline)
 
             return retry_on_conflict(ctx, attempt)
+
+    def _confirm(self, ctx: RequestContext, sync: Sync, undo: Callable[[RequestContext], object]) -> None:
+        """Check the audiences of a sync that was just written, and undo the write if one is gone.
+
+        A deletion writes first and checks the syncs after. Whichever writes second sees the other.
+        """
+        cleanup_ctx = dataclasses.replace(ctx, deadline=Deadline.after(_CLEANUP_TIMEOUT_SECONDS))
+        try:
+            self._check(cleanup_ctx, sync.spec)
+        except AudienceNotFound:
+            with suppress(StaleVersion, SyncNotFound):  # changed again since then, or deleted
+                undo(cleanup_ctx)
+            raise
 
     def _check(self, ctx: RequestContext, spec: SyncSpec) -> SyncSpec:
         """The spec, whose audiences exist and whose rules are known."""

@@ -1,4 +1,4 @@
-"""The consumers of an audience: registered uses, and segments and lookalikes that refer to it."""
+"""The consumers of an audience: registered uses, and segments, lookalikes and syncs that refer to it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,11 +13,12 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.references import audience_references
 from audience_service.domain.segments.model import SegmentType
-from audience_service.mongo.core.collections import CUSTOM_AUDIENCES, SEGMENTS, USES
+from audience_service.mongo.core.collections import CUSTOM_AUDIENCES, SEGMENTS, SYNCS, USES
 from audience_service.mongo.core.errors import retry_read, with_deadline
 from audience_service.mongo.core.scope import org_match
 from audience_service.mongo.custom_audiences.documents import DELETED
 from audience_service.mongo.segments.documents import read_segment
+from audience_service.mongo.syncs.documents import ACTIVE as ACTIVE_SYNC
 
 _MAX_UNINDEXED_FILTERS = 10_000
 """The most filters without stored references that one call reads."""
@@ -84,7 +85,8 @@ class MongoUses:
             uses = tuple(_read_use(record) for record in self._collection.find(match, sort=[("sk", 1)], limit=limit))
             segments, segment_count = self._referring_segments(org, audience_id, limit)
             lookalikes, lookalike_count = self._lookalikes(org, audience_id, limit)
-        return Usage(segments, segment_count, uses, use_count, lookalikes, lookalike_count)
+            syncs, sync_count = self._syncs(org, audience_id, limit)
+        return Usage(segments, segment_count, uses, use_count, lookalikes, lookalike_count, syncs, sync_count)
 
     def _referring_segments(self, org: str, audience_id: str, limit: int) -> tuple[tuple[AudienceReference, ...], int]:
         """Return up to `limit` segments that refer to the audience, and how many do. Deleted ones do not count."""
@@ -104,11 +106,19 @@ class MongoUses:
     def _lookalikes(self, org: str, audience_id: str, limit: int) -> tuple[tuple[AudienceReference, ...], int]:
         """Return the lookalikes of an audience, including those in creation."""
         match = org_match(org, {"data.spec.source_audience_id": audience_id, "state": {"$ne": DELETED}})
-        collection = self._database[CUSTOM_AUDIENCES]
-        found = collection.find(match, {"pk": 1, "name": 1}, sort=[("sk", 1)], limit=limit)
-        return tuple(AudienceReference(record["pk"], record["name"]) for record in found), collection.count_documents(
-            match
-        )
+        return self._named(CUSTOM_AUDIENCES, match, limit)
+
+    def _syncs(self, org: str, audience_id: str, limit: int) -> tuple[tuple[AudienceReference, ...], int]:
+        """Return the syncs that have an audience or exclude it. An org has few, so its range needs no other index."""
+        paths = ("data.spec.audience_ids", "data.spec.exclude_audience_ids")
+        match = org_match(org, {"state": ACTIVE_SYNC, "$or": [{path: audience_id} for path in paths]})
+        return self._named(SYNCS, match, limit)
+
+    def _named(self, collection: str, match: Document, limit: int) -> tuple[tuple[AudienceReference, ...], int]:
+        """Return up to `limit` matching records, and how many match."""
+        found = self._database[collection].find(match, {"pk": 1, "name": 1}, sort=[("sk", 1)], limit=limit)
+        references = tuple(AudienceReference(record["pk"], record["name"]) for record in found)
+        return references, self._database[collection].count_documents(match)
 
 
 def _key(org: str, use: AudienceUse) -> str:

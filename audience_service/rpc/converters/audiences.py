@@ -65,7 +65,7 @@ def encode_use(value: AudienceUse) -> pb.AudienceUse:
 
 
 def encode_usage(value: Usage) -> pb.GetAudienceUsageResponse:
-    """The message of an audience's usage: segments, lookalikes and registered uses."""
+    """The message of an audience's usage: segments, lookalikes, syncs and registered uses."""
     return pb.GetAudienceUsageResponse(
         segments=_encode_references(value.segments),
         segment_count=value.segment_count,
@@ -73,6 +73,8 @@ def encode_usage(value: Usage) -> pb.GetAudienceUsageResponse:
         use_count=value.use_count,
         lookalikes=_encode_references(value.lookalikes),
         lookalike_count=value.lookalike_count,
+        syncs=_encode_references(value.syncs),
+        sync_count=value.sync_count,
     )
 
 

@@ -139,8 +139,8 @@ class VersionNotFound(NotFound):
 
 
 class AudienceInUse(FailedPrecondition):
-    """The audience has registered uses, segments whose filters refer to it, or lookalikes of it. The metadata
-    counts them and names the first. Release the uses and remove the references, or delete with `force`.
+    """The audience has registered uses, segments whose filters refer to it, lookalikes of it, or syncs with it. The
+    metadata counts them and names the first. Release the uses and remove the references, or delete with `force`.
     """
 
 

@@ -177,6 +177,8 @@ class GetAudienceUsageResponse(_message.Message):
     USE_COUNT_FIELD_NUMBER: _builtins.int
     LOOKALIKES_FIELD_NUMBER: _builtins.int
     LOOKALIKE_COUNT_FIELD_NUMBER: _builtins.int
+    SYNCS_FIELD_NUMBER: _builtins.int
+    SYNC_COUNT_FIELD_NUMBER: _builtins.int
     segment_count: _builtins.int
     """segment_count is the number of such segments. Of segments that another program wrote, only the first 10,000 of the
     org are evaluated.
@@ -185,6 +187,8 @@ class GetAudienceUsageResponse(_message.Message):
     """use_count is the number of registered uses."""
     lookalike_count: _builtins.int
     """lookalike_count is the number of such custom audiences."""
+    sync_count: _builtins.int
+    """sync_count is the number of such syncs."""
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___AudienceReference]:
         """segments are the dynamic segments whose filters refer to the audience by `$inAudience`. Deleted segments, static
@@ -199,6 +203,10 @@ class GetAudienceUsageResponse(_message.Message):
     def lookalikes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AudienceReference]:
         """lookalikes are the custom audiences whose source is the audience. At most 1,000."""
 
+    @_builtins.property
+    def syncs(self) -> _containers.RepeatedCompositeFieldContainer[Global___AudienceReference]:
+        """syncs are the syncs that have the audience in `audience_ids` or `exclude_audience_ids`. At most 1,000."""
+
     def __init__(
         self,
         *,
@@ -208,10 +216,12 @@ class GetAudienceUsageResponse(_message.Message):
         use_count: _builtins.int = ...,
         lookalikes: _abc.Iterable[Global___AudienceReference] | None = ...,
         lookalike_count: _builtins.int = ...,
+        syncs: _abc.Iterable[Global___AudienceReference] | None = ...,
+        sync_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lookalike_count", b"lookalike_count", "lookalikes", b"lookalikes", "segment_count", b"segment_count", "segments", b"segments", "use_count", b"use_count", "uses", b"uses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lookalike_count", b"lookalike_count", "lookalikes", b"lookalikes", "segment_count", b"segment_count", "segments", b"segments", "sync_count", b"sync_count", "syncs", b"syncs", "use_count", b"use_count", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -219,16 +229,16 @@ Global___GetAudienceUsageResponse: _TypeAlias = GetAudienceUsageResponse  # noqa
 
 @_typing.final
 class AudienceReference(_message.Message):
-    """AudienceReference is the id and the name of an audience."""
+    """AudienceReference is the id and the name of what refers to an audience: a segment, a lookalike or a sync."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """id is the audience's id."""
+    """id is its id."""
     name: _builtins.str
-    """name is the audience's name."""
+    """name is its name."""
     def __init__(
         self,
         *,

@@ -86,9 +86,9 @@ class AudienceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetAudienceUsage(self, request, context):
-        """GetAudienceUsage lists what uses an audience: registered uses, segments and lookalikes. A segment is found whether
-        or not it is deleted. A custom audience or snapshot that was deleted, or has expired, is found for as long as
-        something uses it. Its uses can then be released. Errors: AUDIENCE_NOT_FOUND.
+        """GetAudienceUsage lists what uses an audience: registered uses, segments, lookalikes and syncs. A segment is found
+        whether or not it is deleted. A custom audience or snapshot that was deleted, or has expired, is found for as long
+        as something uses it. Its uses can then be released. Errors: AUDIENCE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,9 +48,9 @@ class AudienceServiceStub:
     error. Errors: INVALID_FIELD.
     """
     GetAudienceUsage: _grpc.UnaryUnaryMultiCallable[_audience_service_pb2.GetAudienceUsageRequest, _audience_service_pb2.GetAudienceUsageResponse]
-    """GetAudienceUsage lists what uses an audience: registered uses, segments and lookalikes. A segment is found whether
-    or not it is deleted. A custom audience or snapshot that was deleted, or has expired, is found for as long as
-    something uses it. Its uses can then be released. Errors: AUDIENCE_NOT_FOUND.
+    """GetAudienceUsage lists what uses an audience: registered uses, segments, lookalikes and syncs. A segment is found
+    whether or not it is deleted. A custom audience or snapshot that was deleted, or has expired, is found for as long
+    as something uses it. Its uses can then be released. Errors: AUDIENCE_NOT_FOUND.
     """
     EraseContact: _grpc.UnaryUnaryMultiCallable[_audience_service_pb2.EraseContactRequest, _audience_service_pb2.EraseContactResponse]
     """EraseContact erases a person: every contact with an id, an email address or a phone number. Static lists, custom
@@ -87,9 +87,9 @@ class AudienceServiceAsyncStub(AudienceServiceStub):
     error. Errors: INVALID_FIELD.
     """
     GetAudienceUsage: _aio.UnaryUnaryMultiCallable[_audience_service_pb2.GetAudienceUsageRequest, _audience_service_pb2.GetAudienceUsageResponse]  # type: ignore[assignment]
-    """GetAudienceUsage lists what uses an audience: registered uses, segments and lookalikes. A segment is found whether
-    or not it is deleted. A custom audience or snapshot that was deleted, or has expired, is found for as long as
-    something uses it. Its uses can then be released. Errors: AUDIENCE_NOT_FOUND.
+    """GetAudienceUsage lists what uses an audience: registered uses, segments, lookalikes and syncs. A segment is found
+    whether or not it is deleted. A custom audience or snapshot that was deleted, or has expired, is found for as long
+    as something uses it. Its uses can then be released. Errors: AUDIENCE_NOT_FOUND.
     """
     EraseContact: _aio.UnaryUnaryMultiCallable[_audience_service_pb2.EraseContactRequest, _audience_service_pb2.EraseContactResponse]  # type: ignore[assignment]
     """EraseContact erases a person: every contact with an id, an email address or a phone number. Static lists, custom
@@ -141,9 +141,9 @@ class AudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audience_service_pb2.GetAudienceUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audience_service_pb2.GetAudienceUsageResponse, _abc.Awaitable[_audience_service_pb2.GetAudienceUsageResponse]]:
-        """GetAudienceUsage lists what uses an audience: registered uses, segments and lookalikes. A segment is found whether
-        or not it is deleted. A custom audience or snapshot that was deleted, or has expired, is found for as long as
-        something uses it. Its uses can then be released. Errors: AUDIENCE_NOT_FOUND.
+        """GetAudienceUsage lists what uses an audience: registered uses, segments, lookalikes and syncs. A segment is found
+        whether or not it is deleted. A custom audience or snapshot that was deleted, or has expired, is found for as long
+        as something uses it. Its uses can then be released. Errors: AUDIENCE_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

@@ -61,9 +61,9 @@ class CustomAudienceServiceStub:
     """
     DeleteCustomAudience: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.DeleteCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]
     """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns
-    the audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike
-    refers to the audience; `force` overrides that. Streams that are reading the list can finish within an hour. A
-    creation or refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
+    the audience as it was before. The call is refused if a registered use, the filter of a segment, a lookalike or
+    a sync refers to the audience; `force` overrides that. Streams that are reading the list can finish within an hour.
+    A creation or refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
     """
     RefreshCustomAudience: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.RefreshCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]
     """RefreshCustomAudience updates a custom audience from the current records: a lookalike is modelled and scored again,
@@ -147,9 +147,9 @@ class CustomAudienceServiceAsyncStub(CustomAudienceServiceStub):
     """
     DeleteCustomAudience: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.DeleteCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]  # type: ignore[assignment]
     """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns
-    the audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike
-    refers to the audience; `force` overrides that. Streams that are reading the list can finish within an hour. A
-    creation or refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
+    the audience as it was before. The call is refused if a registered use, the filter of a segment, a lookalike or
+    a sync refers to the audience; `force` overrides that. Streams that are reading the list can finish within an hour.
+    A creation or refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
     """
     RefreshCustomAudience: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.RefreshCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]  # type: ignore[assignment]
     """RefreshCustomAudience updates a custom audience from the current records: a lookalike is modelled and scored again,
@@ -260,9 +260,9 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_custom_audience_service_pb2.CustomAudience, _abc.Awaitable[_custom_audience_service_pb2.CustomAudience]]:
         """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns
-        the audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike
-        refers to the audience; `force` overrides that. Streams that are reading the list can finish within an hour. A
-        creation or refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
+        the audience as it was before. The call is refused if a registered use, the filter of a segment, a lookalike or
+        a sync refers to the audience; `force` overrides that. Streams that are reading the list can finish within an hour.
+        A creation or refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
         """
 
     @_abc_1.abstractmethod

@@ -147,9 +147,9 @@ class CustomAudienceServiceServicer:
 
     def DeleteCustomAudience(self, request, context):
         """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns
-        the audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike
-        refers to the audience; `force` overrides that. Streams that are reading the list can finish within an hour. A
-        creation or refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
+        the audience as it was before. The call is refused if a registered use, the filter of a segment, a lookalike or
+        a sync refers to the audience; `force` overrides that. Streams that are reading the list can finish within an hour.
+        A creation or refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -173,13 +173,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "VERSION_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"version": "7", "current_version": "4"}}
     """
     AUDIENCE_IN_USE: _ErrorReason.ValueType  # 27
-    """AUDIENCE_IN_USE: the audience has registered uses, segments whose filters refer to it, or lookalikes of it. The
-    metadata counts them and names the first. Release the uses and remove the references, or delete with `force`.
+    """AUDIENCE_IN_USE: the audience has registered uses, segments whose filters refer to it, lookalikes of it, or syncs
+    with it. The metadata counts them and names the first. Release the uses and remove the references, or delete with
+    `force`.
     FAILED_PRECONDITION.
 
         {"reason": "AUDIENCE_IN_USE", "domain": "audience.crm.appengine.internal",
          "metadata": {"uses": "2", "kinds": "campaign, report", "segments": "1", "segment_names": "VIP recent openers",
-                      "lookalikes": "1", "lookalike_names": "like our VIPs"}}
+                      "lookalikes": "1", "lookalike_names": "like our VIPs", "syncs": "1", "sync_names": "VIPs on Meta"}}
     """
     EXPRESSION_FAILED: _ErrorReason.ValueType  # 28
     """EXPRESSION_FAILED: an expression in the filter ($expr) fails on a value of some record, and so the query fails.
@@ -551,13 +552,14 @@ VERSION_NOT_FOUND: ErrorReason.ValueType  # 26
     {"reason": "VERSION_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"version": "7", "current_version": "4"}}
 """
 AUDIENCE_IN_USE: ErrorReason.ValueType  # 27
-"""AUDIENCE_IN_USE: the audience has registered uses, segments whose filters refer to it, or lookalikes of it. The
-metadata counts them and names the first. Release the uses and remove the references, or delete with `force`.
+"""AUDIENCE_IN_USE: the audience has registered uses, segments whose filters refer to it, lookalikes of it, or syncs
+with it. The metadata counts them and names the first. Release the uses and remove the references, or delete with
+`force`.
 FAILED_PRECONDITION.
 
     {"reason": "AUDIENCE_IN_USE", "domain": "audience.crm.appengine.internal",
      "metadata": {"uses": "2", "kinds": "campaign, report", "segments": "1", "segment_names": "VIP recent openers",
-                  "lookalikes": "1", "lookalike_names": "like our VIPs"}}
+                  "lookalikes": "1", "lookalike_names": "like our VIPs", "syncs": "1", "sync_names": "VIPs on Meta"}}
 """
 EXPRESSION_FAILED: ErrorReason.ValueType  # 28
 """EXPRESSION_FAILED: an expression in the filter ($expr) fails on a value of some record, and so the query fails.

@@ -92,7 +92,8 @@ class SyncServiceServicer:
     """
 
     def CreateSync(self, request, context):
-        """CreateSync creates a sync for a list that is empty on the platform.
+        """CreateSync creates a sync for a list that is empty on the platform. Its audiences are in use then, so that they are
+        deleted only with `force`.
 
         Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED, OUT_OF_TIME.
         """

@@ -40,7 +40,8 @@ class SyncServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SyncServiceAsyncStub: ...
     CreateSync: _grpc.UnaryUnaryMultiCallable[_sync_service_pb2.CreateSyncRequest, _sync_service_pb2.Sync]
-    """CreateSync creates a sync for a list that is empty on the platform.
+    """CreateSync creates a sync for a list that is empty on the platform. Its audiences are in use then, so that they are
+    deleted only with `force`.
 
     Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED, OUT_OF_TIME.
     """
@@ -97,7 +98,8 @@ class SyncServiceAsyncStub(SyncServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSync: _aio.UnaryUnaryMultiCallable[_sync_service_pb2.CreateSyncRequest, _sync_service_pb2.Sync]  # type: ignore[assignment]
-    """CreateSync creates a sync for a list that is empty on the platform.
+    """CreateSync creates a sync for a list that is empty on the platform. Its audiences are in use then, so that they are
+    deleted only with `force`.
 
     Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED, OUT_OF_TIME.
     """
@@ -157,7 +159,8 @@ class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sync_service_pb2.CreateSyncRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sync_service_pb2.Sync, _abc.Awaitable[_sync_service_pb2.Sync]]:
-        """CreateSync creates a sync for a list that is empty on the platform.
+        """CreateSync creates a sync for a list that is empty on the platform. Its audiences are in use then, so that they are
+        deleted only with `force`.
 
         Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED, OUT_OF_TIME.
         """
