@@ -13,7 +13,9 @@ For example, these documents of a tree serve the query "mun":
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,6 +31,9 @@ Content = Mapping[str, Any]
 
 ID_DIGITS = 3
 """The hexadecimal digits of a hash that divide ids into groups."""
+
+
+_MAX_SETS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,30 @@ class PlatformTreeRepository(Protocol):
         """Delete the trees of a version."""
 
 
+class TreeSets:
+    """The sets of nodes that searches read last, in a process's memory: at most 64, of about 30 KB each.
+
+    A set belongs to one version of a tree, and so never changes.
+    """
+
+    def __init__(self) -> None:
+        self._sets: OrderedDict[tuple[TreeKey, str], Bitmap] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, tree: TreeKey, name: str, read: Callable[[], Bitmap]) -> Bitmap:
+        """The set with this name. It is read if it is not in memory."""
+        with self._lock:
+            if (tree, name) in self._sets:
+                self._sets.move_to_end((tree, name))
+                return self._sets[tree, name]
+        found = read()
+        with self._lock:
+            self._sets[tree, name] = found
+            if len(self._sets) > _MAX_SETS:
+                self._sets.popitem(last=False)
+        return found
+
+
 class PlatformTree:
     """A Tree that reads the store within one call's deadline."""
 
@@ -94,12 +123,14 @@ class PlatformTree:
         info: TreeInfo,
         packaged: Taxonomy,
         deadline: Deadline,
+        sets: TreeSets,
     ) -> None:
         """`packaged` is the taxonomy that its nodes are linked to."""
         self._repository = repository
         self._key = key
         self._packaged = packaged
         self._deadline = deadline
+        self._sets = sets
         self._size = info.size
         self.version = key.version
         self.kinds = info.kinds
@@ -204,8 +235,11 @@ class PlatformTree:
             yield number, found[node_key(number)]
 
     def _read_set(self, name: str) -> Bitmap:
-        document = self._find_one(f"set/{name}")
-        return unpack(document["numbers"]) if document else 0
+        def read() -> Bitmap:
+            document = self._find_one(f"set/{name}")
+            return unpack(document["numbers"]) if document else 0
+
+        return self._sets.get(self._key, name, read)
 
     def _find_one(self, key: str) -> Content | None:
         return self._repository.find(self._key, [key], self._deadline).get(key)

@@ -20,7 +20,13 @@ from audience_service.domain.identifiers.countries import find_country
 from audience_service.domain.targeting.bitmap import Bitmap, members
 from audience_service.domain.targeting.model import Node
 from audience_service.domain.targeting.platform_ids import PlatformIds
-from audience_service.domain.targeting.platform_tree import PlatformTree, PlatformTreeRepository, TreeKey, TreeVersion
+from audience_service.domain.targeting.platform_tree import (
+    PlatformTree,
+    PlatformTreeRepository,
+    TreeKey,
+    TreeSets,
+    TreeVersion,
+)
 from audience_service.domain.targeting.platforms import resolve_platform
 from audience_service.domain.targeting.qualified_names import SEPARATOR, find_qualified
 from audience_service.domain.targeting.taxonomy import Taxonomy
@@ -66,6 +72,9 @@ class Targeting:
         self._ids = ids
         self._trees = trees
         self._tokens = tokens
+        self._sets = TreeSets()
+        self._latest: dict[str, TreeVersion | None] = {}
+        """The trees of each platform when they were last read. A search begins with these, and then checks them."""
 
     def list(self, ctx: RequestContext, name: str, query: NodeQuery, request: PageRequest) -> ListedPage[NodeWithIds]:
         """A page of the taxonomy with this name. With a platform, a page of the platform's own tree.
@@ -78,7 +87,7 @@ class Targeting:
         if not query.platform:
             return self._page(ctx, name, self._taxonomies[name], query, request)
         while True:
-            current = self._trees.current(query.platform, ctx.deadline)
+            current = self._latest.get(query.platform)
             try:
                 page = self._page(ctx, name, self._tree(ctx, name, query.platform, current), query, request)
             except AudienceError:
@@ -108,14 +117,15 @@ class Targeting:
         packaged = self._taxonomies[name]
         if current and name in current.trees:
             key = TreeKey(platform, current.version, name)
-            return PlatformTree(self._trees, key, current.trees[name], packaged, ctx.deadline)
+            return PlatformTree(self._trees, key, current.trees[name], packaged, ctx.deadline, self._sets)
         if platform in packaged.of_platform:
             return packaged
         raise PlatformNotImported.of(platform, _CONTENTS[name])
 
     def _is_replaced(self, ctx: RequestContext, platform: str, current: TreeVersion | None) -> bool:
-        """Whether another version was published, so that the tree may have been deleted during a search."""
-        return self._trees.current(platform, ctx.deadline) != current
+        """Whether another version is published, so that the tree is outdated, and may be deleted."""
+        self._latest[platform] = latest = self._trees.current(platform, ctx.deadline)
+        return latest != current
 
     def _country_code(self, text: str) -> str:
         """The two letters of a country from its code or any of its names; empty for "". Raises InvalidArgument."""

@@ -1,6 +1,8 @@
 """A platform's own tree ranks as the packaged taxonomies do, and keeps every entry."""
 
 import json
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from audience_service.domain.core.pages import PageRequest
 from audience_service.domain.targeting.bitmap import bitmap, pack, unpack
 from audience_service.domain.targeting.platform_exports import read_export
 from audience_service.domain.targeting.platform_ids import PlatformIds
-from audience_service.domain.targeting.platform_tree import PlatformTree, TreeKey, TreeVersion
+from audience_service.domain.targeting.platform_tree import Content, PlatformTree, TreeKey, TreeSets, TreeVersion
 from audience_service.domain.targeting.qualified_names import find_qualified
 from audience_service.domain.targeting.service import NodeQuery, Targeting
 from audience_service.domain.targeting.taxonomy import Taxonomy, packaged_taxonomies
@@ -35,7 +37,7 @@ def stored(trees: MemoryTrees, taxonomy_name: str, nodes: list[TreeNode]) -> Pla
     while batch := list(islice(documents, 1_000)):
         trees.write(key, batch, Deadline(None))
     trees.published["google"] = TreeVersion("1", {taxonomy_name: builder.info})
-    return PlatformTree(trees, key, builder.info, packaged_taxonomies()[taxonomy_name], Deadline(None))
+    return PlatformTree(trees, key, builder.info, packaged_taxonomies()[taxonomy_name], Deadline(None), TreeSets())
 
 
 def copied(trees: MemoryTrees, taxonomy_name: str) -> tuple[PlatformTree, Taxonomy]:
@@ -58,6 +60,45 @@ def test_a_stored_tree_finds_what_the_packaged_one_finds(taxonomy_name: str) -> 
     assert all(tree.number(node_id) == number for number, node_id in enumerate(taxonomy.ids))
     assert tree.default_nodes == taxonomy.default_nodes
     assert [tree.kind_set(kind) for kind in taxonomy.kinds] == [taxonomy.kind_set(kind) for kind in taxonomy.kinds]
+
+
+class CountedTrees(MemoryTrees):
+    """Counts its reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    def current(self, platform: str, deadline: Deadline) -> TreeVersion | None:
+        """The published version."""
+        self.reads += 1
+        return super().current(platform, deadline)
+
+    def find(self, tree: TreeKey, keys: Collection[str], deadline: Deadline) -> Mapping[str, Content]:
+        """The documents with these keys."""
+        self.reads += 1
+        return super().find(tree, keys, deadline)
+
+
+def test_a_search_is_three_reads() -> None:
+    """The matches, the nodes and the version, which shows another import at once."""
+    trees = CountedTrees()
+    _, taxonomy = copied(trees, "interests")
+    targeting = Targeting(packaged_taxonomies(), PlatformIds(Repository()), trees, TokenCodec(b"k" * 32))
+
+    def search() -> list[str]:
+        page = targeting.list(CTX, "interests", NodeQuery("sport", "google"), PageRequest(5))
+        return [node.name for node, _ in page.items]
+
+    found = search()
+    trees.reads = 0
+    assert search() == found
+    assert trees.reads == 3
+    trees.documents.clear()
+    stored(trees, "interests", packaged_nodes(taxonomy, range(3)))
+    trees.published["google"] = TreeVersion("2", trees.published["google"].trees)
+    trees.documents = {replace(key, version="2"): documents for key, documents in trees.documents.items()}
+    assert len(search()) < len(found)
 
 
 @pytest.mark.slow
