@@ -113,4 +113,3 @@ class App:
         self._linter.close()
         self._slow_calls.close()
         self._store.close()
-        self._erasure.close()

@@ -26,6 +26,7 @@ from audience_service.domain.watch import stream as stream_module
 from audience_service.domain.watch.registry import WatchRegistry
 from audience_service.domain.watch.snapshot_start import SnapshotBootstrap
 from audience_service.domain.watch.stream import WatchStreams
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.segments.repository import MongoSegments
 from audience_service.mongo.watch import event_log as event_log_module
 from audience_service.mongo.watch import history as history_module
@@ -50,12 +51,12 @@ class Listener:
     def __init__(self, world: World) -> None:
         self._world = world
         self._idle = threading.Event()
-        watches, event_log = MongoWatches(world.database), MongoEventLog(world.database)
-        audiences = segment_resolver(MongoSegments(world.database), FilterCompiler(["contact"]))
+        watches, event_log = MongoWatches(world.database, TenantScope()), MongoEventLog(world.database, TenantScope())
+        audiences = segment_resolver(MongoSegments(world.database, TenantScope()), FilterCompiler(["contact"]))
         registry = WatchRegistry(watches, timedelta(days=100_000), 1, lambda: None, lambda: self._world.clock)
         notifier: Any = self
         tokens = TokenCodec(b"model")
-        bootstrap = SnapshotBootstrap(MongoHistory(world.database), SnapshotReader(None, None))  # type: ignore[arg-type]
+        bootstrap = SnapshotBootstrap(MongoHistory(world.database, TenantScope()), SnapshotReader(None, None))  # type: ignore[arg-type]
         self._streams = WatchStreams(registry, event_log, bootstrap, audiences, tokens, 1e9, notifier)
         self.token = ""
         self.started_at: int | None = None
@@ -96,8 +97,8 @@ class Model:
         self.listeners = [Listener(self.world) for _ in range(3)]
         self.servers = [Server(self.world) for _ in range(2)]
         self.turn, self.quiet_steps = 0, 0
-        self.watches, self.repository = MongoWatches(database), MongoHistory(database)
-        audiences = segment_resolver(MongoSegments(database), FilterCompiler(["contact"]))
+        self.watches, self.repository = MongoWatches(database, TenantScope()), MongoHistory(database, TenantScope())
+        audiences = segment_resolver(MongoSegments(database, TenantScope()), FilterCompiler(["contact"]))
         self.history = MembershipHistory(self.watches, self.repository, audiences)
         self.answers: list[tuple[datetime, list[str]]] = []
         self.late_count = 0
@@ -220,7 +221,7 @@ class Model:
 
     def is_settled(self, started: datetime) -> bool:
         """Let both servers go on until one has finished a round that began, or heard of all that changed, by then."""
-        watches = MongoWatches(self.world.database)
+        watches = MongoWatches(self.world.database, TenantScope())
         for number in range(400):
             self.servers[number % 2].grant()
             watch = watches.get(ORG, AUDIENCE, CTX.deadline)
@@ -254,7 +255,7 @@ class Model:
     def events(self) -> list[Event]:
         """All events, which equal those of the world, at their final timestamps."""
         watch = self.watch()
-        event_log = MongoEventLog(self.world.database)
+        event_log = MongoEventLog(self.world.database, TenantScope())
         events = event_log.read(ORG, watch.watch_epoch, 0, watch.seq, 10**6, CTX.deadline)
         received = [(event.change.kind.value, event.change.sk) for event in events]
         assert received == [(row["change"], row["sk"]) for row in self.world.events]

@@ -47,7 +47,7 @@ from audience_service.mongo.core.indexes import (
     create_index,
     missing_indexes,
 )
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.custom_audiences.cleanup import CustomAudienceSweeper
 from audience_service.mongo.custom_audiences.repository import MongoCustomAudiences
 from audience_service.mongo.explain.repository import MongoPlans
@@ -120,6 +120,8 @@ class Store:
     platform_trees: PlatformTreeRepository
     open_change_stream: Callable[[Callable[[], None]], ChangeStream]
     """Opens the change stream of a process. The stream calls the given function when it has changes."""
+    scope: TenantScope
+    """The scope of every repository."""
     database: Database[dict[str, Any]]
 
     def check_reachable(self) -> None:
@@ -157,7 +159,7 @@ class Store:
     def has_records(self, org: str, datatype: str) -> bool:
         """Return whether the org has a record of the datatype. Raises StoreUnavailable."""
         with map_driver_errors():
-            return self.database[datatype].find_one(org_match(org), {"_id": 1}) is not None
+            return self.database[datatype].find_one(self.scope.match(org), {"_id": 1}) is not None
 
     def insert(self, records: Sequence[Record]) -> None:
         """Insert records of one datatype. Raises StoreUnavailable."""
@@ -183,43 +185,50 @@ def mongo_store(
     Raises ValueError for a malformed URI.
     """
     connection = connect(uri, database, listeners)
-    key_sampler = KeySampler(connection, new_random=new_random)
-    snapshot_rows = MongoSnapshotRows(connection)
+    scope = TenantScope()
+    key_sampler = KeySampler(connection, scope, new_random=new_random)
+    snapshot_rows = MongoSnapshotRows(connection, scope)
     # These repositories read from the primary, whatever the URI says. A stale secondary would cause false changes of
     # members and definitions. It would also miss a use that was registered while its audience was being deleted.
     primary = connection.with_options(read_preference=ReadPreference.PRIMARY)
-    upload_sweeper = UploadSweeper(primary)
+    upload_sweeper = UploadSweeper(primary, scope)
     return Store(
-        segments=MongoSegments(primary),
-        versions=MongoVersions(connection),
-        uses=MongoUses(primary),
-        lists=MongoLists(connection),
-        members=MongoMembers(connection),
-        checks=MongoMembershipChecks(connection),
-        partitions=MongoPartitions(connection),
-        plans=MongoPlans(connection),
-        samples=MongoSamples(connection, new_random),
-        slices=MongoKeyRanges(connection, key_sampler),
+        segments=MongoSegments(primary, scope),
+        versions=MongoVersions(connection, scope),
+        uses=MongoUses(primary, scope),
+        lists=MongoLists(connection, scope),
+        members=MongoMembers(connection, scope),
+        checks=MongoMembershipChecks(connection, scope),
+        partitions=MongoPartitions(connection, scope),
+        plans=MongoPlans(connection, scope),
+        samples=MongoSamples(connection, scope, new_random),
+        slices=MongoKeyRanges(connection, scope, key_sampler),
         key_sampler=key_sampler,
-        insights=MongoInsights(connection),
-        lookalikes=MongoLookalikes(connection),
-        snapshots=MongoSnapshots(primary),
+        insights=MongoInsights(connection, scope),
+        lookalikes=MongoLookalikes(connection, scope),
+        snapshots=MongoSnapshots(primary, scope),
         snapshot_rows=snapshot_rows,
         snapshot_sweeper=SnapshotSweeper(connection, snapshot_rows),
-        custom_audiences=MongoCustomAudiences(primary),
+        custom_audiences=MongoCustomAudiences(primary, scope),
         custom_audience_sweeper=CustomAudienceSweeper(connection, snapshot_rows, [upload_sweeper.delete_children]),
         upload_storage=UploadStorage(
-            MongoUploads(connection), MongoUnmatched(connection), MongoListRows(connection), MongoRejected(connection)
+            MongoUploads(connection, scope),
+            MongoUnmatched(connection, scope),
+            MongoListRows(connection, scope),
+            MongoRejected(connection, scope),
         ),
-        identifiers=MongoIdentifiers(connection),
+        identifiers=MongoIdentifiers(connection, scope),
         upload_sweeper=upload_sweeper,
-        sync_storage=SyncStorage(MongoSyncs(primary), MongoSyncRows(primary), MongoSyncBatches(primary)),
-        sync_sweeper=SyncSweeper(primary),
-        watches=MongoWatches(primary),
-        event_log=MongoEventLog(primary),
-        history=MongoHistory(primary),
+        sync_storage=SyncStorage(
+            MongoSyncs(primary, scope), MongoSyncRows(primary, scope), MongoSyncBatches(primary, scope)
+        ),
+        sync_sweeper=SyncSweeper(primary, scope),
+        watches=MongoWatches(primary, scope),
+        event_log=MongoEventLog(primary, scope),
+        history=MongoHistory(primary, scope),
         platform_ids=MongoPlatformIds(primary),
         platform_trees=MongoPlatformTrees(primary),
         open_change_stream=partial(MongoChangeStreams, primary),
+        scope=scope,
         database=connection,
     )

@@ -6,7 +6,6 @@ from datetime import datetime
 
 from audience_service.domain.erasure.sealing import PersonSealer
 from audience_service.domain.erasure.service import Erasures
-from audience_service.mongo.core.scope import register_erased, unregister_erased
 from audience_service.mongo.erasure.repository import MongoErasures
 from audience_service.mongo.erasure.sweeper import ErasureSweeper
 from audience_service.mongo.erasure.tombstones import Tombstones
@@ -22,18 +21,14 @@ class ErasureFeature:
     tombstones: Tombstones
     sweep: Callable[[datetime], None]
 
-    def close(self) -> None:
-        """Forget the erased people of this process's database."""
-        unregister_erased(self.tombstones.sks)
-
 
 def build_erasure(settings: Settings, store: Store) -> ErasureFeature:
     """The feature of this process, whose queries exclude erased people from now on."""
     secret = settings.hash_secret() if settings.hash_key else None
     sealer = PersonSealer(secret) if secret else None
     tombstones = Tombstones(store.database, sealer)
-    repository = MongoErasures(store.database, store.snapshot_rows, tombstones.expire)
-    register_erased(tombstones.sks)
+    repository = MongoErasures(store.database, store.scope, store.snapshot_rows, tombstones.expire)
+    store.scope.exclude(tombstones.sks)
     return ErasureFeature(
         Erasures(repository, store.identifiers, settings.datatypes, secret, tombstones),
         tombstones,

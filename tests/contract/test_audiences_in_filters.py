@@ -214,9 +214,9 @@ def test_lists_are_not_inlined_beyond_the_size_limit(
     read: list[str] = []
     read_list = joins.read_list
 
-    def reading(database: Any, org: str, audience_id: str, *arguments: Any) -> list[str] | None:
+    def reading(database: Any, scope: Any, org: str, audience_id: str, *arguments: Any) -> list[str] | None:
         read.append(audience_id)
-        return read_list(database, org, audience_id, *arguments)
+        return read_list(database, scope, org, audience_id, *arguments)
 
     monkeypatch.setattr(joins, "read_list", reading)
     monkeypatch.setattr(joins, "MAX_INLINE_BYTES", 6 * 70)

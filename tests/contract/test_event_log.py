@@ -11,6 +11,7 @@ from audience_service.domain.core.errors import StoreRefused, StoreUnavailable
 from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.history.model import Cause, ChangeKind, Event, MembershipChange
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.watch.event_log import MongoEventLog
 from tests.conftest import Service
 
@@ -61,7 +62,7 @@ def test_only_duplicate_key_errors_mean_a_lost_lease(
             """Fail."""
             raise BulkWriteError(details)
 
-    event_log: Any = MongoEventLog(service.store.database)
+    event_log: Any = MongoEventLog(service.store.database, TenantScope())
     event_log._events = Failing()
     with pytest.raises(expected):
         event_log.append(org, f"watch-{org}", [event(1, f"{org}/contact/a", ChangeKind.ENTERED)], NEVER)

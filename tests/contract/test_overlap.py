@@ -12,6 +12,7 @@ import pytest
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.embedded.store import embedded_store
 from audience_service.mongo.query import joins
 from audience_service.mongo.reach.regions import count_regions
@@ -244,6 +245,10 @@ def test_a_record_that_is_read_twice_is_in_its_own_region_alone(kind: str) -> No
         compiler = FilterCompiler(["contact"])
         wheres: list[dict[str, Any]] = [{"n": 1}, {"n": 2}, {"n": {"$gte": 1}}]
         found = count_regions(
-            database, "acme", [compiler.compile(Filter("contact", where)) for where in wheres], Deadline(None)
+            database,
+            TenantScope(),
+            "acme",
+            [compiler.compile(Filter("contact", where)) for where in wheres],
+            Deadline(None),
         )
         assert found == {0b101: 1, 0b110: 1}

@@ -190,9 +190,9 @@ def test_suppressed_addresses_are_read_once_for_a_stream(
         org, [{"data": {"channel": "email", "email": "p7@example.com", "status": "bounced"}}], "subscriber"
     )
 
-    def read(database: Any, of: str, channel: str, *rest: Any, **options: Any) -> Any:
+    def read(database: Any, scope: Any, of: str, channel: str, *rest: Any, **options: Any) -> Any:
         reads.append(channel)
-        return suppression.read_addresses(database, of, channel, *rest, **options)
+        return suppression.read_addresses(database, scope, of, channel, *rest, **options)
 
     monkeypatch.setattr(joins, "read_addresses", read)
     messages = list(client.call("StreamReach", {"filter": contacts(), "purpose": "email"}))

@@ -7,10 +7,12 @@ from bson import Decimal128
 from pymongo import ReadPreference
 from pymongo.read_preferences import Secondary
 
+from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import UnsupportedByStore
+from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.mongo.core.client import connect
 from audience_service.mongo.core.indexes import collated_collections, required_indexes
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.embedded.store import embedded_store
 from audience_service.mongo.store import Store, mongo_store
 from tests.conftest import Service, envelope
@@ -65,14 +67,22 @@ def test_a_collection_with_a_collation_is_reported(service: Service) -> None:
 @pytest.mark.parametrize("org", ["", "a/b", "/"])
 def test_an_org_name_that_could_leave_its_scope_is_rejected(org: str) -> None:
     with pytest.raises(ValueError, match="slash"):
-        org_match(org)
+        TenantScope().match(org)
 
 
 def test_the_tenant_scope_is_next_to_the_filter() -> None:
-    assert org_match("acme", {"$or": [{"sk": "x"}]}, {}) == {
+    assert TenantScope().match("acme", {"$or": [{"sk": "x"}]}, {}) == {
         "sk": {"$gte": "acme/", "$lt": "acme0"},
         "$and": [{"$or": [{"sk": "x"}]}],
     }
+
+
+def test_people_erased_in_one_store_stay_in_another_of_the_process() -> None:
+    """Each store has its own scope, and so have its repositories."""
+    first, second = (embedded_store([envelope("acme", {"id": "1"})], ("contact",)) for _ in range(2))
+    first.scope.exclude(lambda org: frozenset({f"{org}/contact/1"}))
+    everyone = FilterCompiler(["contact"]).compile(Filter("contact", {}))
+    assert [store.members.count("acme", everyone, Deadline.after(10)) for store in (first, second)] == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from audience_service.domain.watch.notifier import Notifier
 from audience_service.domain.watch.reconciler import Reconciler
 from audience_service.domain.watch.schedule import PollingConfig
 from audience_service.domain.watch.scheduler import WatchScheduler
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.segments.repository import MongoSegments
 from audience_service.mongo.watch.event_log import MongoEventLog
 from audience_service.mongo.watch.registry import MongoWatches
@@ -160,8 +161,8 @@ class Server:
                 self.handoff.run("", lambda: None, ())
 
     def _scheduler(self) -> WatchScheduler:
-        watches, event_log = MongoWatches(self._database), MongoEventLog(self._database)
-        audiences = segment_resolver(MongoSegments(self._database), FilterCompiler(["contact"]))
+        watches, event_log = MongoWatches(self._database, TenantScope()), MongoEventLog(self._database, TenantScope())
+        audiences = segment_resolver(MongoSegments(self._database, TenantScope()), FilterCompiler(["contact"]))
         reconciler = Reconciler(
             watches, event_log, audiences, Notifier(), timedelta(days=100_000), lambda: self._world.clock
         )

@@ -14,7 +14,7 @@ from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.joins import list_sizes
 from audience_service.mongo.query.pipeline import build_pipeline, run
 
@@ -30,8 +30,9 @@ Item = TypeVar("Item")
 class MongoLists:
     """The ListRepository on MongoDB; the protocol states what each method promises."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
         self._database = database
+        self._scope = scope
         self._collection: Collection[dict[str, Any]] = database[LISTS]
 
     def add(self, org: str, member_list: MemberList, ids: Sequence[str], deadline: Deadline) -> int:
@@ -54,13 +55,13 @@ class MongoLists:
         removed = 0
         for chunk in _chunks(ids):
             with with_deadline(self._database, deadline):
-                match = org_match(org, {"audience": member_list.list_id, "pk": {"$in": list(chunk)}})
+                match = self._scope.match(org, {"audience": member_list.list_id, "pk": {"$in": list(chunk)}})
                 removed += self._collection.delete_many(match).deleted_count
         return removed
 
     def add_members(self, org: str, member_list: MemberList, population: Population, deadline: Deadline) -> None:
         """Run one pipeline that ends in $merge, so that no record leaves the database."""
-        pipeline = build_pipeline(self._database, org, population, deadline)
+        pipeline = build_pipeline(self._database, self._scope, org, population, deadline)
         row = {
             "_id": {"$concat": [{"$literal": f"{member_list.list_id}/"}, "$sk"]},
             "audience": {"$literal": member_list.list_id},
@@ -74,17 +75,17 @@ class MongoLists:
     def clear(self, org: str, member_list: MemberList) -> None:
         """Delete all rows."""
         with with_deadline(self._database, Deadline.after(_DELETE_TIMEOUT_SECONDS)):
-            self._collection.delete_many(org_match(org, {"audience": member_list.list_id}))
+            self._collection.delete_many(self._scope.match(org, {"audience": member_list.list_id}))
 
     def sizes(self, org: str, audience_ids: Sequence[str], deadline: Deadline) -> Mapping[str, int]:
         """Count the rows of all lists in one query."""
-        return list_sizes(self._database, org, audience_ids, deadline)
+        return list_sizes(self._database, self._scope, org, audience_ids, deadline)
 
     def page(
         self, org: str, member_list: MemberList, size: int, after: str, deadline: Deadline
     ) -> Sequence[tuple[str, str]]:
         """Read the rows after a key."""
-        match = org_match(org, {"audience": member_list.list_id}, {"sk": {"$gt": after}})
+        match = self._scope.match(org, {"audience": member_list.list_id}, {"sk": {"$gt": after}})
         with with_deadline(self._database, deadline):
             rows = self._collection.find(match, {"_id": 0, "pk": 1, "sk": 1}, sort=[("sk", 1)], limit=size)
             return [(row["pk"], row["sk"]) for row in rows]
@@ -95,7 +96,8 @@ class MongoLists:
         for chunk in _chunks(list(dict.fromkeys(ids))):
             with with_deadline(self._database, deadline):
                 records = self._database[datatype].find(
-                    org_match(org, {"pk": {"$in": list(chunk)}}, NOT_ARCHIVED_MATCH), {"_id": 0, "pk": 1, "sk": 1}
+                    self._scope.match(org, {"pk": {"$in": list(chunk)}}, NOT_ARCHIVED_MATCH),
+                    {"_id": 0, "pk": 1, "sk": 1},
                 )
                 found.update((record["pk"], record["sk"]) for record in records)
         absent = [index for index, contact_id in enumerate(ids) if contact_id not in found]

@@ -15,7 +15,7 @@ from audience_service.domain.filters.references import audience_references
 from audience_service.domain.segments.model import SegmentType
 from audience_service.mongo.core.collections import CUSTOM_AUDIENCES, SEGMENTS, SYNCS, USES
 from audience_service.mongo.core.errors import retry_read, with_deadline
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.custom_audiences.documents import DELETED
 from audience_service.mongo.segments.documents import read_segment
 from audience_service.mongo.syncs.documents import ACTIVE as ACTIVE_SYNC
@@ -38,8 +38,9 @@ _UNINDEXED: Document = {
 class MongoUses:
     """The UseRepository on MongoDB; the protocol states what each method promises."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
         self._database = database
+        self._scope = scope
         self._collection = database[USES]
 
     def add(self, org: str, use: AudienceUse, deadline: Deadline) -> AudienceUse:
@@ -53,7 +54,9 @@ class MongoUses:
             except DuplicateKeyError:
                 with with_deadline(self._database, deadline):
                     counted = {"$inc": {"registration_count": 1}}
-                    found = self._collection.find_one_and_update(org_match(org, {"_id": record["_id"]}), counted)
+                    found = self._collection.find_one_and_update(
+                        self._scope.match(org, {"_id": record["_id"]}), counted
+                    )
                 if found:
                     return _read_use(found)
                 # A concurrent call released it; insert it again.
@@ -62,24 +65,24 @@ class MongoUses:
         """Decrement the counter, and delete the use at 0."""
         key = {"_id": _key(org, use)}
         with with_deadline(self._database, deadline):
-            self._collection.update_one(org_match(org, key), {"$inc": {"registration_count": -1}})
-            self._collection.delete_one(org_match(org, key, {"registration_count": {"$lte": 0}}))
+            self._collection.update_one(self._scope.match(org, key), {"$inc": {"registration_count": -1}})
+            self._collection.delete_one(self._scope.match(org, key, {"registration_count": {"$lte": 0}}))
 
     def remove(self, org: str, use: AudienceUse, deadline: Deadline) -> bool:
         """Delete the use by key."""
         with with_deadline(self._database, deadline):
-            return self._collection.delete_one(org_match(org, {"_id": _key(org, use)})).deleted_count > 0
+            return self._collection.delete_one(self._scope.match(org, {"_id": _key(org, use)})).deleted_count > 0
 
     def count(self, org: str, limit: int, deadline: Deadline) -> int:
         """Count in the index on `_id`, up to `limit`."""
         prefix = f"{org}/audience_use"
         keys = {"_id": {"$gte": f"{prefix}/", "$lt": f"{prefix}0"}}
-        match = org_match(org, keys, {"registration_count": {"$gt": 0}})
+        match = self._scope.match(org, keys, {"registration_count": {"$gt": 0}})
         return retry_read(self._database, deadline, lambda: self._collection.count_documents(match, limit=limit))
 
     def usage(self, org: str, audience_id: str, limit: int, deadline: Deadline) -> Usage:
         """Run indexed queries, and parse the filters that have no stored references."""
-        match = org_match(org, {"audience": audience_id, "registration_count": {"$gt": 0}})
+        match = self._scope.match(org, {"audience": audience_id, "registration_count": {"$gt": 0}})
         with with_deadline(self._database, deadline):
             use_count = self._collection.count_documents(match)
             uses = tuple(_read_use(record) for record in self._collection.find(match, sort=[("sk", 1)], limit=limit))
@@ -91,11 +94,11 @@ class MongoUses:
     def _referring_segments(self, org: str, audience_id: str, limit: int) -> tuple[tuple[AudienceReference, ...], int]:
         """Return up to `limit` segments that refer to the audience, and how many do. Deleted ones do not count."""
         not_deleted = {"state": {"$ne": "deleted"}, "pk": {"$ne": audience_id}}
-        indexed = org_match(org, {"data.references": audience_id}, not_deleted, _INDEXED)
+        indexed = self._scope.match(org, {"data.references": audience_id}, not_deleted, _INDEXED)
         segments = self._database[SEGMENTS]
         count = segments.count_documents(indexed)
         found = list(segments.find(indexed, _PROJECTION, sort=[("sk", 1)], limit=limit))
-        unindexed, projection = org_match(org, not_deleted, _UNINDEXED), {**_PROJECTION, "data.filter.where": 1}
+        unindexed, projection = self._scope.match(org, not_deleted, _UNINDEXED), {**_PROJECTION, "data.filter.where": 1}
         with segments.find(unindexed, projection, sort=[("sk", 1)], limit=_MAX_UNINDEXED_FILTERS) as records:
             for record in records:
                 if audience_id in audience_references(read_segment(record).filter.where):
@@ -105,13 +108,13 @@ class MongoUses:
 
     def _lookalikes(self, org: str, audience_id: str, limit: int) -> tuple[tuple[AudienceReference, ...], int]:
         """Return the lookalikes of an audience, including those in creation."""
-        match = org_match(org, {"data.spec.source_audience_id": audience_id, "state": {"$ne": DELETED}})
+        match = self._scope.match(org, {"data.spec.source_audience_id": audience_id, "state": {"$ne": DELETED}})
         return self._named(CUSTOM_AUDIENCES, match, limit)
 
     def _syncs(self, org: str, audience_id: str, limit: int) -> tuple[tuple[AudienceReference, ...], int]:
         """Return the syncs that have an audience or exclude it. An org has few, so its range needs no other index."""
         paths = ("data.spec.audience_ids", "data.spec.exclude_audience_ids")
-        match = org_match(org, {"state": ACTIVE_SYNC, "$or": [{path: audience_id} for path in paths]})
+        match = self._scope.match(org, {"state": ACTIVE_SYNC, "$or": [{path: audience_id} for path in paths]})
         return self._named(SYNCS, match, limit)
 
     def _named(self, collection: str, match: Document, limit: int) -> tuple[tuple[AudienceReference, ...], int]:

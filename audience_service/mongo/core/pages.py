@@ -12,13 +12,14 @@ from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.documents import Record
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.page_size import limit_page_bytes
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 
 _NEWEST_FIRST = [("createdate", -1), ("sk", -1)]
 
 
 def newest_page(
     collection: Collection[Record],
+    scope: TenantScope,
     org: str,
     conditions: Sequence[Document],
     size: int,
@@ -39,9 +40,9 @@ def newest_page(
             "$or": [{"createdate": {"$lt": created_at}}, {"createdate": created_at, "sk": {"$lt": after[1]}}]
         }
     with with_deadline(collection.database, deadline):
-        total = collection.count_documents(org_match(org, *conditions))
+        total = collection.count_documents(scope.match(org, *conditions))
         found = collection.find(
-            org_match(org, *conditions, after_condition), projection, sort=_NEWEST_FIRST, limit=size + 1
+            scope.match(org, *conditions, after_condition), projection, sort=_NEWEST_FIRST, limit=size + 1
         )
         with contextlib.closing(found) as records:
             page, next_record = limit_page_bytes(records, size)

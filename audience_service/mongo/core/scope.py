@@ -9,25 +9,41 @@ from collections.abc import Callable
 from audience_service.domain.filters.filter import Document
 
 ErasedSks = Callable[[str], frozenset[str]]
-"""Returns the sort keys of an org's erased contacts."""
-
-_erased_sources: list[ErasedSks] = []
+"""Returns the sort keys of an org's erased contacts. Raises StoreUnavailable, OutOfTime."""
 
 
-def register_erased(source: ErasedSks) -> None:
-    """Exclude the contacts of a source from every scope of this process."""
-    _erased_sources.append(source)
+class TenantScope:
+    """The scopes of one store's orgs. Every repository of the store has this object."""
+
+    def __init__(self) -> None:
+        self._find_erased: ErasedSks = lambda _: frozenset()
+
+    def exclude(self, find_erased: ErasedSks) -> None:
+        """Exclude these contacts from now on. A store that nobody calls this for has erased nobody."""
+        self._find_erased = find_erased
+
+    def erased_sks(self, org: str) -> frozenset[str]:
+        """Return the sort keys that every scope of the org excludes. Raises StoreUnavailable, OutOfTime."""
+        return self._find_erased(org)
+
+    def match(self, org: str, *conditions: Document) -> Document:
+        """Return the match of the org's records that meet all conditions, without those of erased people.
+
+        Raises StoreUnavailable, OutOfTime.
+        """
+        match = complete_org_match(org, *conditions)
+        if erased := self.erased_sks(org):
+            match["sk"]["$nin"] = sorted({*erased, erased_sk(org)})
+        return match
 
 
-def unregister_erased(source: ErasedSks) -> None:
-    """Undo `register_erased`, when the server of the source has stopped."""
-    if source in _erased_sources:  # a server may be stopped twice
-        _erased_sources.remove(source)
+def complete_org_match(org: str, *conditions: Document) -> Document:
+    """Return the match of the org's records that meet all conditions, including those of erased people.
 
-
-def erased_sks(org: str) -> frozenset[str]:
-    """Return the sort keys that every scope of the org excludes. Raises StoreUnavailable, OutOfTime."""
-    return frozenset[str]().union(*(source(org) for source in _erased_sources))
+    It is for their removal, and for rows whose order or number must stay complete.
+    """
+    present = [condition for condition in conditions if condition]
+    return {**org_scope(org), "$and": present} if present else org_scope(org)
 
 
 def erased_sk(org: str) -> str:
@@ -50,20 +66,3 @@ def org_scope(org: str) -> Document:
 def org_of(sk: str) -> str:
     """Return the org of a record from its sk, for code that reads all orgs: cleanup, watches, change streams."""
     return sk.partition("/")[0]
-
-
-def org_match(org: str, *conditions: Document) -> Document:
-    """Return the match of the org's records that meet all conditions, without those of erased people."""
-    match = complete_org_match(org, *conditions)
-    if erased := erased_sks(org):
-        match["sk"]["$nin"] = sorted({*erased, erased_sk(org)})
-    return match
-
-
-def complete_org_match(org: str, *conditions: Document) -> Document:
-    """Return the match of the org's records that meet all conditions, including those of erased people.
-
-    It is for their removal, and for rows whose order or number must stay complete.
-    """
-    present = [condition for condition in conditions if condition]
-    return {**org_scope(org), "$and": present} if present else org_scope(org)

@@ -27,7 +27,7 @@ from audience_service.mongo.core.collections import CUSTOM_AUDIENCES
 from audience_service.mongo.core.documents import Record, name_key, request_key
 from audience_service.mongo.core.errors import retry_read, with_deadline
 from audience_service.mongo.core.pages import newest_page
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.custom_audiences.documents import (
     DELETED,
     RELEASE,
@@ -51,8 +51,9 @@ _NOT_DELETED: Document = {"state": {"$ne": DELETED}}
 class MongoCustomAudiences:
     """The CustomAudienceRepository on MongoDB; the protocol states what each method promises."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
         self._database = database
+        self._scope = scope
         self._collection: Collection[dict[str, Any]] = database[CUSTOM_AUDIENCES]
 
     def insert(
@@ -92,7 +93,7 @@ class MongoCustomAudiences:
 
     def count(self, org: str, limit: int, deadline: Deadline) -> int:
         """Count on the primary, up to `limit`."""
-        match = org_match(org, _NOT_DELETED)
+        match = self._scope.match(org, _NOT_DELETED)
         return retry_read(self._database, deadline, lambda: self._collection.count_documents(match, limit=limit))
 
     def page(
@@ -104,7 +105,7 @@ class MongoCustomAudiences:
             conditions.append({"data.type": query.type})
         if query.name:
             conditions.append({"name": {"$regex": re.escape(query.name), "$options": "i"}})
-        page = newest_page(self._collection, org, conditions, size, after, deadline, _WITHOUT_PUBLICATION)
+        page = newest_page(self._collection, self._scope, org, conditions, size, after, deadline, _WITHOUT_PUBLICATION)
         return page.map(read_custom_audience)
 
     def is_name_taken(self, org: str, name: str, deadline: Deadline, except_id: str = "") -> bool:
@@ -163,7 +164,7 @@ class MongoCustomAudiences:
             same = {"_id": record["_id"], "state": record["state"], "work.attempt": before}
             with with_deadline(self._database, deadline):
                 changes = {"$set": new_work(work, lease)}
-                if self._collection.update_one(org_match(org, same), changes).matched_count:
+                if self._collection.update_one(self._scope.match(org, same), changes).matched_count:
                     return replace(audience, work=work)
 
     def renew_work(self, org: str, audience: CustomAudience, lease: Lease, progress: int, deadline: Deadline) -> bool:
@@ -277,7 +278,7 @@ class MongoCustomAudiences:
         """Compare-and-set on everything that the service writes, except work. Return whether it succeeded."""
         expected = {name: record[name] for name in ("_id", "version", "state", "orphaned_lists")}
         with with_deadline(self._database, deadline):
-            return self._collection.update_one(org_match(org, expected, extra or {}), changes).matched_count > 0
+            return self._collection.update_one(self._scope.match(org, expected, extra or {}), changes).matched_count > 0
 
     def _change_work(
         self, org: str, audience: CustomAudience, changes: Document, deadline: Deadline, extra: Document | None = None
@@ -290,17 +291,21 @@ class MongoCustomAudiences:
             **(extra or {}),
         }
         with with_deadline(self._database, deadline):
-            return self._collection.update_one(org_match(org, same), changes).matched_count > 0
+            return self._collection.update_one(self._scope.match(org, same), changes).matched_count > 0
 
     def _release_unique_keys(self, org: str, unique: Mapping[str, str], deadline: Deadline) -> bool:
         """Release the name and the request_id of records that the platform has deleted."""
         same_keys = [{f"data.unique.{name}": unique[name]} for name in ("name", "request") if name in unique]
         with with_deadline(self._database, deadline):
-            released = self._collection.update_many(org_match(org, {"$or": same_keys}, {"state": DELETED}), RELEASE)
+            released = self._collection.update_many(
+                self._scope.match(org, {"$or": same_keys}, {"state": DELETED}), RELEASE
+            )
         return released.modified_count > 0
 
     def _find(self, org: str, condition: Document, deadline: Deadline) -> Record | None:
-        return retry_read(self._database, deadline, lambda: self._collection.find_one(org_match(org, condition)))
+        return retry_read(
+            self._database, deadline, lambda: self._collection.find_one(self._scope.match(org, condition))
+        )
 
 
 def _is_running(current: CustomAudience, audience: CustomAudience) -> bool:

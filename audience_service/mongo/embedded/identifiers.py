@@ -9,7 +9,7 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.identifiers.match_keys import KeyRule
 from audience_service.domain.uploads.repository import Contact
-from audience_service.mongo.core.scope import erased_sks
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.identifiers.repository import MongoIdentifiers
 
 
@@ -20,8 +20,8 @@ class EmbeddedIdentifiers(MongoIdentifiers):
     scans all documents that can expire.
     """
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
-        super().__init__(database)
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
+        super().__init__(database, scope)
         self._keys: dict[tuple[str, str, str], Mapping[bytes, Sequence[Contact]]] = {}
 
     def update(self, org: str, datatype: str, rule: KeyRule, deadline: Deadline) -> None:
@@ -44,7 +44,7 @@ class EmbeddedIdentifiers(MongoIdentifiers):
     ) -> Mapping[bytes, Sequence[Contact]]:
         """Find the keys among the org's."""
         indexes = [found for (owner, *_), found in tuple(self._keys.items()) if owner == org]
-        erased = erased_sks(org)
+        erased = self._scope.erased_sks(org)
         return {
             key: [contact for contact in found[key] if contact.sk not in erased][: limit + 1]
             for found in indexes

@@ -9,19 +9,17 @@ import inspect
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
-from pymongo.database import Database
-
 Repository = TypeVar("Repository")
 Lock = AbstractContextManager[Any]
 
 
-def serialize(kind: type[Repository], database: Database[dict[str, Any]], lock: Lock) -> Repository:
+def serialize(kind: type[Repository], lock: Lock, *arguments: Any) -> Repository:
     """Return a repository of this class whose method calls are serialised with all that share the lock.
 
-    The lock must be reentrant, because methods call each other.
+    The arguments are those of the class. The lock must be reentrant, because methods call each other.
     """
     serialized = type(f"Serialized{kind.__name__}", (_Serialized, kind), {"_lock": lock})
-    repository: Repository = serialized(database)
+    repository: Repository = serialized(*arguments)
     return repository
 
 

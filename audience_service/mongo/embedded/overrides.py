@@ -31,7 +31,6 @@ from audience_service.domain.snapshots.repository import SnapshotResult
 from audience_service.mongo.audiences.member_lists import MongoLists
 from audience_service.mongo.core.collections import SUBSCRIBERS
 from audience_service.mongo.core.cursor_batches import cut_documents
-from audience_service.mongo.core.scope import erased_sks, org_match
 from audience_service.mongo.embedded.refusals import refuse_unsupported, remove_suppression
 from audience_service.mongo.explain.repository import MongoPlans
 from audience_service.mongo.membership.checks import MongoMembershipChecks
@@ -101,11 +100,11 @@ class EmbeddedMembers(MongoMembers):
         """As on MongoDB, unless the filter is unsupported. The store has no undecoded batches."""
         found = population if isinstance(population, MemberList) else self._drop_subscriber_lookups(org, population)
         with refuse_unsupported(found):
-            pipeline = build_pipeline(self._database, org, found, deadline, key_range_condition("", until))
+            pipeline = build_pipeline(self._database, self._scope, org, found, deadline, key_range_condition("", until))
             records = execute(self._database, pipeline, stream_stages(pipeline, paths, after), deadline)
         for start in range(0, len(records), batch_size):
             deadline.check()
-            erased = erased_sks(org)
+            erased = self._scope.erased_sks(org)
             batch: list[Record] = [
                 record for record in records[start : start + batch_size] if record["sk"] not in erased
             ]
@@ -144,7 +143,7 @@ class EmbeddedMembers(MongoMembers):
 
     def _drop_subscriber_lookups(self, org: str, compiled: CompiledFilter) -> CompiledFilter:
         """Return the filter without lookups of subscribers if the org has no subscriber records."""
-        if compiled.joins is None or self._database[SUBSCRIBERS].find_one(org_match(org)):
+        if compiled.joins is None or self._database[SUBSCRIBERS].find_one(self._scope.match(org)):
             return compiled
         return compile_node(compiled.datatype, remove_suppression(compiled.node), compiled.field_path)
 
@@ -207,7 +206,7 @@ class EmbeddedSamples(MongoSamples):
     def sample(self, org: str, datatype: str, deadline: Deadline) -> Sample:
         """Read all records once, and draw from those that are not archived."""
         deadline.check()
-        records = list(self._database[datatype].find(org_match(org)))
+        records = list(self._database[datatype].find(self._scope.match(org)))
         active = [record for record in records if record.get("state") not in ("archived", "deleted")]
         drawn = self._new_random().sample(active, min(len(active), SAMPLE_SIZE))
         return Sample(drawn, is_complete=len(records) <= SAMPLE_SIZE)
@@ -277,7 +276,7 @@ class EmbeddedSnapshotRows(MongoSnapshotRows):
     def count_and_digest(self, org: str, list_version_id: str, deadline: Deadline) -> dict[str, tuple[int, str]]:  # noqa: ARG002
         """As on MongoDB, but with SHA-256, since the store lacks the hash of hashed indexes."""
         sums: dict[str, tuple[int, int]] = {}
-        for row in self._collection.find(org_match(org, rows_match(list_version_id)), {"audience": 1, "sk": 1}):
+        for row in self._collection.find(self._scope.match(org, rows_match(list_version_id)), {"audience": 1, "sk": 1}):
             count, total = sums.get(row["audience"], (0, 0))
             hashed = hashlib.sha256(row["sk"].encode()).digest()
             sums[row["audience"]] = count + 1, total + int.from_bytes(hashed[:8])

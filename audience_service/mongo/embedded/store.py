@@ -9,6 +9,7 @@ from audience_service.domain.syncs.repository import SyncStorage
 from audience_service.domain.uploads.processor import UploadStorage
 from audience_service.mongo.audiences.repository import MongoUses
 from audience_service.mongo.core.indexes import create_index, required_indexes
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.custom_audiences.cleanup import CustomAudienceSweeper
 from audience_service.mongo.custom_audiences.repository import MongoCustomAudiences
 from audience_service.mongo.embedded.identifiers import EmbeddedIdentifiers
@@ -61,43 +62,50 @@ def embedded_store(
     Raises UnsupportedByStore if the extra `embedded` is not installed, and for records with decimals.
     """
     database = embedded_database(records)
+    scope = TenantScope()
     for index in required_indexes(datatypes, related):
         create_index(database, index)
     lock = threading.RLock()
-    key_sampler = KeySampler(database, background=False, new_random=new_random)
-    snapshot_rows = EmbeddedSnapshotRows(database)
-    upload_sweeper = UploadSweeper(database)
+    key_sampler = KeySampler(database, scope, background=False, new_random=new_random)
+    snapshot_rows = EmbeddedSnapshotRows(database, scope)
+    upload_sweeper = UploadSweeper(database, scope)
     return Store(
-        segments=serialize(MongoSegments, database, lock),
-        versions=serialize(MongoVersions, database, lock),
-        uses=serialize(MongoUses, database, lock),
-        lists=EmbeddedLists(database),
-        members=EmbeddedMembers(database),
-        checks=EmbeddedMembershipChecks(database),
-        partitions=MongoPartitions(database),
-        plans=EmbeddedPlans(database),
-        samples=EmbeddedSamples(database, new_random),
-        slices=EmbeddedKeyRanges(database, key_sampler),
+        segments=serialize(MongoSegments, lock, database, scope),
+        versions=serialize(MongoVersions, lock, database, scope),
+        uses=serialize(MongoUses, lock, database, scope),
+        lists=EmbeddedLists(database, scope),
+        members=EmbeddedMembers(database, scope),
+        checks=EmbeddedMembershipChecks(database, scope),
+        partitions=MongoPartitions(database, scope),
+        plans=EmbeddedPlans(database, scope),
+        samples=EmbeddedSamples(database, scope, new_random),
+        slices=EmbeddedKeyRanges(database, scope, key_sampler),
         key_sampler=key_sampler,
         insights=EmbeddedInsights(),
         lookalikes=EmbeddedLookalikes(),
-        snapshots=serialize(MongoSnapshots, database, lock),
+        snapshots=serialize(MongoSnapshots, lock, database, scope),
         snapshot_rows=snapshot_rows,
         snapshot_sweeper=SnapshotSweeper(database, snapshot_rows),
-        custom_audiences=serialize(MongoCustomAudiences, database, lock),
+        custom_audiences=serialize(MongoCustomAudiences, lock, database, scope),
         custom_audience_sweeper=CustomAudienceSweeper(database, snapshot_rows, [upload_sweeper.delete_children]),
         upload_storage=UploadStorage(
-            MongoUploads(database), MongoUnmatched(database), MongoListRows(database), MongoRejected(database)
+            MongoUploads(database, scope),
+            MongoUnmatched(database, scope),
+            MongoListRows(database, scope),
+            MongoRejected(database, scope),
         ),
-        identifiers=EmbeddedIdentifiers(database),
+        identifiers=EmbeddedIdentifiers(database, scope),
         upload_sweeper=upload_sweeper,
-        sync_storage=SyncStorage(serialize(MongoSyncs, database, lock), EmbeddedSyncRows(), MongoSyncBatches(database)),
-        sync_sweeper=SyncSweeper(database),
-        watches=MongoWatches(database),
-        event_log=EmbeddedEventLog(database),
-        history=MongoHistory(database),
-        platform_ids=serialize(MongoPlatformIds, database, lock),
-        platform_trees=serialize(MongoPlatformTrees, database, lock),
+        sync_storage=SyncStorage(
+            serialize(MongoSyncs, lock, database, scope), EmbeddedSyncRows(), MongoSyncBatches(database, scope)
+        ),
+        sync_sweeper=SyncSweeper(database, scope),
+        watches=MongoWatches(database, scope),
+        event_log=EmbeddedEventLog(database, scope),
+        history=MongoHistory(database, scope),
+        platform_ids=serialize(MongoPlatformIds, lock, database),
+        platform_trees=serialize(MongoPlatformTrees, lock, database),
         open_change_stream=EmbeddedChangeStream,
+        scope=scope,
         database=database,
     )

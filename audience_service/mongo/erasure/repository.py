@@ -46,7 +46,7 @@ from audience_service.mongo.core.collections import (
     WATCHES,
 )
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import complete_org_match, erased_sk, org_match, org_scope
+from audience_service.mongo.core.scope import TenantScope, complete_org_match, erased_sk, org_scope
 from audience_service.mongo.snapshots.documents import read_manifest
 
 ROWS, EVENT_ROWS, STATES, KEYS, CELLS, BOUNDARIES = "rows", "events", "states", "keys", "cells", "boundaries"
@@ -94,10 +94,15 @@ class MongoErasures:
     """Tombstones, and the removal of people."""
 
     def __init__(
-        self, database: Database[dict[str, Any]], snapshot_rows: SnapshotRowRepository, on_store: Callable[[], None]
+        self,
+        database: Database[dict[str, Any]],
+        scope: TenantScope,
+        snapshot_rows: SnapshotRowRepository,
+        on_store: Callable[[], None],
     ) -> None:
         """`on_store` runs after a tombstone is stored, so that this process reads it at once."""
         self._database = database
+        self._scope = scope
         self._snapshot_rows = snapshot_rows
         self._on_store = on_store
 
@@ -176,7 +181,7 @@ class MongoErasures:
             sent = {"values": {"$in": [*person.digests, *person.emails]}}
             for row in self._database[SYNC_ROWS].find(complete_org_match(org, sent), {"sk": 1}):
                 syncs[row["sk"].split("/")[2]] += 1
-            uses = self._database[USES].find(org_match(org, {"audience": {"$in": audiences}}))
+            uses = self._database[USES].find(self._scope.match(org, {"audience": {"$in": audiences}}))
             consumers = Counter((use["kind"], use["consumer_id"]) for use in uses)
         found += [Remainder("sync", sync_id, count) for sync_id, count in sorted(syncs.items())]
         return [*found, *(Remainder(kind, name, count) for (kind, name), count in sorted(consumers.items()))]
@@ -210,7 +215,7 @@ class MongoErasures:
         """Move the boundary of a partition to the record before: the same other records stay on each side."""
         for sk in person.sks:
             datatype = sk.split("/")[1]
-            before = org_match(org, {"sk": {"$lt": sk}})
+            before = self._scope.match(org, {"sk": {"$lt": sk}})
             previous = self._database[datatype].find_one(before, {"sk": 1}, sort=[("sk", -1)])
             moved = {"$set": {"keys.$": previous["sk"] if previous else f"{org}/"}}
             match = complete_org_match(org, {"keys": sk})
@@ -273,7 +278,7 @@ class MongoErasures:
         changed: Document = {"$or": [{"pk": {"$in": names}}, {"modifydate": {"$gte": since}}]}
         with with_deadline(self._database, deadline):
             ready = {"state": CreationState.READY.value}
-            records = list(self._database[SNAPSHOTS].find(org_match(org, ready, changed)))
+            records = list(self._database[SNAPSHOTS].find(self._scope.match(org, ready, changed)))
         for record in records:
             snapshot = read_manifest(record)
             measured = self._snapshot_rows.count_and_digest(org, snapshot.list_version_id, deadline)
@@ -283,7 +288,7 @@ class MongoErasures:
                 for reason in snapshot.exclusions
             ]
             fields = {"data.count": count, "data.digest": digest, "data.exclusions": exclusions}
-            expected = org_match(org, {"_id": record["_id"], "version": record["version"]}, ready)
+            expected = self._scope.match(org, {"_id": record["_id"], "version": record["version"]}, ready)
             with with_deadline(self._database, deadline):
                 self._database[SNAPSHOTS].update_one(expected, {"$set": fields})
 

@@ -14,6 +14,7 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.explain_parser import execution_failure, parse_explain
 from audience_service.mongo.query.pipeline import build_pipeline, run
 
@@ -24,12 +25,13 @@ _UNUSABLE_INDEX_OPTIONS = ("partialFilterExpression", "hidden", "collation")
 class MongoPlans:
     """The PlanRepository on MongoDB; the protocol states what each method promises."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
         self._database = database
+        self._scope = scope
 
     def plan(self, org: str, population: Population, deadline: Deadline, *, analyze: bool) -> QueryPlan:
         """Explain the command that counts. `analyze` also executes it, which takes as long as the count."""
-        pipeline = build_pipeline(self._database, org, population, deadline)
+        pipeline = build_pipeline(self._database, self._scope, org, population, deadline)
         stages = pipeline.count_stages()
         command = {"aggregate": pipeline.collection, "pipeline": stages, "cursor": {}}
         with run(self._database, pipeline, deadline) as collection:

@@ -24,7 +24,7 @@ from audience_service.domain.identifiers.match_keys import KeyRule
 from audience_service.domain.uploads.repository import Contact
 from audience_service.mongo.core.collections import IDENTIFIERS
 from audience_service.mongo.core.errors import raise_unless_duplicate, with_deadline
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 
 KEY_TTL = timedelta(days=30)
 """How long a key is stored. It also bounds how long a deleted record's key remains if no upload updates the index."""
@@ -40,15 +40,16 @@ Record = dict[str, Any]
 class MongoIdentifiers:
     """The IdentifierRepository on MongoDB; domain/uploads/repository.py states what each method promises."""
 
-    def __init__(self, database: Database[Record]) -> None:
+    def __init__(self, database: Database[Record], scope: TenantScope) -> None:
         self._database = database
+        self._scope = scope
         self._collection = database[IDENTIFIERS]
 
     def update(self, org: str, datatype: str, rule: KeyRule, deadline: Deadline) -> None:
         """Read all records the first time, in sk order. Later, read only records whose keys are outdated."""
         name = f"{datatype}.{rule.name}"
         with with_deadline(self._database, deadline):
-            is_new = self._collection.find_one(org_match(org, {"rule": name}), {"_id": 1}) is None
+            is_new = self._collection.find_one(self._scope.match(org, {"rule": name}), {"_id": 1}) is None
         if is_new:
             self._build(org, datatype, rule, deadline)
             return
@@ -71,7 +72,7 @@ class MongoIdentifiers:
         """Find by the index on key and sk."""
         found: dict[bytes, list[Contact]] = {}
         requested = set(keys)
-        match = org_match(org, {"key": {"$in": [Binary(key) for key in keys]}})
+        match = self._scope.match(org, {"key": {"$in": [Binary(key) for key in keys]}})
         with with_deadline(self._database, deadline):
             for row in self._collection.find(match, {"_id": 0, "key": 1, "pk": 1, "sk": 1}, batch_size=_BATCH_SIZE):
                 for key in requested.intersection(map(bytes, row["key"])):
@@ -84,7 +85,7 @@ class MongoIdentifiers:
         self, org: str, datatype: str, ids: Collection[str], deadline: Deadline
     ) -> Mapping[str, Sequence[Contact]]:
         """Find the ids among the records themselves."""
-        match = org_match(org, {"pk": {"$in": list(ids)}}, NOT_ARCHIVED_MATCH)
+        match = self._scope.match(org, {"pk": {"$in": list(ids)}}, NOT_ARCHIVED_MATCH)
         with with_deadline(self._database, deadline):
             rows = self._database[datatype].find(match, {"_id": 0, "pk": 1, "sk": 1}, batch_size=_BATCH_SIZE)
             return {row["pk"]: [Contact(row["pk"], row["sk"])] for row in rows}
@@ -121,12 +122,14 @@ class MongoIdentifiers:
     def _delete_keys(self, org: str, name: str, record_keys: Sequence[str], deadline: Deadline) -> None:
         if record_keys:
             with with_deadline(self._database, deadline):
-                self._collection.delete_many(org_match(org, {"_id": {"$in": [f"{name}/{sk}" for sk in record_keys]}}))
+                self._collection.delete_many(
+                    self._scope.match(org, {"_id": {"$in": [f"{name}/{sk}" for sk in record_keys]}})
+                )
 
     def _read(self, org: str, datatype: str, rule: KeyRule, condition: Document, deadline: Deadline) -> list[Record]:
         """Return up to 5,000 unarchived records that have the identifier, with its fields and their hash."""
         stages: list[Document] = [
-            {"$match": org_match(org, condition, _has_identifier(rule), NOT_ARCHIVED_MATCH)},
+            {"$match": self._scope.match(org, condition, _has_identifier(rule), NOT_ARCHIVED_MATCH)},
             {"$sort": {"sk": 1}},
             {"$limit": _BATCH_SIZE},
             {"$project": {"_id": 0, "pk": 1, "sk": 1, "source": self._source_hash(rule)}
@@ -151,11 +154,11 @@ class MongoIdentifiers:
         # A key that expires soon counts as missing.
         unexpired = {"rule": f"{datatype}.{rule.name}", "expire_at": {"$gt": now() + _RENEW_BEFORE_EXPIRY}}
         stages: list[Document] = [
-            {"$match": org_match(org, _has_identifier(rule), NOT_ARCHIVED_MATCH)},
+            {"$match": self._scope.match(org, _has_identifier(rule), NOT_ARCHIVED_MATCH)},
             {"$project": record_rows},
             {"$unionWith": {
                 "coll": IDENTIFIERS,
-                "pipeline": [{"$match": org_match(org, unexpired)}, {"$project": key_rows}],
+                "pipeline": [{"$match": self._scope.match(org, unexpired)}, {"$project": key_rows}],
             }},
             {"$group": {
                 "_id": "$sk",

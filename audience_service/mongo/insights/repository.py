@@ -23,6 +23,7 @@ from audience_service.domain.insights.model import (
     DimensionCounts,
     Quantile,
 )
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.insights.value_expressions import (
     INVALID,
     MISSING,
@@ -50,8 +51,9 @@ _NUMERIC_KINDS = (DimensionKind.NUMBER, DimensionKind.ANY)
 class MongoInsights:
     """The InsightRepository on MongoDB; the protocol states what each method promises."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
         self._database = database
+        self._scope = scope
 
     def breakdown(
         self,
@@ -63,7 +65,7 @@ class MongoInsights:
         deadline: Deadline,
     ) -> Breakdown:
         """Run one $facet with a $group for each dimension, after a projection of their fields."""
-        pipeline = build_pipeline(self._database, org, population, deadline)
+        pipeline = build_pipeline(self._database, self._scope, org, population, deadline)
         facets = {f"d{number}": dimension_stages(found, as_of, max_values) for number, found in enumerate(dimensions)}
         # A single-valued dimension has every record in exactly one bucket. Without one, count the records separately.
         single = next((name for name, found in zip(facets, dimensions, strict=True) if not found.is_list), "size")

@@ -28,6 +28,7 @@ from audience_service.domain.lookalikes.counts import (
 from audience_service.domain.lookalikes.features import Feature
 from audience_service.domain.lookalikes.model import UNIT
 from audience_service.mongo.core.collections import LISTS
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.insights.value_expressions import is_number
 from audience_service.mongo.lookalikes.feature_expressions import (
     feature_values,
@@ -50,8 +51,9 @@ _SIZE_FACET = "size"
 class MongoLookalikes:
     """The LookalikeRepository on MongoDB; domain/lookalikes/repository.py states what each method promises."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
         self._database = database
+        self._scope = scope
 
     def check_supported(self) -> None:
         """Do nothing: every MongoDB supports lookalikes."""
@@ -167,7 +169,7 @@ class MongoLookalikes:
         self._run(org, candidates, stages, deadline)
 
     def _run(self, org: str, population: Population, stages: Stages, deadline: Deadline) -> list[Document]:
-        pipeline = build_pipeline(self._database, org, population, deadline)
+        pipeline = build_pipeline(self._database, self._scope, org, population, deadline)
         return execute(self._database, pipeline, [*pipeline.stages(), *stages], deadline)
 
 

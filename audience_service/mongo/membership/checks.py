@@ -19,7 +19,7 @@ from audience_service.domain.filters.compiler import compile_node
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.membership.repository import Measurement, MembershipResults
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.join_prefetch import measure_stages
 from audience_service.mongo.query.joins import Joins, Stages, lists_lookup
 from audience_service.mongo.query.pipeline import Pipeline, execute
@@ -36,12 +36,13 @@ _RECORDS = "records"
 class MongoMembershipChecks:
     """The MembershipCheckRepository on MongoDB; domain/membership/repository.py states what each method promises."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
         self._database = database
+        self._scope = scope
 
     def find(self, org: str, datatype: str, ids: Sequence[str], deadline: Deadline) -> frozenset[str]:
         """Find the ids by the index on pk and sk."""
-        match = org_match(org, {"pk": {"$in": list(ids)}})
+        match = self._scope.match(org, {"pk": {"$in": list(ids)}})
         with with_deadline(self._database, deadline):
             return frozenset(row["pk"] for row in self._database[datatype].find(match, {"_id": 0, "pk": 1}))
 
@@ -55,7 +56,10 @@ class MongoMembershipChecks:
         deadline: Deadline,
     ) -> MembershipResults:
         """Evaluate in one command, or in more if the filters or their possible results exceed its size."""
-        pipelines = [Pipeline(org, found, Joins(org, found.joins, {}, lists_preloaded=True)) for found in populations]
+        pipelines = [
+            Pipeline(self._scope, org, found, Joins(self._scope, org, found.joins, {}, lists_preloaded=True))
+            for found in populations
+        ]
         records: dict[str, Record] = {}
         members: list[frozenset[str] | InvalidFilter] = []
         for batch in _batches(pipelines, ids):
@@ -69,9 +73,9 @@ class MongoMembershipChecks:
     ) -> Sequence[Measurement]:
         """Look the related records up as a filter does, but return their groups."""
         names = [f"__measured{number}" for number in range(len(relations))]
-        stages: Stages = [{"$match": org_match(org, {"pk": record_id})}]
+        stages: Stages = [{"$match": self._scope.match(org, {"pk": record_id})}]
         for name, related in zip(names, relations, strict=True):
-            stages += measure_stages(org, related, name)
+            stages += measure_stages(self._scope, org, related, name)
         try:
             with with_deadline(self._database, deadline, compile_node(datatype, And(tuple(relations)))):
                 rows = list(self._database[datatype].aggregate([*stages, {"$project": dict.fromkeys(names, 1)}]))
@@ -91,7 +95,7 @@ class MongoMembershipChecks:
         deadline: Deadline,
     ) -> MembershipResults:
         """Evaluate the pipelines in one command. If it fails, evaluate each half, to isolate the failing filters."""
-        stages = _stages(org, pipelines, ids, paths)
+        stages = _stages(self._scope, org, pipelines, ids, paths)
         try:
             if not pipelines:
                 with with_deadline(self._database, deadline):
@@ -131,15 +135,17 @@ def _batches(pipelines: Sequence[Pipeline], ids: Sequence[str]) -> Iterator[Sequ
     yield batch
 
 
-def _stages(org: str, pipelines: Sequence[Pipeline], ids: Sequence[str], paths: Sequence[str]) -> Stages:
+def _stages(
+    scope: TenantScope, org: str, pipelines: Sequence[Pipeline], ids: Sequence[str], paths: Sequence[str]
+) -> Stages:
     found = [join for pipeline in pipelines if pipeline.joins.node for join in joins(pipeline.joins.node)]
     lists = sorted({join.member_list.list_id for join in found if isinstance(join, OnList)})
     facets = {_name(number): _facet(pipeline) for number, pipeline in enumerate(pipelines)}
     return [
-        {"$match": org_match(org, {"pk": {"$in": list(ids)}})},
+        {"$match": scope.match(org, {"pk": {"$in": list(ids)}})},
         # No filter reads _id. Without such a stage, some engines repeat the search for every facet.
         {"$unset": "_id"},
-        *([lists_lookup(org, lists)] if lists else []),
+        *([lists_lookup(scope, org, lists)] if lists else []),
         {"$facet": {_RECORDS: [{"$project": _projection(paths)}], **facets}},
     ]
 

@@ -12,7 +12,7 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.collections import PARTITIONS
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 
 _VALID_FOR = timedelta(hours=1)
 """How long keys stay valid after their last use. Populations grow, and new keys balance the partitions again."""
@@ -22,8 +22,11 @@ _RETENTION = timedelta(days=1)
 class MongoPartitions:
     """The PartitionRepository on MongoDB, one record per name. The first writer decides the keys."""
 
-    def __init__(self, database: Database[dict[str, Any]], clock: Callable[[], datetime] = now) -> None:
+    def __init__(
+        self, database: Database[dict[str, Any]], scope: TenantScope, clock: Callable[[], datetime] = now
+    ) -> None:
         self._database = database
+        self._scope = scope
         self._collection = database[PARTITIONS]
         self._clock = clock
 
@@ -36,7 +39,7 @@ class MongoPartitions:
         """Replace expired keys in one upsert. Its insert conflicts with valid ones, which are then returned."""
         timestamp, key = self._clock(), _key(org, name)
         # The embedded store reads the id of an upserted document only from the top level of the match.
-        stale = {"_id": key, **org_match(org, {"used_at": {"$lte": timestamp - _VALID_FOR}})}
+        stale = {"_id": key, **self._scope.match(org, {"used_at": {"$lte": timestamp - _VALID_FOR}})}
         update = {"$set": {**_use_fields(timestamp), "keys": list(keys)}, "$setOnInsert": {"sk": key}}
         try:
             with with_deadline(self._database, deadline):
@@ -51,7 +54,7 @@ class MongoPartitions:
         self, org: str, name: str, timestamp: datetime, deadline: Deadline, *conditions: Document
     ) -> Sequence[str] | None:
         """Return the keys of a name, and mark them as used, in one command. A slow clock never reduces the time."""
-        match = org_match(org, {"_id": _key(org, name)}, *conditions)
+        match = self._scope.match(org, {"_id": _key(org, name)}, *conditions)
         with with_deadline(self._database, deadline):
             found = self._collection.find_one_and_update(match, {"$max": _use_fields(timestamp)})
         return None if found is None else list(found["keys"])

@@ -19,7 +19,7 @@ from audience_service.mongo.core.cursor_batches import (
     exclude,
 )
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import erased_sks
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import (
     Pipeline,
@@ -38,18 +38,19 @@ CURSOR_BATCH_SIZE = 10_000
 class MongoMembers:
     """The MemberRepository on MongoDB; the protocol states what each method promises."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
         self._database = database
+        self._scope = scope
 
     def count(self, org: str, population: Population, deadline: Deadline, after: str = "", until: str = "") -> int:
         """Count with the stages of `stream`, so that both agree."""
         key_range = key_range_condition(after, until)
-        pipeline = build_pipeline(self._database, org, population, deadline, key_range)
+        pipeline = build_pipeline(self._database, self._scope, org, population, deadline, key_range)
         return read_count(execute(self._database, pipeline, pipeline.count_stages(), deadline))
 
     def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
         """Return the count, and the first member that the database finds."""
-        pipeline = build_pipeline(self._database, org, population, deadline)
+        pipeline = build_pipeline(self._database, self._scope, org, population, deadline)
         count = read_count(execute(self._database, pipeline, pipeline.count_stages(), deadline))
         if not count:
             return 0, None
@@ -58,7 +59,7 @@ class MongoMembers:
 
     def regions(self, org: str, populations: Sequence[Population], deadline: Deadline) -> Mapping[int, int]:
         """Count with the stages of `stream`, all in one command."""
-        return count_regions(self._database, org, populations, deadline)
+        return count_regions(self._database, self._scope, org, populations, deadline)
 
     def exclusions(
         self,
@@ -75,7 +76,9 @@ class MongoMembers:
             And((node, *([Nor(tuple(nodes[:number]))] if number else []))) for number, node in enumerate(nodes)
         ]
         key_range = key_range_condition(after, until)
-        pipeline = build_pipeline(self._database, org, candidates, deadline, key_range, extra_nodes=exclusive_nodes)
+        pipeline = build_pipeline(
+            self._database, self._scope, org, candidates, deadline, key_range, extra_nodes=exclusive_nodes
+        )
         facets: dict[str, Any] = {
             f"r{number}": [{"$match": pipeline.joins.condition(first)}, {"$count": "n"}]
             for number, first in enumerate(exclusive_nodes)
@@ -114,8 +117,10 @@ class MongoMembers:
         until: str = "",
     ) -> Generator[Documents, None, None]:
         """Read one cursor of undecoded batches in sk order. Closing the generator closes it."""
-        erased_before = erased_sks(org)  # the stages exclude them
-        pipeline = build_pipeline(self._database, org, population, deadline, key_range_condition("", until))
+        erased_before = self._scope.erased_sks(org)  # the stages exclude them
+        pipeline = build_pipeline(
+            self._database, self._scope, org, population, deadline, key_range_condition("", until)
+        )
         stages = stream_stages(pipeline, paths, after)
         with run(self._database, pipeline, deadline) as collection:
             cursor = collection.aggregate_raw_batches(stages, batchSize=FIRST_BATCH_SIZE, allowDiskUse=True)
@@ -127,7 +132,7 @@ class MongoMembers:
                 if not content:
                     return
                 for documents in cut_documents(content, batch_size):
-                    erased = erased_sks(org) - erased_before
+                    erased = self._scope.erased_sks(org) - erased_before
                     if present := exclude(documents, erased) if erased else documents:
                         yield present
 

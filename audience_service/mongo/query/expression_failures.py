@@ -41,7 +41,7 @@ from audience_service.domain.filters.describe.expressions import describe_expres
 from audience_service.domain.filters.describe.values import truncate
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 
 _WINDOWS = (10_000, 1_000, 100, 10, 1)
 _MAX_SECONDS = 1.0
@@ -71,6 +71,7 @@ class Failure:
 
 def find_failure(
     database: Database[dict[str, Any]],
+    scope: TenantScope,
     org: str,
     population: CompiledFilter,
     key_range: Document,
@@ -84,7 +85,7 @@ def find_failure(
     parts = sorted(evaluation_order(list(conjuncts(population.node))), key=lambda part: bool(joins(part)))
     expressions = [found for part in parts for found in _expressions(part)]
     only = expressions[0] if len(expressions) == 1 else None
-    search = _Search(database, org, deadline.min_with(_MAX_SECONDS), build_stages)
+    search = _Search(database, scope, org, deadline.min_with(_MAX_SECONDS), build_stages)
     try:
         record = search.first_failing(population, key_range)
         if record:
@@ -103,6 +104,7 @@ def _describe(expression: Expression | None) -> str:
 @dataclass(frozen=True, slots=True)
 class _Search:
     database: Database[dict[str, Any]]
+    scope: TenantScope
     org: str
     deadline: Deadline
     build_stages: BuildStages
@@ -115,7 +117,7 @@ class _Search:
             while True:
                 key: Document = {"sk": {"$gt": after}} if after else {}
                 rows: list[Document] = [
-                    {"$match": org_match(self.org, key_range, key)}, {"$sort": {"sk": 1}}, {"$limit": window},
+                    {"$match": self.scope.match(self.org, key_range, key)}, {"$sort": {"sk": 1}}, {"$limit": window},
                 ]  # fmt: skip
                 with with_deadline(self.database, self.deadline):
                     if self._fails(population.datatype, [*rows, *stages]):

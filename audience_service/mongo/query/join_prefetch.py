@@ -50,7 +50,7 @@ from audience_service.domain.filters.ast import Expression, Having, Node, Relate
 from audience_service.domain.filters.compiler import MATCH_NONE, to_match
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.lookups import lookup_stages, values_at
 from audience_service.mongo.query.related_groups import (
     decision_stage,
@@ -136,6 +136,7 @@ def constant_condition(related: Related) -> Document | None:
 
 def prefetch_joins(
     database: Database[dict[str, Any]],
+    scope: TenantScope,
     org: str,
     nodes: Sequence[Node],
     candidates: Candidates,
@@ -152,7 +153,7 @@ def prefetch_joins(
         join for node in nodes for join in joins(node) if isinstance(join, Related) and constant_condition(join) is None
     ]
     use_counts = Counter(map(id, found))
-    prefetcher = JoinPrefetcher(database, org, candidates, deadline)
+    prefetcher = JoinPrefetcher(database, scope, org, candidates, deadline)
     prefetched: dict[int, JoinValues] = {}
     for join in {id(join): join for join in found}.values():
         if values := prefetcher.prefetch(join, max_bytes // use_counts[id(join)]):
@@ -165,9 +166,15 @@ class JoinPrefetcher:
     """Prefetches joins for the candidates of one filter."""
 
     def __init__(
-        self, database: Database[dict[str, Any]], org: str, candidates: Candidates, deadline: Deadline
+        self,
+        database: Database[dict[str, Any]],
+        scope: TenantScope,
+        org: str,
+        candidates: Candidates,
+        deadline: Deadline,
     ) -> None:
         self._database = database
+        self._scope = scope
         self._org = org
         self._candidates = candidates
         self._deadline = deadline
@@ -238,7 +245,7 @@ class JoinPrefetcher:
         second = [{f"{'.'.join(steps[:end])}.1": {"$exists": True}} for end in range(1, len(steps) + 1)]
         with with_deadline(self._database, self._deadline):
             collection = self._database[self._candidates.datatype]
-            return collection.find_one(org_match(self._org, {"$or": second}), {"_id": 1}) is not None
+            return collection.find_one(self._scope.match(self._org, {"$or": second}), {"_id": 1}) is not None
 
     def _read_values(self, related: Related, deadline: Deadline, max_bytes: int) -> list[tuple[Any, int]] | None:
         """Return the values that a bound of the join needs, each with its number of related records.
@@ -250,7 +257,7 @@ class JoinPrefetcher:
             with_deadline(self._database, deadline),
             closing(
                 self._database[related.datatype].aggregate(
-                    _value_stages(self._org, related),
+                    _value_stages(self._scope, self._org, related),
                     batchSize=_READ_BATCH_SIZE,
                     allowDiskUse=True,
                 )
@@ -285,7 +292,7 @@ def _included_and_excluded(
     return included, excluded
 
 
-def _value_stages(org: str, related: Related) -> Stages:
+def _value_stages(scope: TenantScope, org: str, related: Related) -> Stages:
     """Return the stages from related records to the values that a bound of the join needs, with counts.
 
     They group stored values first, so that few lists need to be unwound. A value that a list repeats counts once.
@@ -294,14 +301,14 @@ def _value_stages(org: str, related: Related) -> Stages:
     enough: Document = {"$match": {"n": {"$gte": min((bound for bound in bounds if bound), default=1)}}}
     if isinstance(related.test, Slice):
         value = {"$setUnion": [values_at(f"${related.foreign}"), []]}
-        match = {"$match": org_match(org, to_match(related.query))}
+        match = {"$match": scope.match(org, to_match(related.query))}
         return [match, *slice_by_value_stages(related.test, value), enough]
     path = f"${related.foreign}"
     key = path if is_flat(related.foreign) else values_at(path)
     value = {"$cond": [{"$isArray": "$_id"}, {"$setUnion": [values_at("$_id"), []]}, "$_id"]}
     having = related.test or Having(())
     stages: Stages = [
-        {"$match": org_match(org, to_match(related.query))},
+        {"$match": scope.match(org, to_match(related.query))},
         *group_stages(having, key),
         {"$set": {"value": value}},
         {"$unwind": "$value"},
@@ -316,7 +323,7 @@ def _item_bytes(value: Any) -> int:
     return _TEXT_OVERHEAD_BYTES + len(value.encode()) if isinstance(value, str) else _VALUE_BYTES
 
 
-def related_lookup_stages(org: str, related: Related, name: str) -> Stages:
+def related_lookup_stages(scope: TenantScope, org: str, related: Related, name: str) -> Stages:
     """Return the stages that join as many related records as the bounds need, or their group, into the field `name`."""
     limit = max(related.min_count, 0 if related.max_count is None else related.max_count + 1, 1)
     decision: Stages = [{"$limit": limit}]
@@ -325,27 +332,27 @@ def related_lookup_stages(org: str, related: Related, name: str) -> Stages:
             decision = [*group_stages(having, None), value_stage(having), decision_stage(related, having)]
         case Slice() as test:
             decision = [*slice_stages(test), {"$match": to_match(test.query)}, *decision]
-    return _lookup_stages(org, related, name, [*decision, {"$project": {"_id": 1}}])
+    return _lookup_stages(scope, org, related, name, [*decision, {"$project": {"_id": 1}}])
 
 
-def measure_stages(org: str, related: Related, name: str) -> Stages:
+def measure_stages(scope: TenantScope, org: str, related: Related, name: str) -> Stages:
     """Return the stages that join what the test of a relation sees into `name`: a group with aggregates, or a slice."""
     match related.test:
         case Having() as having:
-            return _lookup_stages(org, related, name, [*group_stages(having, None), value_stage(having)])
+            return _lookup_stages(scope, org, related, name, [*group_stages(having, None), value_stage(having)])
         case Slice() as test:
-            return _lookup_stages(org, related, name, slice_stages(test))
+            return _lookup_stages(scope, org, related, name, slice_stages(test))
     raise ValueError("the relation has no test")
 
 
-def _lookup_stages(org: str, related: Related, name: str, stages: Stages) -> Stages:
+def _lookup_stages(scope: TenantScope, org: str, related: Related, name: str, stages: Stages) -> Stages:
     values = f"{name}_local"
     lookup = {
         "from": related.datatype,
         "localField": related.local if related.local in _SINGLE_VALUE_PATHS else values,
         "foreignField": related.foreign,
         "pipeline": [
-            {"$match": org_match(org, to_match(related.query))},
+            {"$match": scope.match(org, to_match(related.query))},
             *stages,
         ],
         "as": name,

@@ -46,7 +46,7 @@ from audience_service.domain.filters.compiler import MATCH_NONE, to_match
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.join_prefetch import (
     Candidates,
     JoinValues,
@@ -82,6 +82,7 @@ _RELATED_FIELD = "__related"
 class Joins:
     """The joins of one filter: the values to inline, by audience, channel or join, and the lookups for the others."""
 
+    scope: TenantScope
     org: str
     node: Node | None
     inlined_lists: Mapping[str, Sequence[str]]
@@ -118,13 +119,13 @@ class Joins:
         """The lookups and the match, without the removal: later stages may evaluate further nodes."""
         pending = self._all_pending_joins
         lists = sorted({join.member_list.list_id for join in pending if isinstance(join, OnList)})
-        stages: Stages = [lists_lookup(self.org, lists)] if lists else []
+        stages: Stages = [lists_lookup(self.scope, self.org, lists)] if lists else []
         for number, join in enumerate(join for join in pending if isinstance(join, Related)):
-            stages += related_lookup_stages(self.org, join, f"{_RELATED_FIELD}{number}")
+            stages += related_lookup_stages(self.scope, self.org, join, f"{_RELATED_FIELD}{number}")
         for channel, statuses in self._pending_channels.items():
             stages.append(address_stage(channel))
             if not self.addresses[channel].is_complete:
-                stages += subscriber_lookup_stages(self.org, channel, statuses)
+                stages += subscriber_lookup_stages(self.scope, self.org, channel, statuses)
         needs_match = self.node is not None and bool(self._pending_joins(self.node))
         return [*stages, {"$match": self.condition(self.node)}] if self.node is not None and needs_match else stages
 
@@ -187,6 +188,7 @@ class Joins:
 
 def build_joins(
     database: Database[dict[str, Any]],
+    scope: TenantScope,
     org: str,
     joined: Node | None,
     deadline: Deadline,
@@ -218,26 +220,29 @@ def build_joins(
     uses = Counter(join.member_list.list_id for join in found if isinstance(join, OnList))
     inlined_lists: dict[str, list[str]] = {}
     remaining_bytes = MAX_INLINE_BYTES // budget_divisor // (2 if prefetched or addresses else 1)
-    sizes = list_sizes(database, org, list(uses), deadline, key_range) if uses else {}
+    sizes = list_sizes(database, scope, org, list(uses), deadline, key_range) if uses else {}
     for audience_id in sorted(uses, key=lambda name: sizes[name] * uses[name]):
         if sizes[audience_id] * uses[audience_id] * (_ITEM_OVERHEAD_BYTES + len(org)) > remaining_bytes:
             break
-        keys = read_list(database, org, audience_id, deadline, key_range, remaining_bytes // uses[audience_id])
+        keys = read_list(database, scope, org, audience_id, deadline, key_range, remaining_bytes // uses[audience_id])
         if keys is None:
             break
         remaining_bytes -= uses[audience_id] * sum(map(_item_bytes, keys))
         inlined_lists[audience_id] = keys
     join_values = prefetched
     if candidates:
-        join_values = prefetch_joins(database, org, nodes, candidates, deadline, remaining_bytes)
+        join_values = prefetch_joins(database, scope, org, nodes, candidates, deadline, remaining_bytes)
         remaining_bytes -= sum(values.size for values in join_values.values())
     if addresses is None:
-        addresses = read_all_addresses(database, org, found, deadline, remaining_bytes, unusual_only=single_command)
-    return Joins(org, joined, inlined_lists, extra_nodes, addresses, join_values)
+        addresses = read_all_addresses(
+            database, scope, org, found, deadline, remaining_bytes, unusual_only=single_command
+        )
+    return Joins(scope, org, joined, inlined_lists, extra_nodes, addresses, join_values)
 
 
 def read_all_addresses(
     database: Database[dict[str, Any]],
+    scope: TenantScope,
     org: str,
     found: Sequence[Join],
     deadline: Deadline,
@@ -255,7 +260,7 @@ def read_all_addresses(
         statuses = sorted(status for used_channel, status in uses if used_channel == channel)
         most_uses = max(uses[channel, status] for status in statuses)
         addresses[channel] = read_addresses(
-            database, org, channel, statuses, deadline, max_bytes // most_uses, unusual_only=unusual_only
+            database, scope, org, channel, statuses, deadline, max_bytes // most_uses, unusual_only=unusual_only
         )
         for status, texts in addresses[channel].by_status.items():
             max_bytes -= uses[channel, status] * sum(map(_item_bytes, texts))
@@ -264,13 +269,14 @@ def read_all_addresses(
 
 def list_sizes(
     database: Database[dict[str, Any]],
+    scope: TenantScope,
     org: str,
     audience_ids: Sequence[str],
     deadline: Deadline,
     key_range: Document | None = None,
 ) -> dict[str, int]:
     """Return the number of records on each list, or in a key range of it. One indexed query counts them all."""
-    match = org_match(org, {"audience": {"$in": list(audience_ids)}}, key_range or {})
+    match = scope.match(org, {"audience": {"$in": list(audience_ids)}}, key_range or {})
     stages: Stages = [{"$match": match}, {"$group": {"_id": "$audience", "n": {"$sum": 1}}}]
     with with_deadline(database, deadline):
         counted = {row["_id"]: int(row["n"]) for row in database[LISTS].aggregate(stages)}
@@ -279,6 +285,7 @@ def list_sizes(
 
 def read_list(
     database: Database[dict[str, Any]],
+    scope: TenantScope,
     org: str,
     audience_id: str,
     deadline: Deadline,
@@ -286,7 +293,7 @@ def read_list(
     max_bytes: int,
 ) -> list[str] | None:
     """Return the keys on a list, or None if they take more than `max_bytes` in a filter."""
-    match = org_match(org, {"audience": audience_id}, key_range or {})
+    match = scope.match(org, {"audience": audience_id}, key_range or {})
     keys: list[str] = []
     with (
         with_deadline(database, deadline),
@@ -304,9 +311,9 @@ def _item_bytes(key: str) -> int:
     return _ITEM_OVERHEAD_BYTES + len(key.encode())
 
 
-def lists_lookup(org: str, audience_ids: Sequence[str]) -> Document:
+def lists_lookup(scope: TenantScope, org: str, audience_ids: Sequence[str]) -> Document:
     """Return the stage that joins a record with all of these lists that contain it."""
-    match = org_match(org, {"audience": {"$in": list(audience_ids)}})
+    match = scope.match(org, {"audience": {"$in": list(audience_ids)}})
     stages: Stages = [{"$match": match}, {"$project": {"_id": 0, "audience": 1}}]
     return {
         "$lookup": {"from": LISTS, "localField": "sk", "foreignField": "sk", "pipeline": stages, "as": _LISTS_FIELD}

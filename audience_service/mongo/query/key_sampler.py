@@ -50,7 +50,7 @@ from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.observability import metrics
 
 PAGE_SIZE = 4_096
@@ -76,12 +76,18 @@ class KeyScan:
     """A scan of all keys that can pause and resume."""
 
     def __init__(
-        self, database: Database[dict[str, Any]], org: str, population: Population, rng: random.Random
+        self,
+        database: Database[dict[str, Any]],
+        scope: TenantScope,
+        org: str,
+        population: Population,
+        rng: random.Random,
     ) -> None:
         """`rng` selects one key of each run."""
         is_list = isinstance(population, MemberList)
         self._collection = database[LISTS if is_list else population.datatype]
         self._database = database
+        self._scope = scope
         self._org = org
         self._audience_match: Document = {"audience": population.list_id} if isinstance(population, MemberList) else {}
         self._rng = rng
@@ -94,7 +100,7 @@ class KeyScan:
     def read_page(self, deadline: Deadline) -> bool:
         """Read the next page, and return whether it was the last."""
         after: Document = {"sk": {"$gt": self._last_key}} if self._last_key else {}
-        match = org_match(self._org, self._audience_match, after)
+        match = self._scope.match(self._org, self._audience_match, after)
         with with_deadline(self._database, deadline):
             rows = self._collection.find(
                 match, {"_id": 0, "sk": 1}, sort=[("sk", 1)], limit=PAGE_SIZE, batch_size=PAGE_SIZE
@@ -153,6 +159,7 @@ class KeySampler:
     def __init__(
         self,
         database: Database[dict[str, Any]],
+        scope: TenantScope,
         *,
         background: bool = True,
         clock: Callable[[], float] = time.monotonic,
@@ -160,6 +167,7 @@ class KeySampler:
     ) -> None:
         """`new_random` returns the generator that selects the keys of one scan."""
         self._database = database
+        self._scope = scope
         self._background = background
         self._clock = clock
         self._new_random = new_random
@@ -194,7 +202,7 @@ class KeySampler:
         self._scanners.shutdown(wait=True, cancel_futures=True)
 
     def _new_scan(self, org: str, population: Population) -> KeyScan:
-        return KeyScan(self._database, org, population, self._new_random())
+        return KeyScan(self._database, self._scope, org, population, self._new_random())
 
     def _scan(self, key: CacheKey, scan: KeyScan, deadline: Deadline) -> KeySample:
         pages = 0

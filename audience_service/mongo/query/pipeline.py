@@ -43,7 +43,7 @@ from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import map_driver_errors, retry_read, with_deadline
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.expression_failures import find_failure
 from audience_service.mongo.query.join_prefetch import Candidates, PrefetchedFilter, prefetch_joins
 from audience_service.mongo.query.joins import (
@@ -63,6 +63,7 @@ _MAX_ROWS_TRIED = 100
 class Pipeline:
     """The stages of a population's records, restricted to one org."""
 
+    scope: TenantScope
     org: str
     population: Population
     joins: Joins
@@ -99,9 +100,11 @@ class Pipeline:
             case CompiledFilter(_, match):
                 conditions = (self.key_range, after_key, match, self.joins.inline_match)
                 lookups = self.joins.lookup_stages if keep_lookups else self.joins.stages
-                return [{"$match": org_match(self.org, *conditions)}, *sort, *lookups]
+                return [{"$match": self.scope.match(self.org, *conditions)}, *sort, *lookups]
             case MemberList(audience_id, datatype):
-                list_match = {"$match": org_match(self.org, {"audience": audience_id}, self.key_range, after_key)}
+                list_match = {
+                    "$match": self.scope.match(self.org, {"audience": audience_id}, self.key_range, after_key)
+                }
                 records = [] if self.population.include_inactive else _record_stages(datatype)
                 return [list_match, *sort, *records, *(self.joins.lookup_stages if keep_lookups else [])]
 
@@ -135,6 +138,7 @@ class Pipeline:
 
 def build_pipeline(
     database: Database[dict[str, Any]],
+    scope: TenantScope,
     org: str,
     population: Population,
     deadline: Deadline,
@@ -160,10 +164,11 @@ def build_pipeline(
     read = population if isinstance(population, PrefetchedFilter) else None
     prefetched = read.prefetched if read else NOT_PREFETCHED
     addresses = read.addresses if read else None
-    candidates = None if force_lookup or prefetched else _candidates(org, population, key_range or {})
+    candidates = None if force_lookup or prefetched else _candidates(scope, org, population, key_range or {})
     with map_driver_errors(population):
         joins = build_joins(
             database,
+            scope,
             org,
             node,
             deadline,
@@ -175,11 +180,11 @@ def build_pipeline(
             addresses=addresses,
             single_command=single_command,
         )
-    return Pipeline(org, population, joins, key_range or {})
+    return Pipeline(scope, org, population, joins, key_range or {})
 
 
 def prefetch_addresses(
-    database: Database[dict[str, Any]], org: str, population: Population, deadline: Deadline
+    database: Database[dict[str, Any]], scope: TenantScope, org: str, population: Population, deadline: Deadline
 ) -> Population:
     """Return the population with the addresses of suppressed subscribers prefetched, as `read_addresses` does.
 
@@ -191,23 +196,23 @@ def prefetch_addresses(
     if not suppressed:
         return population
     with map_driver_errors(population):
-        addresses = read_all_addresses(database, org, suppressed, deadline, MAX_INLINE_BYTES // 4)
+        addresses = read_all_addresses(database, scope, org, suppressed, deadline, MAX_INLINE_BYTES // 4)
     return PrefetchedFilter(**_fields_of(population), addresses=addresses)
 
 
 def with_prefetched_joins(
-    database: Database[dict[str, Any]], org: str, population: Population, deadline: Deadline
+    database: Database[dict[str, Any]], scope: TenantScope, org: str, population: Population, deadline: Deadline
 ) -> Population:
     """Return the population, with related records prefetched if that is faster. Raises what `run` raises."""
     if not isinstance(population, PrefetchedFilter):
-        population = prefetch_addresses(database, org, population, deadline)
+        population = prefetch_addresses(database, scope, org, population, deadline)
     if not isinstance(population, CompiledFilter) or not population.joins:
         return population
-    nodes, candidates = [population.joins], _candidates(org, population, {})
+    nodes, candidates = [population.joins], _candidates(scope, org, population, {})
     addresses = population.addresses if isinstance(population, PrefetchedFilter) else None
     with map_driver_errors(population):
         prefetched = prefetch_joins(
-            database, org, nodes, candidates, deadline, MAX_INLINE_BYTES // (4 if addresses else 2)
+            database, scope, org, nodes, candidates, deadline, MAX_INLINE_BYTES // (4 if addresses else 2)
         )
     if not prefetched:
         return population
@@ -218,10 +223,10 @@ def _fields_of(population: CompiledFilter) -> dict[str, Any]:
     return {name: getattr(population, name) for name in CompiledFilter.__dataclass_fields__}
 
 
-def _candidates(org: str, population: Population, key_range: Document) -> Candidates:
+def _candidates(scope: TenantScope, org: str, population: Population, key_range: Document) -> Candidates:
     if isinstance(population, MemberList):
-        return Candidates(population.datatype, LISTS, org_match(org, {"audience": population.list_id}, key_range))
-    return Candidates(population.datatype, population.datatype, org_match(org, key_range, population.match))
+        return Candidates(population.datatype, LISTS, scope.match(org, {"audience": population.list_id}, key_range))
+    return Candidates(population.datatype, population.datatype, scope.match(org, key_range, population.match))
 
 
 def key_range_condition(after: str, until: str) -> Document:
@@ -279,13 +284,12 @@ def _name_failing_record(database: Database[dict[str, Any]], pipeline: Pipeline,
         yield
     except ExpressionFailed as error:
         if isinstance(pipeline.population, CompiledFilter):
+            scope, org = pipeline.scope, pipeline.org
 
             def stages(population: CompiledFilter, key_range: Document, deadline: Deadline) -> Stages:
-                return build_pipeline(
-                    database, pipeline.org, population, deadline, key_range, force_lookup=True
-                ).stages()
+                return build_pipeline(database, scope, org, population, deadline, key_range, force_lookup=True).stages()
 
-            failure = find_failure(database, pipeline.org, pipeline.population, pipeline.key_range, deadline, stages)
+            failure = find_failure(database, scope, org, pipeline.population, pipeline.key_range, deadline, stages)
             raise failure.explain(error) from error
         raise
 

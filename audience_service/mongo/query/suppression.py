@@ -31,7 +31,7 @@ from audience_service.domain.identifiers.phones import e164
 from audience_service.domain.identifiers.rows import readings_of, region_context_of
 from audience_service.mongo.core.collections import SUBSCRIBERS
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.addresses import PLAIN_EMAIL, email_addresses, phone_addresses, plain_phone
 from audience_service.mongo.query.lookups import lookup_stages
 
@@ -144,6 +144,7 @@ def address_stage(channel: str) -> Document:
 
 def read_addresses(
     database: Database[dict[str, Any]],
+    scope: TenantScope,
     org: str,
     channel: str,
     statuses: Sequence[str],
@@ -161,14 +162,16 @@ def read_addresses(
     """
     if not unusual_only:
         try:
-            found = _read(database, org, channel, statuses, deadline.min_with(READ_TIMEOUT_SECONDS), MAX_ADDRESSES)
+            found = _read(
+                database, scope, org, channel, statuses, deadline.min_with(READ_TIMEOUT_SECONDS), MAX_ADDRESSES
+            )
         except OutOfTime:
             deadline.check()
             found = None
         if found is not None and _size(found) <= max_bytes:
             return ChannelAddresses(found, is_complete=True)
     unusual_match = _CHANNELS[channel].unusual()
-    unusual = _read(database, org, channel, statuses, deadline, MAX_UNUSUAL_ADDRESSES, unusual_match)
+    unusual = _read(database, scope, org, channel, statuses, deadline, MAX_UNUSUAL_ADDRESSES, unusual_match)
     if unusual is None or _size(unusual) > max_bytes:
         example = _CHANNELS[channel].example
         raise InvalidArgument.at(
@@ -181,6 +184,7 @@ def read_addresses(
 
 def _read(
     database: Database[dict[str, Any]],
+    scope: TenantScope,
     org: str,
     channel: str,
     statuses: Sequence[str],
@@ -191,7 +195,7 @@ def _read(
     """The addresses by status; None if there are more subscribers than `max_count`."""
     kind = _CHANNELS[channel]
     projection = {"_id": 0, "data.status": 1, kind.path: 1, "data.country": 1, "data.address.country": 1}
-    match = _status_match(org, channel, statuses, {kind.path: {"$nin": [None, ""]}}, *conditions)
+    match = _status_match(scope, org, channel, statuses, {kind.path: {"$nin": [None, ""]}}, *conditions)
     limit = max_count + 1
     with with_deadline(database, deadline):
         rows = list(database[SUBSCRIBERS].find(match, projection, limit=limit, batch_size=_BATCH_SIZE))
@@ -222,12 +226,14 @@ def _size(found: Mapping[str, Sequence[str]]) -> int:
     return sum(14 + len(text.encode()) for texts in found.values() for text in texts)
 
 
-def _status_match(org: str, channel: str, statuses: Sequence[str], *conditions: Document) -> Document:
+def _status_match(
+    scope: TenantScope, org: str, channel: str, statuses: Sequence[str], *conditions: Document
+) -> Document:
     stored = [spelling for status in statuses for spelling in spellings_of(status)]
-    return org_match(org, {"data.channel": channel, "data.status": {"$in": stored}}, NOT_ARCHIVED_MATCH, *conditions)
+    return scope.match(org, {"data.channel": channel, "data.status": {"$in": stored}}, NOT_ARCHIVED_MATCH, *conditions)
 
 
-def subscriber_lookup_stages(org: str, channel: str, statuses: Sequence[str]) -> list[Document]:
+def subscriber_lookup_stages(scope: TenantScope, org: str, channel: str, statuses: Sequence[str]) -> list[Document]:
     """Return the stages that join a record with the subscribers of its addresses that have one of the statuses.
 
     They follow `address_stage`. They find the subscribers with addresses in normal form.
@@ -243,7 +249,7 @@ def subscriber_lookup_stages(org: str, channel: str, statuses: Sequence[str]) ->
             "localField": values,
             "foreignField": _CHANNELS[channel].path,
             "pipeline": [
-                {"$match": _status_match(org, channel, statuses)},
+                {"$match": _status_match(scope, org, channel, statuses)},
                 {"$project": {"_id": 0, "status": {"$map": {"input": texts, "in": {"$toLower": "$$this"}}}}},
             ],
             "as": subscribers_field(channel),

@@ -18,7 +18,7 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.population import Population
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, run
 
@@ -30,14 +30,19 @@ With base 2, the second occurrence would carry into the digit of another populat
 
 
 def count_regions(
-    database: Database[dict[str, Any]], org: str, populations: Sequence[Population], deadline: Deadline
+    database: Database[dict[str, Any]],
+    scope: TenantScope,
+    org: str,
+    populations: Sequence[Population],
+    deadline: Deadline,
 ) -> dict[int, int]:
     """Return the counts by mask, whose bit i means populations[i]. The result may omit empty regions."""
     # A command with several filters has half the usual space for lists, and contains each of two filters twice.
     join_count = sum(1 for found in populations if isinstance(found, CompiledFilter) and found.joins)
     budget_divisor = join_count * (4 if len(populations) == 2 else 2)
     pipelines = [
-        build_pipeline(database, org, found, deadline, budget_divisor=max(budget_divisor, 1)) for found in populations
+        build_pipeline(database, scope, org, found, deadline, budget_divisor=max(budget_divisor, 1))
+        for found in populations
     ]
     conditions = [pipeline.record_condition for pipeline in pipelines]
     riskiest = next((pipeline for pipeline in pipelines if pipeline.may_fail), pipelines[0])
@@ -45,7 +50,7 @@ def count_regions(
         collection = database[pipelines[0].collection]
         match conditions:
             case [dict() as first, dict() as second]:
-                [found] = collection.aggregate(_two_filter_stages(org, first, second))
+                [found] = collection.aggregate(_two_filter_stages(scope, org, first, second))
                 return _two_filter_regions(found)
         counts: Counter[int] = Counter()
         for row in collection.aggregate(_group_stages(pipelines), allowDiskUse=True):
@@ -53,11 +58,11 @@ def count_regions(
         return counts
 
 
-def _two_filter_stages(org: str, first: Document, second: Document) -> Stages:
+def _two_filter_stages(scope: TenantScope, org: str, first: Document, second: Document) -> Stages:
     """Return the stages that count the first, the second, and their union, in one scan of the records."""
     count = {"$count": "n"}
     facets = {"first": [{"$match": first}, count], "second": [{"$match": second}, count], "either": [count]}
-    return [{"$match": org_match(org, {"$or": [first, second]})}, {"$facet": facets}]
+    return [{"$match": scope.match(org, {"$or": [first, second]})}, {"$facet": facets}]
 
 
 def _two_filter_regions(found: Mapping[str, list[Document]]) -> dict[int, int]:

@@ -10,6 +10,7 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.record import Record
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.population import Population
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.key_sampler import KeySampler
 from audience_service.mongo.query.pipeline import (
     Pipeline,
@@ -25,8 +26,9 @@ from audience_service.mongo.query.pipeline import (
 class MongoKeyRanges:
     """The KeyRangeRepository on MongoDB. It reads by ranges or sets of sk, on the index of the tenant scope."""
 
-    def __init__(self, database: Database[dict[str, Any]], key_sampler: KeySampler) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope, key_sampler: KeySampler) -> None:
         self._database = database
+        self._scope = scope
         self._key_sampler = key_sampler
 
     def key_sample(self, org: str, population: Population, deadline: Deadline) -> KeySample:
@@ -35,11 +37,11 @@ class MongoKeyRanges:
 
     def with_prefetched_addresses(self, org: str, population: Population, deadline: Deadline) -> Population:
         """Inline the suppressed addresses, or mark them for lookup."""
-        return prefetch_addresses(self._database, org, population, deadline)
+        return prefetch_addresses(self._database, self._scope, org, population, deadline)
 
     def with_prefetched_joins(self, org: str, population: Population, deadline: Deadline) -> Population:
         """Prefetch the related records."""
-        return with_prefetched_joins(self._database, org, population, deadline)
+        return with_prefetched_joins(self._database, self._scope, org, population, deadline)
 
     def filter_keys(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
         """Find the keys with $in, one index seek each."""
@@ -61,4 +63,4 @@ class MongoKeyRanges:
         return found[0] if found else None
 
     def _pipeline(self, org: str, population: Population, key_range: Document, deadline: Deadline) -> Pipeline:
-        return build_pipeline(self._database, org, population, deadline, key_range, force_lookup=True)
+        return build_pipeline(self._database, self._scope, org, population, deadline, key_range, force_lookup=True)

@@ -18,7 +18,7 @@ from audience_service.domain.filters.compiler import NOT_ARCHIVED_MATCH
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.schema.sample import SAMPLE_SIZE, Sample
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.joins import Stages
 
 _SEEK_COUNT = 20
@@ -32,10 +32,14 @@ class MongoSamples:
     """The SampleRepository on MongoDB; the protocol states what each method promises."""
 
     def __init__(
-        self, database: Database[dict[str, Any]], new_random: Callable[[], random.Random] = random.Random
+        self,
+        database: Database[dict[str, Any]],
+        scope: TenantScope,
+        new_random: Callable[[], random.Random] = random.Random,
     ) -> None:
         """`new_random` returns the generator that draws the keys of one sample."""
         self._database = database
+        self._scope = scope
         self._new_random = new_random
 
     def sample(self, org: str, datatype: str, deadline: Deadline) -> Sample:
@@ -61,7 +65,9 @@ class MongoSamples:
     def count(self, org: str, datatype: str, match: Document, deadline: Deadline) -> int:
         """Count with a $match and $count."""
         with with_deadline(self._database, deadline):
-            found = list(self._database[datatype].aggregate([{"$match": org_match(org, match)}, {"$count": "n"}]))
+            found = list(
+                self._database[datatype].aggregate([{"$match": self._scope.match(org, match)}, {"$count": "n"}])
+            )
         return int(found[0]["n"]) if found else 0
 
     def count_matching(
@@ -73,14 +79,19 @@ class MongoSamples:
         facets = {f"m{i}": [{"$match": match}, {"$count": "n"}] for i, match in enumerate(matches)}
         with with_deadline(self._database, deadline):
             [answer] = self._database[datatype].aggregate(
-                [{"$match": org_match(org, {"sk": {"$in": list(keys)}})}, {"$facet": facets}]
+                [{"$match": self._scope.match(org, {"sk": {"$in": list(keys)}})}, {"$facet": facets}]
             )
         return [answer[name][0]["n"] if answer[name] else 0 for name in facets]
 
     def _edge_keys(self, org: str, datatype: str, order: int, limit: int, deadline: Deadline) -> list[str]:
         """Return the first or last sks of the org."""
         with with_deadline(self._database, deadline):
-            rows = self._database[datatype].find(org_match(org), {"_id": 0, "sk": 1}).sort("sk", order).limit(limit)
+            rows = (
+                self._database[datatype]
+                .find(self._scope.match(org), {"_id": 0, "sk": 1})
+                .sort("sk", order)
+                .limit(limit)
+            )
             return [row["sk"] for row in rows]
 
     def _read_from(self, org: str, datatype: str, key: str, limit: int, deadline: Deadline) -> list[Record]:
@@ -88,7 +99,7 @@ class MongoSamples:
         # The match comes after the limit. Otherwise a seek among archived records would read to the end.
         from_key: Document = {"sk": {"$gte": key}} if key else {}
         stages: Stages = [
-            {"$match": org_match(org, from_key)},
+            {"$match": self._scope.match(org, from_key)},
             {"$sort": {"sk": 1}},
             {"$limit": limit},
             {"$match": NOT_ARCHIVED_MATCH},

@@ -26,7 +26,7 @@ from audience_service.mongo.core.collections import SEGMENTS, VERSIONS
 from audience_service.mongo.core.documents import Record, name_key, request_key
 from audience_service.mongo.core.errors import retry_read, with_deadline
 from audience_service.mongo.core.page_size import limit_page_bytes
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.segments.documents import (
     MAX_VERSION,
     new_segment_record,
@@ -64,8 +64,9 @@ _ORDER_VALUES: dict[Order, Document] = {
 class MongoSegments:
     """The SegmentRepository on MongoDB; the protocol states what each method promises."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
         self._database = database
+        self._scope = scope
         self._collection: Collection[dict[str, Any]] = database[SEGMENTS]
 
     def insert(self, org: str, segment: Segment, key: IdempotencyKey | None, deadline: Deadline) -> None:
@@ -95,7 +96,7 @@ class MongoSegments:
         if not (segment_ids := [segment_id for segment_id in ids if segment_id.startswith(ID_PREFIX)]):
             return {}
         with with_deadline(self._database, deadline):
-            records = self._collection.find(org_match(org, {"pk": {"$in": segment_ids}, **_NOT_DELETED}))
+            records = self._collection.find(self._scope.match(org, {"pk": {"$in": segment_ids}, **_NOT_DELETED}))
             return {segment.id: segment for segment in map(read_segment, records)}
 
     def find(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
@@ -109,7 +110,7 @@ class MongoSegments:
 
     def count(self, org: str, limit: int, deadline: Deadline) -> int:
         """Count on the primary, up to `limit`."""
-        match = org_match(org, _NOT_DELETED)
+        match = self._scope.match(org, _NOT_DELETED)
         return retry_read(self._database, deadline, lambda: self._collection.count_documents(match, limit=limit))
 
     def page(
@@ -117,7 +118,7 @@ class MongoSegments:
     ) -> Page[Segment]:
         """Return a page in the query's order. One further segment shows whether another page follows."""
         direction = -1 if query.descending else 1
-        match = org_match(org, *_conditions(query))
+        match = self._scope.match(org, *_conditions(query))
         stages: list[Document] = [{"$match": match}, {"$set": {"order": _ORDER_VALUES[query.order]}}]
         if after:
             stages.append({"$match": _after_condition(query, after)})
@@ -155,10 +156,10 @@ class MongoSegments:
         record = self._record(org, segment.id, {}, deadline)
         found = read_segment(record).version
         with with_deadline(self._database, deadline):
-            current = org_match(org, {"pk": segment.id}, _version_match(record))
+            current = self._scope.match(org, {"pk": segment.id}, _version_match(record))
             if found != segment.version or not self._collection.delete_one(current).deleted_count:
                 raise _stale_version_error(found, segment)
-            self._database[VERSIONS].delete_many(org_match(org, {"pk": segment.id}))
+            self._database[VERSIONS].delete_many(self._scope.match(org, {"pk": segment.id}))
 
     def _replace(
         self,
@@ -182,7 +183,9 @@ class MongoSegments:
                     "version", f"is {found} on the segment, the maximum: the segment can no longer be changed"
                 )
             store_version(self._database, record, deadline, list_edit=list_edit)
-            if self._write(org_match(org, {"pk": segment.id}, _version_match(record), guard), updated, deadline):
+            if self._write(
+                self._scope.match(org, {"pk": segment.id}, _version_match(record), guard), updated, deadline
+            ):
                 return read_segment(updated)
             found = read_segment(self._record(org, segment.id, guard, deadline)).version
         raise _stale_version_error(found, segment)
@@ -198,14 +201,18 @@ class MongoSegments:
         return record
 
     def _find(self, org: str, condition: Document, deadline: Deadline) -> dict[str, Any] | None:
-        return retry_read(self._database, deadline, lambda: self._collection.find_one(org_match(org, condition)))
+        return retry_read(
+            self._database, deadline, lambda: self._collection.find_one(self._scope.match(org, condition))
+        )
 
     def _release_name(self, org: str, name: str, deadline: Deadline) -> bool:
         """Release a name whose segment the platform has deleted or renamed. The platform leaves the service's key."""
         renamed = {"name": {"$nin": [name, None]}}
         former_holder = {"data.unique.name": name_key(org, name), "$or": [{"state": "deleted"}, renamed]}
         with with_deadline(self._database, deadline):
-            result = self._collection.update_many(org_match(org, former_holder), {"$unset": {"data.unique.name": ""}})
+            result = self._collection.update_many(
+                self._scope.match(org, former_holder), {"$unset": {"data.unique.name": ""}}
+            )
         return result.modified_count > 0
 
 

@@ -15,7 +15,7 @@ from audience_service.mongo.core.collections import SEGMENTS, VERSIONS
 from audience_service.mongo.core.documents import Record
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.page_size import limit_page_bytes
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.segments.documents import read_segment
 
 MAX_VERSIONS = 1_000
@@ -79,16 +79,17 @@ def _without_filter(record: Record) -> Record:
 class MongoVersions:
     """The VersionRepository on MongoDB; the protocol states what each method promises."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
         self._database = database
+        self._scope = scope
 
     def page(self, org: str, segment_id: str, below: int | None, size: int, deadline: Deadline) -> VersionPage:
         """Return the current record first, then the stored versions below it."""
         current = self._current(org, segment_id, deadline)
         newest = read_segment(current).version
-        older = org_match(org, {"pk": segment_id, "version": {"$lt": newest}})
+        older = self._scope.match(org, {"pk": segment_id, "version": {"$lt": newest}})
         first = newest if below is None else min(below, newest)
-        match = org_match(org, {"pk": segment_id, "version": {"$lt": first}})
+        match = self._scope.match(org, {"pk": segment_id, "version": {"$lt": first}})
         with with_deadline(self._database, deadline):
             total = self._database[VERSIONS].count_documents(older) + 1
             with self._database[VERSIONS].find(match, sort=[("version", -1)], limit=size + 1) as stored:
@@ -105,7 +106,9 @@ class MongoVersions:
             return read_segment(current)
         if 0 <= version < newest:
             with with_deadline(self._database, deadline):
-                stored = self._database[VERSIONS].find_one(org_match(org, {"pk": segment_id, "version": version}))
+                stored = self._database[VERSIONS].find_one(
+                    self._scope.match(org, {"pk": segment_id, "version": version})
+                )
                 for record in self._with_filters(org, current, [stored] if stored else []):
                     return read_segment(record)
         raise VersionNotFound(
@@ -128,12 +131,12 @@ class MongoVersions:
 
     def _next_with_filter(self, org: str, current: Record, version: int) -> Record:
         between = {"$gt": version, "$lt": read_segment(current).version}
-        match = org_match(org, {"pk": current["pk"], "version": between, _FILTER_OMITTED: None})
+        match = self._scope.match(org, {"pk": current["pk"], "version": between, _FILTER_OMITTED: None})
         return self._database[VERSIONS].find_one(match, sort=[("version", 1)]) or current
 
     def _current(self, org: str, segment_id: str, deadline: Deadline) -> Record:
         with with_deadline(self._database, deadline):
-            record = self._database[SEGMENTS].find_one(org_match(org, {"pk": segment_id}))
+            record = self._database[SEGMENTS].find_one(self._scope.match(org, {"pk": segment_id}))
         if record is None:
             raise AudienceNotFound.of(segment_id)
         return record

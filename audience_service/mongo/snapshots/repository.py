@@ -20,7 +20,7 @@ from audience_service.mongo.core.collections import SNAPSHOTS
 from audience_service.mongo.core.documents import Record, request_key
 from audience_service.mongo.core.errors import retry_read, with_deadline
 from audience_service.mongo.core.pages import newest_page
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.snapshots.documents import (
     DELETED,
     new_manifest,
@@ -40,8 +40,9 @@ _CREATING: Document = {"state": CreationState.CREATING.value}
 class MongoSnapshots:
     """The SnapshotRepository on MongoDB; domain/snapshots/repository.py states what each method promises."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
         self._database = database
+        self._scope = scope
         self._collection: Collection[dict[str, Any]] = database[SNAPSHOTS]
 
     def insert(
@@ -58,7 +59,7 @@ class MongoSnapshots:
                 raise
             expired: Document = {"data.unique.request": request_key(org, key), "expire_at": {"$lte": now()}}
             with with_deadline(self._database, deadline):
-                self._collection.delete_one(org_match(org, expired))
+                self._collection.delete_one(self._scope.match(org, expired))
             # Retry even if this call deleted none: another process may have deleted it and not inserted yet.
             try:
                 with with_deadline(self._database, deadline):
@@ -77,7 +78,7 @@ class MongoSnapshots:
 
     def count(self, org: str, limit: int, deadline: Deadline) -> int:
         """Count on the primary, up to `limit`."""
-        match = org_match(org, _available())
+        match = self._scope.match(org, _available())
         return retry_read(self._database, deadline, lambda: self._collection.count_documents(match, limit=limit))
 
     def page(
@@ -89,7 +90,7 @@ class MongoSnapshots:
             conditions.append({"data.sources.audience": query.audience_id})
         if query.state:
             conditions.append({"state": query.state})
-        return newest_page(self._collection, org, conditions, size, after, deadline).map(read_manifest)
+        return newest_page(self._collection, self._scope, org, conditions, size, after, deadline).map(read_manifest)
 
     def renew(self, org: str, snapshot: Snapshot, lease: Lease, deadline: Deadline) -> bool:
         """Compare-and-set on the attempt and its owner."""
@@ -120,7 +121,7 @@ class MongoSnapshots:
         _check_size(updated)
         expected = {"_id": record["_id"], "version": snapshot.attempt - 1, "state": record["state"]}
         with with_deadline(self._database, deadline):
-            return self._collection.replace_one(org_match(org, expected, claimable), updated).matched_count > 0
+            return self._collection.replace_one(self._scope.match(org, expected, claimable), updated).matched_count > 0
 
     def finish(self, org: str, snapshot: Snapshot, deadline: Deadline) -> bool:
         """Compare-and-set, as the last write of a snapshot. It succeeds again if the first response was lost."""
@@ -150,7 +151,7 @@ class MongoSnapshots:
         }
         expected = {"_id": record["_id"], "version": snapshot.attempt, "state": snapshot.state.value}
         with with_deadline(self._database, deadline):
-            if not self._collection.update_one(org_match(org, expected), mark).modified_count:
+            if not self._collection.update_one(self._scope.match(org, expected), mark).modified_count:
                 return self.remove(org, snapshot_id, capacity_free_at, deadline)  # it has changed; try again
         return snapshot
 
@@ -160,7 +161,7 @@ class MongoSnapshots:
         """Update an attempt that is CREATING, or meets `condition` instead. Return whether it did."""
         expected = {"_id": snapshot_sk(org, snapshot.id), "version": snapshot.attempt, **_CREATING, **(condition or {})}
         with with_deadline(self._database, deadline):
-            return self._collection.update_one(org_match(org, expected), changes).matched_count > 0
+            return self._collection.update_one(self._scope.match(org, expected), changes).matched_count > 0
 
     def _record(self, org: str, snapshot_id: str, deadline: Deadline) -> Record:
         record = self._find(org, {"_id": snapshot_sk(org, snapshot_id)}, deadline)
@@ -169,7 +170,7 @@ class MongoSnapshots:
         return record
 
     def _find(self, org: str, condition: Document, deadline: Deadline) -> Record | None:
-        match = org_match(org, condition, _available())
+        match = self._scope.match(org, condition, _available())
         return retry_read(self._database, deadline, lambda: self._collection.find_one(match))
 
 

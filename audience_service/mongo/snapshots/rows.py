@@ -29,7 +29,7 @@ from audience_service.domain.snapshots.repository import Difference, SnapshotRes
 from audience_service.mongo.core.cluster_time import cluster_time_of, supports_snapshot_reads
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import erased_sks, org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, key_range_condition, run
 
@@ -52,8 +52,9 @@ CURSOR_BATCH_SIZE = 10_000
 class MongoSnapshotRows:
     """The SnapshotRowRepository on MongoDB; domain/snapshots/repository.py states what each method promises."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
         self._database = database
+        self._scope = scope
         self._collection = database[LISTS]
 
     def write(
@@ -87,7 +88,7 @@ class MongoSnapshotRows:
     def delete(self, org: str, list_version_id: str, deadline: Deadline) -> None:
         """Delete by the index on the audience."""
         with with_deadline(self._database, deadline):
-            self._collection.delete_many(org_match(org, rows_match(list_version_id)))
+            self._collection.delete_many(self._scope.match(org, rows_match(list_version_id)))
 
     def diff(
         self, org: str, first: Snapshot, second: Snapshot, batch_size: int, after: str, deadline: Deadline
@@ -98,13 +99,13 @@ class MongoSnapshotRows:
             until = min((end for end in ends if end), default="")
             with with_deadline(self._database, deadline):
                 rows = self._collection.aggregate(
-                    _diff_stages(org, first, second, key_range_condition(after, until)),
+                    _diff_stages(self._scope, org, first, second, key_range_condition(after, until)),
                     batchSize=max(batch_size, CURSOR_BATCH_SIZE),
                     allowDiskUse=True,
                 )
             with closing(rows):
                 while batch := self._diff_batch(rows, batch_size, deadline):
-                    erased = erased_sks(org)  # the command may be older than a tombstone
+                    erased = self._scope.erased_sks(org)  # the command may be older than a tombstone
                     if present := [found for found in batch if found.sk not in erased]:
                         yield present
             if not until:
@@ -128,7 +129,13 @@ class MongoSnapshotRows:
         budget_divisor = max(2 * join_count, 1) if reasons else 1
         return [
             build_pipeline(
-                self._database, org, found, deadline, budget_divisor=budget_divisor, single_command=single_command
+                self._database,
+                self._scope,
+                org,
+                found,
+                deadline,
+                budget_divisor=budget_divisor,
+                single_command=single_command,
             )
             for found in populations
         ]
@@ -161,7 +168,7 @@ class MongoSnapshotRows:
         first, second = ({"$sum": {"$mod": [hashed, modulus]}} for modulus in _MODULI)
         # Early releases of MongoDB miss that the hash reads sk (SERVER-58047). `last` makes them read it.
         group = {"_id": "$audience", "n": {"$sum": 1}, "first": first, "second": second, "last": {"$max": "$sk"}}
-        stages: Stages = [{"$match": org_match(org, rows_match(list_version_id))}, {"$group": group}]
+        stages: Stages = [{"$match": self._scope.match(org, rows_match(list_version_id))}, {"$group": group}]
         with with_deadline(self._database, deadline):
             rows = self._collection.aggregate(stages, allowDiskUse=True)
             return {row["_id"]: (int(row["n"]), digest_of(row["first"], row["second"])) for row in rows}
@@ -170,7 +177,7 @@ class MongoSnapshotRows:
         """Return the sk of the last row of a full slice of the snapshot, or "" if fewer rows remain."""
         if snapshot.count <= SLICE_SIZE:
             return ""
-        match = org_match(org, {"audience": snapshot.list_version_id}, key_range_condition(after, ""))
+        match = self._scope.match(org, {"audience": snapshot.list_version_id}, key_range_condition(after, ""))
         with with_deadline(self._database, deadline):
             rows = self._collection.find(match, {"_id": 0, "sk": 1}, sort=[("sk", 1)], skip=SLICE_SIZE - 1, limit=1)
             return next((str(row["sk"]) for row in rows), "")
@@ -234,17 +241,17 @@ def rows_match(list_version_id: str) -> Document:
     return {"audience": {"$gte": list_version_id, "$lt": f'{list_version_id}"'}}
 
 
-def _diff_stages(org: str, first: Snapshot, second: Snapshot, key_range: Document) -> Stages:
+def _diff_stages(scope: TenantScope, org: str, first: Snapshot, second: Snapshot, key_range: Document) -> Stages:
     """Return the stages that sum a bit per snapshot for each sk: 1 is only in the first, 2 only in the second."""
     return [
-        *_bit_rows(org, first, key_range, 1),
-        {"$unionWith": {"coll": LISTS, "pipeline": _bit_rows(org, second, key_range, 2)}},
+        *_bit_rows(scope, org, first, key_range, 1),
+        {"$unionWith": {"coll": LISTS, "pipeline": _bit_rows(scope, org, second, key_range, 2)}},
         {"$group": {"_id": "$sk", "pk": {"$first": "$pk"}, "bits": {"$sum": "$bit"}}},
         {"$match": {"bits": {"$in": [1, 2]}}},
         {"$sort": {"_id": 1}},
     ]
 
 
-def _bit_rows(org: str, snapshot: Snapshot, key_range: Document, bit: int) -> Stages:
-    match = org_match(org, {"audience": snapshot.list_version_id}, key_range)
+def _bit_rows(scope: TenantScope, org: str, snapshot: Snapshot, key_range: Document, bit: int) -> Stages:
+    match = scope.match(org, {"audience": snapshot.list_version_id}, key_range)
     return [{"$match": match}, {"$project": {"_id": 0, "pk": 1, "sk": 1, "bit": {"$literal": bit}}}]

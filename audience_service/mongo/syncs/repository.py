@@ -20,7 +20,7 @@ from audience_service.mongo.core.collections import SYNCS
 from audience_service.mongo.core.documents import Record, request_key
 from audience_service.mongo.core.errors import retry_read, with_deadline
 from audience_service.mongo.core.pages import newest_page
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.syncs.documents import (
     ACTIVE,
     DELETED,
@@ -35,8 +35,9 @@ from audience_service.mongo.syncs.documents import (
 class MongoSyncs:
     """The SyncRepository on MongoDB; domain/syncs/repository.py states what each method promises."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
         self._database = database
+        self._scope = scope
         self._collection = database[SYNCS]
 
     def insert(self, org: str, sync: Sync, key: IdempotencyKey | None, deadline: Deadline) -> None:
@@ -63,7 +64,7 @@ class MongoSyncs:
             conditions.append({"data.spec.platform": query.platform})
         if query.audience_id:
             conditions.append({"data.spec.audience_ids": query.audience_id})
-        return newest_page(self._collection, org, conditions, size, after, deadline).map(read_sync)
+        return newest_page(self._collection, self._scope, org, conditions, size, after, deadline).map(read_sync)
 
     def save(self, org: str, sync: Sync, deadline: Deadline) -> Sync:
         """Compare-and-set on the version. A scan that runs does not conflict."""
@@ -86,7 +87,7 @@ class MongoSyncs:
         """Compare-and-set on the time of expiry."""
         free: list[Document] = [{"lease_until": None}, {"lease_until": {"$lt": now()}}]
         changes = {"$set": {"lease": {"owner": lease.owner}, "lease_until": lease.expires_at}}
-        match = org_match(org, {"_id": sync_sk(org, sync_id), "state": ACTIVE, "$or": free})
+        match = self._scope.match(org, {"_id": sync_sk(org, sync_id), "state": ACTIVE, "$or": free})
         with with_deadline(self._database, deadline):
             if self._collection.update_one(match, changes).matched_count:
                 return True
@@ -101,7 +102,7 @@ class MongoSyncs:
         """Compare-and-set on the owner."""
         with with_deadline(self._database, deadline):
             self._collection.update_one(
-                org_match(org, _owned(org, sync_id, lease)), {"$unset": {"lease": "", "lease_until": ""}}
+                self._scope.match(org, _owned(org, sync_id, lease)), {"$unset": {"lease": "", "lease_until": ""}}
             )
 
     def start_scan(
@@ -122,7 +123,7 @@ class MongoSyncs:
 
     def _update_owned(self, org: str, sync_id: str, lease: Lease, changes: Document, deadline: Deadline) -> Record:
         """Update the record if the lease is still the caller's, and return it. Raises LeaseLost."""
-        match = org_match(org, _owned(org, sync_id, lease))
+        match = self._scope.match(org, _owned(org, sync_id, lease))
         with with_deadline(self._database, deadline):
             record = self._collection.find_one_and_update(match, changes, return_document=ReturnDocument.AFTER)
         if record is None:
@@ -130,7 +131,7 @@ class MongoSyncs:
         return record
 
     def _update_version(self, org: str, sync: Sync, changes: Document, deadline: Deadline) -> None:
-        match = org_match(org, {"_id": sync_sk(org, sync.id), "state": ACTIVE, "version": sync.version})
+        match = self._scope.match(org, {"_id": sync_sk(org, sync.id), "state": ACTIVE, "version": sync.version})
         with with_deadline(self._database, deadline):
             if self._collection.update_one(match, changes).matched_count:
                 return
@@ -146,7 +147,7 @@ class MongoSyncs:
         return record
 
     def _find(self, org: str, condition: Document, deadline: Deadline) -> Record | None:
-        match = org_match(org, condition, {"state": ACTIVE})
+        match = self._scope.match(org, condition, {"state": ACTIVE})
         return retry_read(self._database, deadline, lambda: self._collection.find_one(match))
 
 

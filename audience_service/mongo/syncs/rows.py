@@ -24,7 +24,7 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.syncs.model import Batch, SyncRow
 from audience_service.mongo.core.collections import SYNC_ROWS
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.joins import Stages
 
 _CHUNK_SIZE = 1_000
@@ -35,8 +35,9 @@ _LEAVE_BATCH = {"batch": "", "send": "", "todo": ""}
 class MongoSyncRows:
     """The SyncRowRepository on MongoDB; domain/syncs/repository.py states what each method promises."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
         self._database = database
+        self._scope = scope
         self._collection = database[SYNC_ROWS]
 
     def check_supported(self) -> None:
@@ -56,7 +57,7 @@ class MongoSyncRows:
                 "keys": list(row.keys),
                 "platform_keys": [],
             }
-            match = {"_id": key, **org_match(org)}
+            match = {"_id": key, **self._scope.match(org)}
             writes.append(UpdateOne(match, {"$max": {"scan": scan}, "$setOnInsert": inserted}, upsert=True))
         with with_deadline(self._database, deadline):
             self._collection.bulk_write(writes, ordered=False)
@@ -64,23 +65,23 @@ class MongoSyncRows:
     def compare(self, org: str, sync_id: str, scan: int, expired_before: datetime | None, deadline: Deadline) -> None:
         """Decide each row by one update; delete covered rows. Rows in open batches wait for the next scan."""
         todo = _todo_expression(sync_id, scan, expired_before)
-        free = _of_sync(org, sync_id, _NOT_IN_BATCH)
+        free = _of_sync(self._scope, org, sync_id, _NOT_IN_BATCH)
         with with_deadline(self._database, deadline):
             self._collection.update_many(free, [{"$set": {"todo": todo}}])
             self._collection.aggregate(self._covered(org, sync_id, scan))
             gone = {"scan": {"$lt": scan}, "platform_keys": [], **_NOT_IN_BATCH}
-            self._collection.delete_many(_of_sync(org, sync_id, gone))
+            self._collection.delete_many(_of_sync(self._scope, org, sync_id, gone))
 
     def has_candidates(self, org: str, sync_id: str, batch: Batch, deadline: Deadline) -> bool:
         """Find one by the index on `todo`."""
         with with_deadline(self._database, deadline):
-            return self._collection.find_one(_candidates(org, sync_id, batch), {"_id": 1}) is not None
+            return self._collection.find_one(_candidates(self._scope, org, sync_id, batch), {"_id": 1}) is not None
 
     def assign(self, org: str, sync_id: str, batch: Batch, size: int, deadline: Deadline) -> None:
         """Run one pipeline that ends in $merge, so that no row leaves the database."""
         name = _batch_name(sync_id, batch.number)
         stages = [
-            *_sendable(org, sync_id, batch),
+            *_sendable(self._scope, org, sync_id, batch),
             {"$match": {"blocking": []}},
             {"$sort": {"_id": 1}},
             {"$limit": size},
@@ -89,19 +90,19 @@ class MongoSyncRows:
         ]
         with with_deadline(self._database, deadline):
             self._collection.aggregate(stages, allowDiskUse=True)
-            self._collection.update_many(org_match(org, {"batch": name}), {"$unset": {"todo": ""}})
+            self._collection.update_many(self._scope.match(org, {"batch": name}), {"$unset": {"todo": ""}})
 
     def count(self, org: str, sync_id: str, number: int, deadline: Deadline) -> int:
         """Count by the index on `batch`."""
         with with_deadline(self._database, deadline):
-            return self._collection.count_documents(_in_batch(org, sync_id, number))
+            return self._collection.count_documents(_in_batch(self._scope, org, sync_id, number))
 
     def count_blocked(self, org: str, sync_id: str, scan: int, deadline: Deadline) -> int:
         """Count the candidates of both operations that share a key with a row in a batch."""
         total = 0
         for operation in (REMOVE, ADD):
             stages = [
-                *_sendable(org, sync_id, None, operation, scan),
+                *_sendable(self._scope, org, sync_id, None, operation, scan),
                 {"$match": {"blocking": {"$ne": []}}},
                 {"$count": "n"},
             ]
@@ -115,7 +116,7 @@ class MongoSyncRows:
         """Read by the index on `batch`, in the order of keys."""
         after = ""
         while True:
-            match = _in_batch(org, sync_id, number, {"_id": {"$gt": after}})
+            match = _in_batch(self._scope, org, sync_id, number, {"_id": {"$gt": after}})
             with with_deadline(self._database, deadline):
                 found = list(
                     self._collection.find(match, {"values": 1, "send": 1}, sort=[("_id", 1)], limit=_CHUNK_SIZE)
@@ -133,16 +134,16 @@ class MongoSyncRows:
         if not indexes:
             return ()
         with with_deadline(self._database, deadline):
-            found = self._collection.find(_in_batch(org, sync_id, number), {"_id": 1}, sort=[("_id", 1)])
+            found = self._collection.find(_in_batch(self._scope, org, sync_id, number), {"_id": 1}, sort=[("_id", 1)])
             keys = [row["_id"] for row in found]
         return tuple(keys[index].rpartition("/")[2] for index in indexes)
 
     def apply(self, org: str, sync_id: str, batch: Batch, deadline: Deadline) -> None:
         """Release the rejected rows first, and then change the others. Each step leaves the rest for a repetition."""
-        in_batch = _in_batch(org, sync_id, batch.number)
+        in_batch = _in_batch(self._scope, org, sync_id, batch.number)
         rejected = [f"{_prefix(org, sync_id)}/{digest}" for digest in batch.rejected_digests]
         for start in range(0, len(rejected), _CHUNK_SIZE):
-            match = org_match(org, {"_id": {"$in": rejected[start : start + _CHUNK_SIZE]}}, in_batch)
+            match = self._scope.match(org, {"_id": {"$in": rejected[start : start + _CHUNK_SIZE]}}, in_batch)
             refused = {"$set": {"is_rejected": True}} if batch.operation == ADD else {}
             with with_deadline(self._database, deadline):
                 self._collection.update_many(match, {**refused, "$unset": _LEAVE_BATCH})
@@ -161,7 +162,7 @@ class MongoSyncRows:
     def clear(self, org: str, sync_id: str, deadline: Deadline) -> None:
         """Delete by the range of keys."""
         with with_deadline(self._database, deadline):
-            self._collection.delete_many(_of_sync(org, sync_id))
+            self._collection.delete_many(_of_sync(self._scope, org, sync_id))
 
     def _apply_removals(self, org: str, in_batch: Document, scan: int, deadline: Deadline) -> bool:
         """Remove the keys of some rows from all rows, then release these rows. Returns whether there were any.
@@ -174,12 +175,12 @@ class MongoSyncRows:
             if not found:
                 return False
             removed = list(dict.fromkeys(itertools.chain.from_iterable(row["send"] for row in found)))
-            sharing = org_match(org, {"keys": {"$in": removed}})
+            sharing = self._scope.match(org, {"keys": {"$in": removed}})
             self._collection.update_many(sharing, {"$pullAll": {"platform_keys": removed}, "$unset": {"sent_at": ""}})
             keys: Document = {"_id": {"$in": [row["_id"] for row in found]}}
-            self._collection.update_many(org_match(org, keys, in_batch), {"$unset": _LEAVE_BATCH})
+            self._collection.update_many(self._scope.match(org, keys, in_batch), {"$unset": _LEAVE_BATCH})
             gone: Document = {"scan": {"$lt": scan}, "platform_keys": [], **_NOT_IN_BATCH}
-            self._collection.delete_many(org_match(org, keys, gone))
+            self._collection.delete_many(self._scope.match(org, keys, gone))
         return True
 
     def _covered(self, org: str, sync_id: str, scan: int) -> Stages:
@@ -188,7 +189,7 @@ class MongoSyncRows:
         is_complete = {"$and": [{"$gte": ["$$this.scan", scan]}, {"$ne": [{"$type": "$$this.sent_at"}, "missing"]}]}
         covered = _union(is_complete, "$$this.platform_keys")
         return [
-            {"$match": org_match(org, remove)},
+            {"$match": self._scope.match(org, remove)},
             _SHARING,
             {"$project": {"uncovered": {"$setDifference": ["$platform_keys", covered]}}},
             {"$match": {"uncovered": []}},
@@ -205,19 +206,19 @@ def _batch_name(sync_id: str, number: int) -> str:
     return f"{sync_id}/{number}"
 
 
-def _of_sync(org: str, sync_id: str, *conditions: Document) -> Document:
+def _of_sync(scope: TenantScope, org: str, sync_id: str, *conditions: Document) -> Document:
     """Return the match of a sync's rows. "0" is the character after "/"."""
     prefix = _prefix(org, sync_id)
-    return org_match(org, {"_id": {"$gte": f"{prefix}/", "$lt": f"{prefix}0"}}, *conditions)
+    return scope.match(org, {"_id": {"$gte": f"{prefix}/", "$lt": f"{prefix}0"}}, *conditions)
 
 
-def _in_batch(org: str, sync_id: str, number: int, *conditions: Document) -> Document:
-    return org_match(org, {"batch": _batch_name(sync_id, number)}, *conditions)
+def _in_batch(scope: TenantScope, org: str, sync_id: str, number: int, *conditions: Document) -> Document:
+    return scope.match(org, {"batch": _batch_name(sync_id, number)}, *conditions)
 
 
-def _candidates(org: str, sync_id: str, batch: Batch) -> Document:
+def _candidates(scope: TenantScope, org: str, sync_id: str, batch: Batch) -> Document:
     todo = {"todo": f"{sync_id}/{batch.operation}/{batch.format}", **_NOT_IN_BATCH}
-    return org_match(org, todo, {"scan": _found_by(batch.operation, batch.scan)})
+    return scope.match(org, todo, {"scan": _found_by(batch.operation, batch.scan)})
 
 
 def _found_by(operation: str, scan: int) -> Document:
@@ -225,17 +226,19 @@ def _found_by(operation: str, scan: int) -> Document:
     return {"$gte": scan} if operation == ADD else {"$lt": scan}
 
 
-def _sendable(org: str, sync_id: str, batch: Batch | None, operation: str = "", scan: int = 0) -> Stages:
+def _sendable(
+    scope: TenantScope, org: str, sync_id: str, batch: Batch | None, operation: str = "", scan: int = 0
+) -> Stages:
     """The stages that yield the rows to send, with the keys to `send` and the rows in batches that are `blocking`.
 
     They are the candidates of a batch, or of an operation in every format.
     """
     if batch:
         operation, scan = batch.operation, batch.scan
-        match = _candidates(org, sync_id, batch)
+        match = _candidates(scope, org, sync_id, batch)
     else:
         todo: Document = {"todo": {"$gte": f"{sync_id}/{operation}/", "$lt": f"{sync_id}/{operation}0"}}
-        match = org_match(org, {**todo, **_NOT_IN_BATCH}, {"scan": _found_by(operation, scan)})
+        match = scope.match(org, {**todo, **_NOT_IN_BATCH}, {"scan": _found_by(operation, scan)})
     send: Any = "$keys"
     if operation == REMOVE:
         send = {"$setDifference": ["$platform_keys", _union({"$gte": ["$$this.scan", scan]}, "$$this.keys")]}

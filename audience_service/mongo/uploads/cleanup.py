@@ -14,7 +14,7 @@ from audience_service.domain.uploads.model import Upload, UploadState, mark_aban
 from audience_service.domain.uploads.publish_markers import with_publish_state
 from audience_service.mongo.core.collections import UPLOADS
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import org_of
+from audience_service.mongo.core.scope import TenantScope, org_of
 from audience_service.mongo.custom_audiences.repository import MongoCustomAudiences
 from audience_service.mongo.uploads.documents import Record, read_upload
 from audience_service.mongo.uploads.rejected_rows import MongoRejected
@@ -29,13 +29,13 @@ _BATCH_SIZE = 100
 class UploadSweeper:
     """Fails uploads that stayed open for too long, and deletes what belongs to deleted audiences."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
         self._database = database
         self._collection = database[UPLOADS]
-        self._uploads = MongoUploads(database)
-        self._unmatched_rows = MongoUnmatched(database)
-        self._rejected_rows = MongoRejected(database)
-        self._custom_audiences = MongoCustomAudiences(database)
+        self._uploads = MongoUploads(database, scope)
+        self._unmatched_rows = MongoUnmatched(database, scope)
+        self._rejected_rows = MongoRejected(database, scope)
+        self._custom_audiences = MongoCustomAudiences(database, scope)
 
     def sweep(self, now: datetime) -> None:
         """Fail the uploads whose time has expired, and delete their unmatched rows.

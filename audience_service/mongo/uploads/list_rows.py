@@ -13,7 +13,7 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.uploads.repository import Contact, ListedRow
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import raise_unless_duplicate, with_deadline
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 
 _CHUNK_SIZE = 5_000
 _UNIX_EPOCH = datetime(1, 1, 1, tzinfo=UTC)
@@ -24,8 +24,9 @@ Item = TypeVar("Item")
 class MongoListRows:
     """The ListRowRepository on MongoDB; domain/uploads/repository.py states what each method promises."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
         self._database = database
+        self._scope = scope
         self._collection = database[LISTS]
 
     def add(self, org: str, list_version_id: str, rows: Sequence[ListedRow], deadline: Deadline) -> Collection[str]:
@@ -87,12 +88,12 @@ class MongoListRows:
     def truncate_after(self, org: str, list_version_id: str, after: int, deadline: Deadline) -> None:
         """Delete the rows of the list after a line."""
         with with_deadline(self._database, deadline):
-            self._collection.delete_many(org_match(org, {"audience": list_version_id, "line": {"$gt": after}}))
+            self._collection.delete_many(self._scope.match(org, {"audience": list_version_id, "line": {"$gt": after}}))
 
     def count(self, org: str, list_version_id: str, deadline: Deadline) -> int:
         """Count by the index on the list."""
         with with_deadline(self._database, deadline):
-            return self._collection.count_documents(org_match(org, {"audience": list_version_id}))
+            return self._collection.count_documents(self._scope.match(org, {"audience": list_version_id}))
 
     def merge(
         self,
@@ -111,12 +112,12 @@ class MongoListRows:
             since = {"$cond": [{"$eq": ["$audience", name]}, {"$ifNull": ["$since", published_at]}, since]}
         if not excluded:
             for name in included:
-                own: list[Document] = [{"$match": org_match(org, {"audience": name})}]
+                own: list[Document] = [{"$match": self._scope.match(org, {"audience": name})}]
                 self._merge_into_list(target_id, [*own, {"$project": {"pk": 1, "sk": 1, "since": since}}], deadline)
             return
         is_on = {"$in": ["$audience", list(included)]}
         stages: list[Document] = [
-            {"$match": org_match(org, {"audience": {"$in": [*included, *excluded]}})},
+            {"$match": self._scope.match(org, {"audience": {"$in": [*included, *excluded]}})},
             {"$project": {
                 "pk": 1,
                 "sk": 1,
@@ -146,7 +147,7 @@ class MongoListRows:
         """Return the line of each of these contacts that is on the list, or 0 if its row has no line."""
         found: dict[str, int] = {}
         for chunk in _chunks(keys):
-            match = org_match(org, {"_id": {"$in": [f"{list_version_id}/{sk}" for sk in chunk]}})
+            match = self._scope.match(org, {"_id": {"$in": [f"{list_version_id}/{sk}" for sk in chunk]}})
             with with_deadline(self._database, deadline):
                 rows = self._collection.find(match, {"_id": 0, "sk": 1, "line": 1}, batch_size=_CHUNK_SIZE)
                 found.update((row["sk"], row.get("line", 0)) for row in rows)

@@ -16,7 +16,7 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.uploads.model import Rejection, Upload
 from audience_service.mongo.core.collections import UPLOAD_REJECTIONS
 from audience_service.mongo.core.errors import raise_unless_duplicate, with_deadline
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.uploads.row_keys import after_line, of_audience, row_key
 
 _KIND = "audience_upload_rejection"
@@ -26,8 +26,9 @@ _TTL = timedelta(days=30)
 class MongoRejected:
     """The RejectedRepository on MongoDB; domain/uploads/repository.py states what each method promises."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
         self._database = database
+        self._scope = scope
         self._collection = database[UPLOAD_REJECTIONS]
 
     def add(self, org: str, upload: Upload, rejections: Sequence[Rejection], deadline: Deadline) -> None:
@@ -52,16 +53,16 @@ class MongoRejected:
         """Return a page in the order of lines, which is that of keys."""
         condition = after_line(org, _KIND, upload.list_version_id, after) | ({"reason": reason} if reason else {})
         with with_deadline(self._database, deadline):
-            records = list(self._collection.find(org_match(org, condition), sort=[("_id", 1)], limit=size))
+            records = list(self._collection.find(self._scope.match(org, condition), sort=[("_id", 1)], limit=size))
         return [Rejection(record["line"], record["column"], record["reason"], record["detail"]) for record in records]
 
     def truncate_after(self, org: str, upload: Upload, after: int, deadline: Deadline) -> None:
         """Delete the rejections after a line, by the order of keys."""
         with with_deadline(self._database, deadline):
             condition = after_line(org, _KIND, upload.list_version_id, after)
-            self._collection.delete_many(org_match(org, condition))
+            self._collection.delete_many(self._scope.match(org, condition))
 
     def delete_by_audience(self, org: str, audience_id: str, deadline: Deadline) -> None:
         """Delete the rejections of all uploads of an audience."""
         with with_deadline(self._database, deadline):
-            self._collection.delete_many(org_match(org, of_audience(org, _KIND, audience_id)))
+            self._collection.delete_many(self._scope.match(org, of_audience(org, _KIND, audience_id)))

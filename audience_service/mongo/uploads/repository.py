@@ -13,15 +13,16 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.uploads.model import Upload, UploadState
 from audience_service.mongo.core.collections import UPLOADS
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.uploads.documents import new_upload, progress_fields, read_upload, upload_sk
 
 
 class MongoUploads:
     """The UploadRepository on MongoDB; domain/uploads/repository.py states what each method promises."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
         self._database = database
+        self._scope = scope
         self._collection = database[UPLOADS]
 
     def begin(self, org: str, upload: Upload, deadline: Deadline) -> Upload:
@@ -36,7 +37,7 @@ class MongoUploads:
     def get(self, org: str, audience_id: str, upload_id: str, deadline: Deadline) -> Upload:
         """Find by key."""
         with with_deadline(self._database, deadline):
-            record = self._collection.find_one(org_match(org, {"_id": upload_sk(org, audience_id, upload_id)}))
+            record = self._collection.find_one(self._scope.match(org, {"_id": upload_sk(org, audience_id, upload_id)}))
         if record is None:
             raise UploadNotFound.of(upload_id)
         return read_upload(record)
@@ -46,7 +47,7 @@ class MongoUploads:
         expected = {**_open_match(org, upload), "is_complete": False}
         with with_deadline(self._database, deadline):
             record = self._collection.find_one_and_update(
-                org_match(org, expected), {"$inc": {"epoch": 1}}, return_document=ReturnDocument.AFTER
+                self._scope.match(org, expected), {"$inc": {"epoch": 1}}, return_document=ReturnDocument.AFTER
             )
         if record:
             return read_upload(record)
@@ -58,7 +59,9 @@ class MongoUploads:
     def check(self, org: str, upload: Upload, deadline: Deadline) -> None:
         """Compare the epoch."""
         with with_deadline(self._database, deadline):
-            is_claimed = self._collection.find_one(org_match(org, _claimed_match(org, upload)), {"_id": 1}) is not None
+            is_claimed = (
+                self._collection.find_one(self._scope.match(org, _claimed_match(org, upload)), {"_id": 1}) is not None
+            )
         if not is_claimed:
             self._raise_not_writable(org, upload, deadline)
 
@@ -67,7 +70,7 @@ class MongoUploads:
         with with_deadline(self._database, deadline):
             is_claimed = (
                 self._collection.update_one(
-                    org_match(org, _claimed_match(org, upload)), _update_operators(upload)
+                    self._scope.match(org, _claimed_match(org, upload)), _update_operators(upload)
                 ).matched_count
                 > 0
             )
@@ -77,7 +80,7 @@ class MongoUploads:
     def finish(self, org: str, ended: Upload, deadline: Deadline) -> None:
         """Update the upload if it is open."""
         with with_deadline(self._database, deadline):
-            self._collection.update_one(org_match(org, _open_match(org, ended)), _update_operators(ended))
+            self._collection.update_one(self._scope.match(org, _open_match(org, ended)), _update_operators(ended))
 
     def update_counts(self, org: str, upload: Upload, deadline: Deadline) -> None:
         """Update only the row counts."""
@@ -96,13 +99,15 @@ class MongoUploads:
             "is_superseded": {"$ne": True},
         }
         with with_deadline(self._database, deadline):
-            records = self._collection.find(org_match(org, match), sort=[("published_at", 1), ("list_version_id", 1)])
+            records = self._collection.find(
+                self._scope.match(org, match), sort=[("published_at", 1), ("list_version_id", 1)]
+            )
             return [read_upload(record) for record in records]
 
     def delete_by_audience(self, org: str, audience_id: str, deadline: Deadline) -> None:
         """Delete all uploads of an audience."""
         with with_deadline(self._database, deadline):
-            self._collection.delete_many(org_match(org, _audience_match(org, audience_id)))
+            self._collection.delete_many(self._scope.match(org, _audience_match(org, audience_id)))
 
     def _raise_not_writable(self, org: str, upload: Upload, deadline: Deadline) -> NoReturn:
         """Raise the reason why a stream may not write: UploadNotFound or UploadTakenOver."""
@@ -111,7 +116,7 @@ class MongoUploads:
 
     def _update(self, org: str, upload: Upload, changes: Document, deadline: Deadline) -> None:
         with with_deadline(self._database, deadline):
-            self._collection.update_one(org_match(org, {"_id": _key(org, upload)}), {"$set": changes})
+            self._collection.update_one(self._scope.match(org, {"_id": _key(org, upload)}), {"$set": changes})
 
 
 def _key(org: str, upload: Upload) -> str:

@@ -23,7 +23,7 @@ from audience_service.domain.filters.population import Population
 from audience_service.domain.history.model import Cause, ChangeKind, Event, MembershipChange
 from audience_service.mongo.core.collections import EVENTS, MEMBER_STATES
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import complete_org_match, erased_sk, erased_sks, org_match
+from audience_service.mongo.core.scope import TenantScope, complete_org_match, erased_sk
 from audience_service.mongo.membership.repository import outermost
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, run
@@ -37,14 +37,15 @@ _DUPLICATE_KEY = 11000
 class MongoEventLog:
     """Event logs and member states. Keys start with the watch epoch, so the index on `_id` finds its rows in order."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
         self._database = database
+        self._scope = scope
         self._events = database[EVENTS]
         self._member_states = database[MEMBER_STATES]
 
     def record_members(self, org: str, watch_epoch: str, population: Population, deadline: Deadline) -> None:
         """Run one pipeline that ends in $merge, so no record leaves the database."""
-        pipeline = build_pipeline(self._database, org, population, deadline)
+        pipeline = build_pipeline(self._database, self._scope, org, population, deadline)
         key = {"$concat": [{"$literal": f"{watch_epoch}/"}, "$sk"]}
         row = {"_id": key, "pk": 1, "sk": 1, "member": {"$literal": True}, "seq": {"$literal": 0}}
         merge = {"into": MEMBER_STATES, "on": "_id", "whenMatched": "keepExisting", "whenNotMatched": "insert"}
@@ -55,9 +56,9 @@ class MongoEventLog:
         self, org: str, watch_epoch: str, population: Population, deadline: Deadline
     ) -> Generator[list[str], None, None]:
         """Group the keys of both sides with one command; a key that only one side has differs."""
-        pipeline = build_pipeline(self._database, org, population, deadline, budget_divisor=2)
+        pipeline = build_pipeline(self._database, self._scope, org, population, deadline, budget_divisor=2)
         recorded: Stages = [
-            {"$match": org_match(org, epoch_rows(watch_epoch), {"member": True})},
+            {"$match": self._scope.match(org, epoch_rows(watch_epoch), {"member": True})},
             {"$project": {"_id": 0, "sk": 1, "recorded": {"$literal": 1}}},
         ]
         stages: Stages = [
@@ -77,7 +78,7 @@ class MongoEventLog:
     ) -> Generator[list[str], None, None]:
         """Group by sk: a scan may return a record twice if it is written meanwhile."""
         found = CompiledFilter(datatype, {"$or": list(conditions)})
-        pipeline = build_pipeline(self._database, org, found, deadline)
+        pipeline = build_pipeline(self._database, self._scope, org, found, deadline)
         stages: Stages = [*pipeline.stages(), {"$group": {"_id": "$sk"}}, {"$sort": {"_id": 1}}]
         return self._keys(pipeline, stages, deadline)
 
@@ -93,7 +94,9 @@ class MongoEventLog:
         """Use the index on the field, if one exists."""
         projection = {"_id": 0, "pk": 1, "sk": 1, **dict.fromkeys(outermost(paths), 1)}
         with with_deadline(self._database, deadline):
-            found = self._database[datatype].find(org_match(org, {"$or": list(conditions)}), projection, limit=limit)
+            found = self._database[datatype].find(
+                self._scope.match(org, {"$or": list(conditions)}), projection, limit=limit
+            )
             return list(found)
 
     def evaluate(
@@ -125,7 +128,7 @@ class MongoEventLog:
         last = {event.change.sk: event for event in events if event.change.pk}  # the others are of erased people
         writes = [
             UpdateOne(
-                {"_id": f"{watch_epoch}/{sk}", "seq": {"$lt": event.seq}, **org_match(org)},
+                {"_id": f"{watch_epoch}/{sk}", "seq": {"$lt": event.seq}, **self._scope.match(org)},
                 {"$set": {"pk": event.change.pk, "sk": sk, "member": _is_member_after(event), "seq": event.seq}},
                 upsert=True,
             )
@@ -149,7 +152,7 @@ class MongoEventLog:
             keys |= {"$lte": event_key(watch_epoch, until)}
         with with_deadline(self._database, deadline):
             rows = list(self._events.find(complete_org_match(org, {"_id": keys}), sort=[("_id", 1)], limit=limit))
-        erased = erased_sks(org)
+        erased = self._scope.erased_sks(org)
         rows = [{**row, "pk": "", "sk": erased_sk(org)} if row["sk"] in erased else row for row in rows]
         return [_read(row) for seq, row in enumerate(rows, max(after, 0) + 1) if row["seq"] == seq]
 
@@ -198,14 +201,14 @@ class MongoEventLog:
         self, org: str, population: Population, keys: Sequence[str], deadline: Deadline
     ) -> dict[str, str]:
         pipeline = build_pipeline(
-            self._database, org, population, deadline, {"sk": {"$in": list(keys)}}, force_lookup=True
+            self._database, self._scope, org, population, deadline, {"sk": {"$in": list(keys)}}, force_lookup=True
         )
         with run(self._database, pipeline, deadline) as collection:
             found = collection.aggregate([*pipeline.stages(), {"$project": {"_id": 0, "pk": 1, "sk": 1}}])
             return {row["sk"]: str(row.get("pk", "")) for row in found}
 
     def _recorded_members(self, org: str, watch_epoch: str, keys: Sequence[str], deadline: Deadline) -> dict[str, str]:
-        match = org_match(org, {"_id": {"$in": [f"{watch_epoch}/{sk}" for sk in keys]}, "member": True})
+        match = self._scope.match(org, {"_id": {"$in": [f"{watch_epoch}/{sk}" for sk in keys]}, "member": True})
         with with_deadline(self._database, deadline):
             return {row["sk"]: row["pk"] for row in self._member_states.find(match, {"_id": 0, "pk": 1, "sk": 1})}
 

@@ -27,7 +27,7 @@ from audience_service.domain.snapshots.model import Snapshot
 from audience_service.mongo.core.collections import EVENTS, LISTS, MEMBER_STATES
 from audience_service.mongo.core.cursor_batches import FIRST_BATCH_SIZE, BatchReader
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import erased_sks, org_match
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.membership.repository import CURSOR_BATCH_SIZE, outermost
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import join_records
@@ -41,14 +41,15 @@ _KINDS = list(itertools.product(ChangeKind, Cause))
 class MongoHistory:
     """Reads member states, and undoes later events with the index on their sk."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
         self._database = database
+        self._scope = scope
         self._events = database[EVENTS]
         self._member_states = database[MEMBER_STATES]
 
     def last_event(self, org: str, watch_epoch: str, until: int, timestamp: datetime, deadline: Deadline) -> int:
         """The event before the first one that happened later. Trimming never removes that later one."""
-        later = org_match(org, _event_range(watch_epoch, 0, until), {"at": {"$gt": timestamp}})
+        later = self._scope.match(org, _event_range(watch_epoch, 0, until), {"at": {"$gt": timestamp}})
         with with_deadline(self._database, deadline):
             found = self._events.find_one(later, {"seq": 1}, sort=[("_id", 1)])
         return until if found is None else int(found["seq"]) - 1
@@ -68,7 +69,7 @@ class MongoHistory:
         field_paths = outermost(paths)
         stages: Stages = [
             {
-                "$match": org_match(
+                "$match": self._scope.match(
                     org, _member_range(watch_epoch, after), {"$or": [{"member": True}, {"seq": {"$gt": seq}}]}
                 )
             },
@@ -86,8 +87,8 @@ class MongoHistory:
                 if not rows:
                     return
                 later = [row["sk"] for row in rows if row["seq"] > seq]
-                was_member = _members_at(self._database, org, watch_epoch, seq, later, deadline)
-                erased = erased_sks(org)  # the command may be older than a tombstone
+                was_member = _members_at(self._database, self._scope, org, watch_epoch, seq, later, deadline)
+                erased = self._scope.erased_sks(org)  # the command may be older than a tombstone
                 found: list[Record] = [
                     {name: value for name, value in row.items() if name != "seq"}
                     for row in rows
@@ -102,12 +103,15 @@ class MongoHistory:
             "members": {"$sum": {"$cond": [{"$and": ["$member", {"$lte": ["$seq", seq]}]}, 1, 0]}},
             "later": {"$push": {"$cond": [{"$gt": ["$seq", seq]}, "$sk", "$$REMOVE"]}},
         }
-        stages: Stages = [{"$match": org_match(org, epoch_rows(watch_epoch))}, {"$group": {"_id": None, **counts}}]
+        stages: Stages = [
+            {"$match": self._scope.match(org, epoch_rows(watch_epoch))},
+            {"$group": {"_id": None, **counts}},
+        ]
         with with_deadline(self._database, deadline):
             found = list(self._member_states.aggregate(stages))
         if not found:
             return 0
-        was_member = _members_at(self._database, org, watch_epoch, seq, found[0]["later"], deadline)
+        was_member = _members_at(self._database, self._scope, org, watch_epoch, seq, found[0]["later"], deadline)
         return int(found[0]["members"]) + sum(was_member.values())
 
     def event_counts(
@@ -123,7 +127,7 @@ class MongoHistory:
             for name, kind in kinds.items()
         }
         stages: Stages = [
-            {"$match": org_match(org, _event_range(watch_epoch, 0, until), {"at": {"$gte": begins[0]}})},
+            {"$match": self._scope.match(org, _event_range(watch_epoch, 0, until), {"at": {"$gte": begins[0]}})},
             {"$bucket": {"groupBy": "$at", "boundaries": [*begins, _END_OF_TIME], "output": outputs}},
         ]
         with with_deadline(self._database, deadline):
@@ -135,7 +139,7 @@ class MongoHistory:
     ) -> Generator[tuple[list[MembershipChange], str], None, None]:
         """Compare with one command, and undo later events with one query for each batch of its cursor."""
         with with_deadline(self._database, deadline):
-            stages = _diff_candidates(org, watch_epoch, seq, snapshot, after)
+            stages = _diff_candidates(self._scope, org, watch_epoch, seq, snapshot, after)
             cursor = self._database[LISTS].aggregate(stages, allowDiskUse=True)
         with closing(cursor):
             while True:
@@ -144,12 +148,13 @@ class MongoHistory:
                 if not rows:
                     return
                 later = [row["_id"] for row in rows if row["later"]]
-                was_member = _members_at(self._database, org, watch_epoch, seq, later, deadline)
+                was_member = _members_at(self._database, self._scope, org, watch_epoch, seq, later, deadline)
                 yield [change for row in rows if (change := _to_change(row, was_member))], rows[-1]["_id"]
 
 
 def _members_at(
     database: Database[dict[str, Any]],
+    scope: TenantScope,
     org: str,
     watch_epoch: str,
     seq: int,
@@ -163,7 +168,7 @@ def _members_at(
     if not keys:
         return {}
     stages: Stages = [
-        {"$match": org_match(org, _event_range(watch_epoch, seq), {"sk": {"$in": list(keys)}})},
+        {"$match": scope.match(org, _event_range(watch_epoch, seq), {"sk": {"$in": list(keys)}})},
         {"$sort": {"sk": 1, "_id": 1}},
         {"$group": {"_id": "$sk", "change": {"$first": "$change"}}},
     ]
@@ -194,16 +199,18 @@ def _to_counts(row: Mapping[str, Any]) -> EventCounts:
     return EventCounts(entered, exited)
 
 
-def _diff_candidates(org: str, watch_epoch: str, seq: int, snapshot: Snapshot, after: str) -> Stages:
+def _diff_candidates(
+    scope: TenantScope, org: str, watch_epoch: str, seq: int, snapshot: Snapshot, after: str
+) -> Stages:
     """The stages that find records on one side only, and all records with later events, each once, in sk order."""
     key_range: Document = {"sk": {"$gt": after}} if after else {}
-    recorded = org_match(org, epoch_rows(watch_epoch), {"$or": [{"member": True}, {"seq": {"$gt": seq}}]}, key_range)
+    recorded = scope.match(org, epoch_rows(watch_epoch), {"$or": [{"member": True}, {"seq": {"$gt": seq}}]}, key_range)
     member_stages: Stages = [
         {"$match": recorded},
         {"$project": {"_id": 0, "pk": 1, "sk": 1, "is_member": "$member", "later": {"$gt": ["$seq", seq]}}},
     ]
     return [
-        {"$match": org_match(org, {"audience": snapshot.list_version_id}, key_range)},
+        {"$match": scope.match(org, {"audience": snapshot.list_version_id}, key_range)},
         {"$project": {"_id": 0, "pk": 1, "sk": 1, "in_snapshot": {"$literal": True}}},
         {"$unionWith": {"coll": MEMBER_STATES, "pipeline": member_stages}},
         {

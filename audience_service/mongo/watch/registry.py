@@ -18,7 +18,7 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.history.model import Event, Failure, Watch
 from audience_service.mongo.core.collections import WATCHES
 from audience_service.mongo.core.errors import retry_read, with_deadline
-from audience_service.mongo.core.scope import org_match, org_of
+from audience_service.mongo.core.scope import TenantScope, org_of
 
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_EPOCH: Document = {"watch_epoch": "", "seq": 0, "last_event_at": None, "watermark": None, "retained_from": None}
@@ -28,8 +28,9 @@ _UNLEASED = {"lease": "", "lease_until": _UNIX_EPOCH}
 class MongoWatches:
     """Watches, one document each."""
 
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
+    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
         self._database = database
+        self._scope = scope
         self._collection = database[WATCHES]
 
     def touch(self, org: str, audience_id: str, until: datetime, deadline: Deadline) -> Watch | None:
@@ -56,17 +57,17 @@ class MongoWatches:
     def cancel(self, org: str, audience_id: str, lease: str, deadline: Deadline) -> None:
         """Delete by key and lease."""
         with with_deadline(self._database, deadline):
-            self._collection.delete_one(org_match(org, {"_id": _key(org, audience_id), "lease": lease}))
+            self._collection.delete_one(self._scope.match(org, {"_id": _key(org, audience_id), "lease": lease}))
 
     def count(self, org: str, limit: int, deadline: Deadline) -> int:
         """Count keys in the index on `_id`, up to `limit`."""
         keys = {"_id": {"$gte": _key(org, ""), "$lt": _key(org, "")[:-1] + "0"}}
         with with_deadline(self._database, deadline):
-            return self._collection.count_documents(org_match(org, keys), limit=limit)
+            return self._collection.count_documents(self._scope.match(org, keys), limit=limit)
 
     def get(self, org: str, audience_id: str, deadline: Deadline) -> Watch | None:
         """Find by key."""
-        match = org_match(org, {"_id": _key(org, audience_id)})
+        match = self._scope.match(org, {"_id": _key(org, audience_id)})
         found = retry_read(self._database, deadline, lambda: self._collection.find_one(match))
         return None if found is None else _read(found)
 
@@ -95,7 +96,7 @@ class MongoWatches:
 
     def release(self, org: str, audience_id: str, lease: str, deadline: Deadline) -> None:
         """Reset the lease, so other processes can acquire the watch immediately."""
-        match = org_match(org, {"_id": _key(org, audience_id), "lease": lease})
+        match = self._scope.match(org, {"_id": _key(org, audience_id), "lease": lease})
         with with_deadline(self._database, deadline):
             self._collection.update_one(match, {"$set": _UNLEASED})
 
@@ -148,7 +149,7 @@ class MongoWatches:
             self._write(watch, expired, update, deadline)
             return
         with with_deadline(self._database, deadline):
-            match = _epoch_match(watch, {**expired, "stale_epochs": []})
+            match = _epoch_match(self._scope, watch, {**expired, "stale_epochs": []})
             if not self._collection.delete_one(match).deleted_count:
                 raise LeaseLost
 
@@ -162,7 +163,7 @@ class MongoWatches:
         """The watch after an update, or None if no watch meets the condition."""
         with with_deadline(self._database, deadline):
             found = self._collection.find_one_and_update(
-                org_match(org, {"_id": _key(org, audience_id)}, condition),
+                self._scope.match(org, {"_id": _key(org, audience_id)}, condition),
                 update,
                 return_document=ReturnDocument.AFTER,
             )
@@ -170,14 +171,14 @@ class MongoWatches:
 
     def _write(self, watch: Watch, condition: Document, update: Document, deadline: Deadline) -> None:
         with with_deadline(self._database, deadline):
-            result = self._collection.update_one(_epoch_match(watch, condition), update)
+            result = self._collection.update_one(_epoch_match(self._scope, watch, condition), update)
         if not result.matched_count:
             raise LeaseLost
 
 
-def _epoch_match(watch: Watch, *conditions: Document) -> Document:
+def _epoch_match(scope: TenantScope, watch: Watch, *conditions: Document) -> Document:
     key = {"_id": _key(watch.org, watch.audience_id), "watch_epoch": watch.watch_epoch}
-    return org_match(watch.org, key, *conditions)
+    return scope.match(watch.org, key, *conditions)
 
 
 def _key(org: str, audience_id: str) -> str:

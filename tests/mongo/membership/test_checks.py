@@ -17,6 +17,7 @@ from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.membership.audience_pages import AudiencePages
 from audience_service.domain.membership.checks import MembershipChecker
 from audience_service.domain.reach.overlap import Overlaps
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.custom_audiences.repository import MongoCustomAudiences
 from audience_service.mongo.membership import checks
 from audience_service.mongo.membership.checks import MongoMembershipChecks
@@ -55,14 +56,22 @@ class UseCases:
     """The use cases on a database whose commands are recorded."""
 
     def __init__(self, database: Any, org: str) -> None:
-        segments, repository, tokens = MongoSegments(database), MongoMembershipChecks(database), TokenCodec(b"key")
+        segments, repository, tokens = (
+            MongoSegments(database, TenantScope()),
+            MongoMembershipChecks(database, TenantScope()),
+            TokenCodec(b"key"),
+        )
         self.evaluate = repository.evaluate
         audiences = segment_resolver(segments, FilterCompiler(DATATYPES))
         self.checks = MembershipChecker(
-            repository, AudiencePages(segments, MongoCustomAudiences(database)), audiences, tokens, DATATYPES
+            repository,
+            AudiencePages(segments, MongoCustomAudiences(database, TenantScope())),
+            audiences,
+            tokens,
+            DATATYPES,
         )
         self.explanations = MembershipExplainer(repository, audiences)
-        self.overlaps = Overlaps(MongoMembers(database), audiences)
+        self.overlaps = Overlaps(MongoMembers(database, TenantScope()), audiences)
         self.ctx = RequestContext(Caller("tester", org, frozenset()), Deadline.after(30))
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from audience_service.domain.core.context import Deadline
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.membership.partitions import MongoPartitions
 from tests.conftest import Service
 
@@ -17,7 +18,9 @@ class Worker:
     def __init__(self, service: Service, org: str, *times: datetime) -> None:
         left = list(times)
         self._org = org
-        self._partitions = MongoPartitions(service.store.database, lambda: left.pop(0) if left[1:] else left[0])
+        self._partitions = MongoPartitions(
+            service.store.database, TenantScope(), lambda: left.pop(0) if left[1:] else left[0]
+        )
 
     def find(self) -> Any:
         return self._partitions.find(self._org, "name", Deadline.after(20))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query import join_prefetch as join_prefetch
 from audience_service.mongo.query import joins
 from audience_service.mongo.query.pipeline import Pipeline, build_pipeline
@@ -57,7 +58,7 @@ class Orgs:
         database, deadline = self.service.store.database, Deadline.after(60)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(join_prefetch.JoinPrefetcher, "prefetch_timeout", lambda *_: join_prefetch.NO_TIMEOUT)
-            pipeline = build_pipeline(database, org, population, deadline, force_lookup=force_lookup)
+            pipeline = build_pipeline(database, TenantScope(), org, population, deadline, force_lookup=force_lookup)
         self.reads += pipeline.joins.has_prefetched
         assert not (force_lookup and pipeline.joins.has_prefetched)
         return {found["sk"] for found in database["contact"].aggregate(pipeline.stages())}
@@ -132,7 +133,7 @@ class Shop:
         on = {"local": "pk", "foreign": "buyer"}
         where = {"$related": {"datatype": "order", "on": on, **relation}}
         population = COMPILER.compile(Filter("contact", where))
-        return build_pipeline(self.service.store.database, self.org, population, Deadline.after(60))
+        return build_pipeline(self.service.store.database, TenantScope(), self.org, population, Deadline.after(60))
 
     def members(self, relation: dict[str, Any], *, is_prefetched: bool) -> list[int]:
         """The members of a filter by number, whose orders must have been read before it, or not."""

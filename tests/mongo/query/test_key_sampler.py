@@ -14,6 +14,7 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import OutOfTime, StoreUnavailable
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.filters.member_list import MemberList
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query import key_sampler
 from audience_service.mongo.query.key_sampler import KeySampler, KeyScan
 from tests.conftest import Service, seeded
@@ -54,7 +55,7 @@ def keys(service: Service, org: str) -> Iterator[list[str]]:
 def reader(service: Service, small: None) -> Iterator[tuple[KeySampler, Clock, "Database"]]:
     """A key sampler with its own clock, on a database that counts commands and can be paused."""
     clock, database = Clock(), Database(service.store.database)
-    reader = KeySampler(database, clock=clock, new_random=seeded)  # type: ignore[arg-type]
+    reader = KeySampler(database, TenantScope(), clock=clock, new_random=seeded)  # type: ignore[arg-type]
     yield reader, clock, database
     database.open.set()
     reader.close()
@@ -90,7 +91,7 @@ class Database:
 def test_a_key_sample_holds_the_orgs_keys_in_order_with_ranks(
     service: Service, org: str, keys: list[str], small: None
 ) -> None:
-    scan = KeyScan(service.store.database, org, ALL_CONTACTS, seeded())
+    scan = KeyScan(service.store.database, TenantScope(), org, ALL_CONTACTS, seeded())
     while not scan.read_page(NO_DEADLINE):
         pass
     found = scan.key_sample()
@@ -105,7 +106,7 @@ def test_a_key_sample_holds_the_orgs_keys_in_order_with_ranks(
 def test_every_record_is_equally_likely(service: Service, org: str, keys: list[str], small: None) -> None:
     drawn: Counter[int] = Counter()
     for seed in range(150):
-        scan = KeyScan(service.store.database, org, ALL_CONTACTS, random.Random(seed))
+        scan = KeyScan(service.store.database, TenantScope(), org, ALL_CONTACTS, random.Random(seed))
         while not scan.read_page(NO_DEADLINE):
             pass
         drawn.update(scan.key_sample().ranks)
@@ -121,7 +122,7 @@ def test_a_list_has_a_key_sample_of_its_own_rows(service: Service, org: str, key
     service.store.lists.add(
         org, contacts, [one for one, key in zip(ids, keys, strict=True) if key[-3:] >= "050"], NO_DEADLINE
     )
-    scan = KeyScan(service.store.database, org, contacts, seeded())
+    scan = KeyScan(service.store.database, TenantScope(), org, contacts, seeded())
     while not scan.read_page(NO_DEADLINE):
         pass
     found = scan.key_sample()

@@ -19,6 +19,7 @@ from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.snapshots.model import Snapshot
 from audience_service.mongo.core.cluster_time import cluster_time_of, supports_snapshot_reads
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.snapshots.rows import MongoSnapshotRows
 
 CLUSTER_TIME = datetime(2026, 11, 25, tzinfo=UTC)
@@ -79,7 +80,9 @@ class Database:
 
 def write_snapshot(database: Any, population: CompiledFilter | MemberList, purpose: str = "") -> Any:
     reasons = suppression_conditions("contact", purpose)
-    return MongoSnapshotRows(database).write("acme", SNAPSHOT, population, reasons, Deadline.after(10), lambda: None)
+    return MongoSnapshotRows(database, TenantScope()).write(
+        "acme", SNAPSHOT, population, reasons, Deadline.after(10), lambda: None
+    )
 
 
 ALL_CONTACTS = CompiledFilter("contact", {"state": {"$ne": "deleted"}})

@@ -10,6 +10,7 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import StoreUnavailable
 from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.history.model import Cause, ChangeKind, Event, MembershipChange
+from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.watch.event_log import MongoEventLog
 
 DUPLICATE_KEY, SHUTDOWN, WRITE_CONCERN_FAILED = 11000, 91, 64
@@ -47,7 +48,7 @@ class FailingDatabase:
 def event_log(*codes: int, concern: int = 0) -> MongoEventLog:
     """An event log on such a database."""
     database: Any = FailingDatabase(*codes, concern=concern)
-    return MongoEventLog(database)
+    return MongoEventLog(database, TenantScope())
 
 
 @pytest.mark.parametrize("method", ["append", "apply"])
