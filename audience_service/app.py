@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 
-from audience_service.background import BackgroundTasks
+from audience_service.background import BackgroundTasks, Sweeps
 from audience_service.domain.core.clock import now
 from audience_service.domain.targeting.platform_ids import PlatformIds
 from audience_service.mongo.store import Store
@@ -77,14 +77,15 @@ class App:
         authenticator = build_authenticator(settings, self._token_keys)
         observer = build_observer(settings, self._slow_calls)
         self.server = RpcServer(servicers, authenticator, server_options(settings), observer, self._audit_log)
-        sweeps = [
-            lambda: store.snapshot_sweeper.sweep(now(), self._snapshot_worker.capacity_free_at()),
-            lambda: store.custom_audience_sweeper.sweep(now()),
-            lambda: store.upload_sweeper.sweep(now()),
-            lambda: self._erasure.sweep(now()),
-            lambda: store.sync_sweeper.sweep(now()),
-        ]
-        self.background_tasks = BackgroundTasks(store, self.server, settings, sweeps, platform_ids)
+        sweeps: Sweeps = {
+            "snapshots": lambda: store.snapshot_sweeper.sweep(now(), self._snapshot_worker.capacity_free_at()),
+            "custom audiences": lambda: store.custom_audience_sweeper.sweep(now()),
+            "uploads": lambda: store.upload_sweeper.sweep(now()),
+            "syncs": lambda: store.sync_sweeper.sweep(now()),
+        }
+        # The removal of a person may take minutes, for which the other sweeps must not wait.
+        erasure_sweeps: Sweeps = {"erasures": lambda: self._erasure.sweep(now())}
+        self.background_tasks = BackgroundTasks(store, self.server, settings, [sweeps, erasure_sweeps], platform_ids)
 
     @property
     def port(self) -> int:

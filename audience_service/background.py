@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import structlog
 
@@ -23,13 +23,16 @@ _RECHECK_SECONDS = 1.0
 _MIN_HEALTH_FAILURES = 2
 """Failed checks in a row that make the service unhealthy. A single one is a slow answer or a step-down."""
 
+Sweeps = Mapping[str, Callable[[], None]]
+"""Sweeps by name, which run one after another in a thread of their own."""
+
 _log = structlog.get_logger()
 
 
 class BackgroundTasks:
-    """Two threads: one checks the health of the database, one runs the sweeps.
+    """Threads: one checks the health of the database, the others run the sweeps.
 
-    Both survive every exception. `failure_counts` has the number of exceptions by task, expected ones excepted.
+    All survive every exception. `failure_counts` has the number of exceptions by task, expected ones excepted.
     """
 
     def __init__(
@@ -37,7 +40,7 @@ class BackgroundTasks:
         store: Store,
         server: RpcServer,
         settings: Settings,
-        sweeps: Sequence[Callable[[], None]],
+        sweeps: Sequence[Sweeps],
         platform_ids: PlatformIds,
     ) -> None:
         self._store = store
@@ -45,22 +48,23 @@ class BackgroundTasks:
         self._server = server
         self._datatypes = settings.datatypes, settings.related_datatypes
         self._collections = settings.collections
-        self._sweeps = sweeps
         self._sweep_interval_seconds = settings.snapshot_lease_seconds
         self.failure_counts: Counter[str] = Counter()
         self._healthy: bool | None = None
         self._failed_checks = 0
         self._stop_event = threading.Event()
         self._health_thread = threading.Thread(target=self._health_loop, name="health", daemon=True)
-        self._sweep_thread = threading.Thread(target=self._sweep_loop, name="sweeper", daemon=True)
+        self._sweep_threads = [
+            threading.Thread(target=self._sweep_loop, args=(group,), name="sweeper", daemon=True) for group in sweeps
+        ]
 
     def start(self) -> None:
-        """Start both threads. Call this after the start of the server."""
-        self._health_thread.start()
-        self._sweep_thread.start()
+        """Start the threads. Call this after the start of the server."""
+        for thread in (self._health_thread, *self._sweep_threads):
+            thread.start()
 
     def stop(self) -> None:
-        """Request the end of both threads."""
+        """Request the end of the threads."""
         self._stop_event.set()
 
     def join(self) -> None:
@@ -141,11 +145,11 @@ class BackgroundTasks:
                 names = [str(index) for index in missing]
                 _log.warning("indexes are missing; run `audience-service indexes`", indexes=names)
 
-    def _sweep_loop(self) -> None:
+    def _sweep_loop(self, sweeps: Sweeps) -> None:
         """Run every sweep now, and then once per interval. A failed sweep does not prevent the others."""
         while True:
-            for sweep in self._sweeps:
-                with self._surviving("sweep"):
+            for name, sweep in sweeps.items():
+                with self._surviving(f"sweep of {name}"):
                     sweep()
             if self._stop_event.wait(self._sweep_interval_seconds):
                 return

@@ -1,6 +1,7 @@
 """Health, before and after the checks of the database."""
 
 import signal
+import threading
 from collections.abc import Sequence
 from functools import partial
 
@@ -10,6 +11,7 @@ from grpc_health.v1 import health_pb2
 from audience_service import background
 from audience_service.domain.core.errors import OutOfTime, StoreUnavailable
 from audience_service.mongo.embedded.store import embedded_store
+from audience_service.mongo.erasure.sweeper import ErasureSweeper
 from audience_service.mongo.store import Store
 from tests.conftest import Service, run_service
 from tests.support.proxy import health
@@ -122,4 +124,22 @@ def test_a_failing_sweep_is_counted_and_does_not_stop_the_others(store: Store, m
     monkeypatch.setattr(store.upload_sweeper, "sweep", lambda _: swept.append("uploads"))
     for service in run_service("embedded", store, snapshot_lease_seconds=1):
         eventually(lambda: len(swept) > 1)
-        assert service.app.background_tasks.failure_counts["sweep"] >= 2
+        assert service.app.background_tasks.failure_counts["sweep of snapshots"] >= 2
+
+
+def test_a_long_removal_of_a_person_delays_no_other_sweep(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The removal may take ten minutes."""
+    removing, removed = threading.Event(), threading.Event()
+    swept: list[str] = []
+
+    def remove(*_: object) -> None:
+        removing.set()
+        removed.wait(30)
+
+    monkeypatch.setattr(ErasureSweeper, "sweep", remove)
+    monkeypatch.setattr(store.sync_sweeper, "sweep", lambda _: swept.append("syncs"))
+    for _ in run_service("embedded", store, snapshot_lease_seconds=1):
+        assert removing.wait(10)
+        swept.clear()
+        eventually(lambda: len(swept) > 1)
+        removed.set()
