@@ -14,6 +14,7 @@ from audience_service.domain.core.errors import AudienceError
 from audience_service.domain.targeting.platform_ids import PlatformIds
 from audience_service.mongo.store import Store
 from audience_service.observability import metrics
+from audience_service.observability.tracing import background_span
 from audience_service.rpc.server import RpcServer
 from audience_service.settings import Settings
 
@@ -149,7 +150,7 @@ class BackgroundTasks:
         """Run every sweep now, and then once per interval. A failed sweep does not prevent the others."""
         while True:
             for name, sweep in sweeps.items():
-                with self._surviving(f"sweep of {name}"):
+                with self._surviving(f"sweep of {name}"), background_span(f"sweep {name}"):
                     sweep()
             if self._stop_event.wait(self._sweep_interval_seconds):
                 return

@@ -1,12 +1,13 @@
-"""Traces for OpenTelemetry: a span for each call, and in it for the compilation of filters and for database commands.
+"""Traces for OpenTelemetry: a span for each call and each unit of background work, and in it for database commands.
 
 1. Without `configure_tracing` no span exists, and OpenTelemetry is not imported.
 2. A span has names, ids and numbers. It has no value of a filter or of a record.
-3. grpcio runs each call in a context of its own, so the span of a call is the current one until the call ends. Work in
-   other threads has no span.
+3. grpcio runs each call in a context of its own, so the span of a call is the current one until the call ends.
+4. A unit of background work is a trace of its own (`background_span`), whichever call caused it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -70,12 +71,12 @@ def start_call_span(service: str, method: str, headers: Mapping[str, str]) -> "S
 
 
 def start_command_span(name: str, attributes: Mapping[str, str]) -> "Span | None":
-    """The span of a database command in the current call; None without tracing or outside of a call."""
+    """The span of a database command in the current span; None without tracing or without a current span."""
     if not _provider:
         return None
     from opentelemetry import trace
 
-    if not _is_in_call():
+    if not _has_span():
         return None
     return _provider.get_tracer(SERVICE_NAME).start_span(name, None, trace.SpanKind.CLIENT, attributes)
 
@@ -102,7 +103,7 @@ def traced(name: str) -> Callable[[Callable[Params, Result]], Callable[Params, R
     def decorate(function: Callable[Params, Result]) -> Callable[Params, Result]:
         @wraps(function)
         def run(*args: Params.args, **kwargs: Params.kwargs) -> Result:
-            if not _provider or not _is_in_call():
+            if not _provider or not _has_span():
                 return function(*args, **kwargs)
             with _provider.get_tracer(SERVICE_NAME).start_as_current_span(
                 name, record_exception=False, set_status_on_exception=False
@@ -114,7 +115,27 @@ def traced(name: str) -> Callable[[Callable[Params, Result]], Callable[Params, R
     return decorate
 
 
-def _is_in_call() -> bool:
+@contextmanager
+def background_span(name: str, **attributes: str) -> Iterator[None]:
+    """The body, or the function that this decorates, as a trace of its own. An exception adds its class alone."""
+    if not _provider:
+        yield
+        return
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Status, StatusCode
+
+    with _provider.get_tracer(SERVICE_NAME).start_as_current_span(
+        name, Context(), attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as span:
+        try:
+            yield
+        except BaseException as error:
+            span.set_attribute("error.type", type(error).__name__)
+            span.set_status(Status(StatusCode.ERROR))
+            raise
+
+
+def _has_span() -> bool:
     from opentelemetry import trace
 
     span: Any = trace.get_current_span()

@@ -19,6 +19,7 @@ from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.core.context import Deadline, RequestContext
 from audience_service.domain.core.errors import AudienceError
 from audience_service.domain.explain.filter_explanation import FilterExplanation
+from audience_service.observability.tracing import background_span
 from audience_service.rpc.converters.audiences import decode_selection
 
 Explain = Callable[[RequestContext, AudienceSelector], FilterExplanation]
@@ -71,6 +72,7 @@ class SlowCallLog:
         """Stop. An explanation that runs ends by its own deadline."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
+    @background_span("explain slow call")
     def _log_with_plan(self, ctx: RequestContext, selection: AudienceSelector, fields: dict[str, Any]) -> None:
         try:
             later = RequestContext(ctx.caller, Deadline.after(_EXPLAIN_TIMEOUT_SECONDS))

@@ -11,9 +11,10 @@ from pymongo import monitoring
 from audience_service.mongo.core.monitoring import CommandSpans
 from audience_service.mongo.embedded.store import embedded_store
 from audience_service.mongo.store import mongo_store
-from audience_service.observability.tracing import close_tracing, configure_tracing, start_call_span
+from audience_service.observability.tracing import background_span, close_tracing, configure_tracing, start_call_span
 from tests.conftest import Service, mongo_database, run_service
 from tests.support.client import Client
+from tests.support.uploads import Uploader
 from tests.support.waiting import eventually
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -88,3 +89,50 @@ def test_a_failed_command_has_the_servers_code(spans: InMemorySpanExporter) -> N
 
 def test_without_tracing_no_span_is_created() -> None:
     assert start_call_span("s", "m", {}) is None
+
+
+def named(exporter: InMemorySpanExporter, *names: str) -> list[Any]:
+    return [span for span in exporter.get_finished_spans() if span.name in names]
+
+
+def wait_for(exporter: InMemorySpanExporter, *names: str) -> None:
+    eventually(lambda: {span.name for span in exporter.get_finished_spans()} >= {*names})
+
+
+def test_background_work_is_a_trace_of_its_own(spans: InMemorySpanExporter) -> None:
+    """Also if a call has caused it."""
+    for service in run_service("embedded", embedded_store([], ("contact",)), snapshot_lease_seconds=1):
+        service.insert("acme", [{"data": {"email": SECRET}}])
+        segment = service.client("acme").create(name="all", filter=FILTER).id
+        snapshot = service.client("acme").call("CreateSnapshot", {"audienceId": segment}).id
+        watch = service.client("acme").call("WatchMembership", {"audienceId": segment})
+        next(iter(watch))
+        wait_for(spans, "job snapshot", "reconcile audience", "sweep snapshots", "sweep erasures")
+        watch.cancel()
+        assert named(spans, "job snapshot")[0].attributes == {"key": snapshot}
+        assert named(spans, "reconcile audience")[0].attributes == {"org": "acme", "audience": segment}
+        assert not any(span.parent for span in named(spans, "job snapshot", "reconcile audience", "sweep erasures"))
+    assert not any(SECRET in span.to_json() for span in spans.get_finished_spans())
+
+
+def test_failed_background_work_has_the_class_of_its_error(spans: InMemorySpanExporter) -> None:
+    with pytest.raises(KeyError), background_span("work"):
+        raise KeyError(SECRET)
+    [span] = named(spans, "work")
+    assert (span.attributes["error.type"], span.status.is_ok) == ("KeyError", False)
+    assert SECRET not in span.to_json()
+
+
+def test_the_writer_of_an_upload_belongs_to_its_call(spans: InMemorySpanExporter, real_uri: str) -> None:
+    with mongo_database() as plain:
+        plain.close()
+        for service in run_service("mongodb", mongo_store(real_uri, plain.database.name, listeners=[CommandSpans()])):
+            client = service.client("acme")
+            audience = client.custom(name="uploaded").id
+            Uploader(client).upload(audience, f"email\n{SECRET}\n")
+            upload = "audience.v1.CustomAudienceService/UploadMembers"
+            wait_for(spans, upload)
+            [call] = named(spans, upload)
+            inserts = named(spans, "insert audience_upload_row", "update audience_upload_row")
+            assert {span.parent.span_id for span in inserts} == {call.context.span_id}
+            assert not any(SECRET in span.to_json() for span in spans.get_finished_spans())

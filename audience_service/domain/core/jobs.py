@@ -30,6 +30,7 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import AudienceError, OutOfTime, StoreUnavailable
 from audience_service.domain.core.lease import Lease
 from audience_service.observability import metrics
+from audience_service.observability.tracing import background_span
 
 _WRITE_TIMEOUT_SECONDS = 30.0
 _RENEW_TIMEOUT_SECONDS = 3.0
@@ -157,11 +158,12 @@ class JobRunner:
         try:
             if not self._retried(lambda until: job.renew(self.lease(), 0, until)):
                 return  # the job waited for longer than its lease, or was deleted
-            job.run(
-                Deadline.after(self._limits.timeout_seconds, running.cancelled),
-                lambda percent: self._report(running, percent),
-            )
-            self._retried(lambda until: job.finish("", until))
+            with background_span(f"job {self._name}", key=job.key):
+                job.run(
+                    Deadline.after(self._limits.timeout_seconds, running.cancelled),
+                    lambda percent: self._report(running, percent),
+                )
+                self._retried(lambda until: job.finish("", until))
             metrics.JOBS_ENDED.labels(self._name, "ok").inc()
         except OutOfTime:
             limit = self._limits.timeout_seconds

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from audience_service.domain.filters.field_profile import FieldProfile
 from audience_service.observability import metrics
+from audience_service.observability.tracing import background_span
 
 Fields = Mapping[str, FieldProfile]
 """The profiles of a datatype's fields by path; empty if the org has no records of it."""
@@ -53,6 +54,7 @@ class FieldCache:
         """Stop reading. Reads that have begun end by their own deadline."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
+    @background_span("read fields")
     def _load(self, key: tuple[str, str]) -> Fields:
         try:
             fields, is_complete = self._read(*key)

@@ -17,6 +17,7 @@ from audience_service.domain.filters.failing_expressions import UnevaluatedRecor
 from audience_service.domain.filters.lint.conjunctions import all_nodes
 from audience_service.domain.schema.field_cache import FieldCache, Fields
 from audience_service.domain.schema.service import FieldCatalog
+from audience_service.observability.tracing import background_span
 
 MAX_WAIT_SECONDS = 1.0
 """The longest wait for a sample once the answer is complete. Later the answer has no warnings about fields."""
@@ -116,6 +117,7 @@ class FilterLinter:
         datatypes = dict.fromkeys([audience_filter.datatype, *related])
         return {datatype: self._cache.get(ctx.org, datatype) for datatype in datatypes}
 
+    @background_span("count failing records")
     def _count_failing(self, org: str, failing: UnevaluatedRecords) -> int | None:
         return self._catalog.count_failing(org, failing, Deadline.after(_COUNT_SECONDS))
 

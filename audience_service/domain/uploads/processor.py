@@ -8,6 +8,7 @@
 3. The epoch of the upload fences streams: a stream that lost its epoch raises UploadTakenOver at its next write.
 """
 
+import contextvars
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -188,7 +189,8 @@ class UploadProcessor:
         batch.reject("too_common", [row.line for row, contacts in found if contacts is None])
         matched_rows = [(row, contacts) for row, contacts in found if contacts is not None]
         pending_write.result()
-        return writer.submit(self._write, batch, matched_rows, position)
+        # In the context of the call, so that the commands are part of its trace.
+        return writer.submit(contextvars.copy_context().run, self._write, batch, matched_rows, position)
 
     def _write(
         self, batch: _Batch, matched_rows: Sequence[tuple[Row, Sequence[Contact]]], position: FilePosition

@@ -17,6 +17,7 @@ from audience_service.domain.watch.reconciler import Reconciler
 from audience_service.domain.watch.repository import ChangeStream, WatchRepository
 from audience_service.domain.watch.schedule import PollingConfig, ScheduledWatch
 from audience_service.observability import metrics
+from audience_service.observability.tracing import background_span
 
 _RENEWALS_PER_LEASE = 3
 """Leases are renewed each time that a third of the lease duration has passed."""
@@ -141,7 +142,8 @@ class WatchScheduler:
             if watch is None:
                 self._drop(scheduled)
                 return
-            scheduled.last_result = self._reconciler.run(watch, scheduled.lease, scope)
+            with background_span("reconcile audience", org=scheduled.org, audience=scheduled.audience_id):
+                scheduled.last_result = self._reconciler.run(watch, scheduled.lease, scope)
             scheduled.update_subscription(self._change_stream)
         except LeaseLost:
             _log.info("lease lost", org=scheduled.org, audience=scheduled.audience_id)

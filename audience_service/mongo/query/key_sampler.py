@@ -52,6 +52,7 @@ from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import TenantScope
 from audience_service.observability import metrics
+from audience_service.observability.tracing import background_span
 
 PAGE_SIZE = 4_096
 """Keys per query, which take the database about 10 ms."""
@@ -242,6 +243,7 @@ class KeySampler:
                 background.deadlines.append(deadline)
             return background.future
 
+    @background_span("scan sort keys")
     def _run_background_scan(self, key: CacheKey, background: _BackgroundScan) -> KeySample | None:
         try:
             while not background.scan.read_page(Deadline.after(_PAGE_TIMEOUT_SECONDS)):
