@@ -2,8 +2,16 @@
 
 import logging
 import sys
+import traceback
+from types import TracebackType
+from typing import TextIO
 
 import structlog
+
+_HARMLESS = (TypeError, AttributeError, NameError, ImportError, ZeroDivisionError, RecursionError)
+"""Exceptions whose messages name types and variables. Those of others may quote a value of a record."""
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 def configure_logs(log_format: str, level: str = "info") -> None:
@@ -11,10 +19,9 @@ def configure_logs(log_format: str, level: str = "info") -> None:
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
-        # Plain tracebacks: rich ones show local variables, which may hold personal data.
-        else structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+        else structlog.dev.ConsoleRenderer(colors=False, exception_formatter=_write_traceback)
     )
-    exceptions = [structlog.processors.format_exc_info] if log_format == "json" else []
+    exceptions = [structlog.processors.ExceptionRenderer(format_traceback)] if log_format == "json" else []
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -26,3 +33,26 @@ def configure_logs(log_format: str, level: str = "info") -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def format_traceback(exc_info: ExcInfo) -> str:
+    """The traceback of an exception and its causes, without values: the lines of code, and the exceptions' classes."""
+    error = exc_info[1]
+    lines = ["Traceback (most recent call last):\n", *traceback.format_tb(error.__traceback__), _name(error)]
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is None:
+        return "".join(lines)
+    lines.insert(0, format_traceback((type(cause), cause, None)) + "\n\nIt led to the following exception:\n\n")
+    return "".join(lines)
+
+
+def _name(error: BaseException) -> str:
+    name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+    if isinstance(error, _HARMLESS):
+        return f"{name}: {error}"
+    code = getattr(error, "code", None)  # of the database's errors
+    return f"{name}, code {code}" if isinstance(code, int) else name
+
+
+def _write_traceback(file: TextIO, exc_info: ExcInfo) -> None:
+    file.write("\n" + format_traceback(exc_info))
