@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format type test test-fast coverage run http demo docs descriptors protos protos-check clients breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting bench-platform-trees robustness taxonomies check-monitoring lock clean
+.PHONY: help install lint format type test test-fast check-marked-values coverage run http demo docs descriptors protos protos-check clients breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting bench-platform-trees robustness taxonomies check-monitoring lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,11 @@ FAST := env -u AUDIENCE_TEST_MONGODB_URI -u AUDIENCE_TEST_DURABLE_MONGODB -u AUD
 
 test-fast: install ## Run the tests without the marker `slow`, on the embedded store alone: under a minute
 	$(FAST) $(BIN)/pytest -q $(PARALLEL) -n 2 -m "not slow"
+
+LINES ?= 50000
+
+check-marked-values: install ## Search 50,000 log lines, spans, metrics and errors for values that must not be there [LINES=...]
+	AUDIENCE_TEST_MARKED_LINES=$(LINES) $(BIN)/pytest -q -n 0 tests/contract/test_marked_values.py
 
 coverage: install ## Report which lines and branches `make test` does not run, in build/coverage
 	$(BIN)/pytest -q $(PARALLEL) -n auto --maxprocesses 4 --cov --cov-report term --cov-report html:build/coverage

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from google.protobuf.descriptor import FieldDescriptor
 
 from audience_service.domain.core.context import Scope
 from audience_service.mongo.store import Store
@@ -19,9 +18,7 @@ from audience_service.rpc.server import SERVICES
 from audience_service.settings import Settings, SettingsError
 from audience_service.wiring.server import open_audit_log
 from tests.conftest import Service, run_service
-from tests.contract.test_rpcs import METHODS, about, named, refusal
 from tests.support.client import Client, Refusal
-from tests.support.uploads import Uploader
 from tests.support.waiting import eventually
 
 ORG = "acme"
@@ -163,61 +160,3 @@ def test_the_log_of_an_unknown_or_unwritable_destination_is_refused(tmp_path: Pa
         Settings(audit_log="stdot")
     with pytest.raises(SettingsError, match="AUDIENCE_AUDIT_LOG: cannot write"):
         open_audit_log(Settings(audit_log=str(tmp_path / "missing/audit")))
-
-
-@pytest.mark.slow
-def test_no_value_reaches_a_log_or_an_audit_line(audited: Audited, capfd: pytest.CaptureFixture[str]) -> None:
-    """Marked values go through every RPC: in records, filters, names, rows and every text of a request."""
-    client = audited.client
-    segment = client.create(name=NAME, description=NAME, filter=BY_ADDRESS).id
-    uploaded = client.custom(name=NAME, description=NAME).id
-    Uploader(client).upload(uploaded, f"email,name\n{ADDRESS},{NAME}\n{MARK}.b@example.com,{NAME}\n{MARK},x\n".encode())
-    for call in (
-        lambda: list(client.call("StreamMembers", {"audienceId": segment, "fields": ["email", "name"]})),
-        lambda: list(client.call("StreamUnmatchedRows", {"audienceId": uploaded})),
-        lambda: client.call("ExplainMembership", {"audienceId": segment, "contactId": "contact-ann"}),
-        lambda: list(client.call("ExportIdentifiers", {"audienceId": segment, "platform": "meta"})),
-    ):
-        call()
-    errors = []
-    for method in METHODS:
-        if method.name == "WatchMembership":
-            continue
-        for names in ([segment], [uploaded], [ADDRESS]):
-            for request in marked(about(method, names)):
-                error = refusal(audited.service, method, request, client.metadata)
-                errors += [f"{named(method)}: {error.message} {error.fields}"] if error else []
-    audited.last("ExportIdentifiers")
-    lines = audited.path.read_text()
-    printed = capfd.readouterr()
-    assert len(lines.splitlines()) > 100
-    assert not [error for error in errors if NUMBER in error]
-    for text in (lines, printed.out, printed.err):
-        found = [line for line in text.splitlines() if MARK in line or NUMBER in line]
-        assert not found, found[:5]
-
-
-def marked(request: Any) -> Iterator[Any]:
-    """The request itself, and one for each text and filter in it that has a marked value instead."""
-    yield request
-    for field in request.DESCRIPTOR.fields:
-        filled: Any = type(request)()
-        filled.CopyFrom(request)
-        value = getattr(filled, field.name)
-        is_own = field.message_type and field.message_type.file.package == "audience.v1"
-        if is_own and field.message_type.name == "Filter":
-            for where in ({"data.email": ADDRESS}, {"data.email": {"$gtt": ADDRESS}}, {"$expr": {"$toDate": ADDRESS}}):
-                filled.ClearField(field.name)
-                getattr(filled, field.name).datatype = "contact"
-                getattr(filled, field.name).where.update(where)
-                yield filled
-        elif is_own and not field.is_repeated and not field.message_type.GetOptions().map_entry:
-            for inner in marked(type(value)()):
-                value.CopyFrom(inner)
-                yield filled
-        elif field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
-            if field.is_repeated:
-                value.append(ADDRESS)
-            else:
-                setattr(filled, field.name, ADDRESS)
-            yield filled
