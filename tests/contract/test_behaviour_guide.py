@@ -16,6 +16,9 @@ MEMBERS = {
     "products": ["bob"],
     "last-order": ["bob"],
     "last-emails": ["ann"],
+    "bought-after-cart": ["ann"],
+    "abandoned-cart": ["bob"],
+    "none-since": ["bob"],
     "win-back": ["cid"],
     "never-ordered": ["dan"],
     "company": ["ann", "cid"],
@@ -43,6 +46,20 @@ def test_each_filter_finds_its_contacts(real_service: Service) -> None:
         }
         for name in ("ann", "bob")
         for number in range(5)
+    ]
+    steps = (
+        ("ann", "cart", 80),
+        ("ann", "purchase", 76),
+        ("ann", "cart", 10),
+        ("bob", "cart", 94),
+        ("cid", "purchase", 1),
+    )
+    events += [
+        {
+            "createdate": datetime.now(UTC) - timedelta(days=days, minutes=1),
+            "data": {"contactId": f"contact-{name}", "type": kind},
+        }
+        for name, kind, days in steps
     ]
     real_service.insert(org, events, "event")
     client = real_service.client(org)

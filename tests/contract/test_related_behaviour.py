@@ -1,8 +1,8 @@
-"""Relations with a test of related records (`having`, `last`): an oracle in plain Python agrees with every answer."""
+"""Relations with a test (`having`, `last`, `then`): an oracle in plain Python agrees with every answer."""
 
 import random
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -37,6 +37,8 @@ OTHERS: list[Any] = [
     [[7]],
 ]
 ON = {"local": "pk", "foreign": "buyer"}
+LONG = {"amount": 1_000, "unit": "day"}
+"""A window that is not over."""
 
 
 @dataclass
@@ -45,10 +47,13 @@ class World:
 
     client: Client
     contacts: list[dict[str, Any]]
-    orders: list[dict[str, Any]]
+    records: oracle.Records
 
     def expected(self, relation: dict[str, Any]) -> list[str]:
-        return sorted(each["pk"] for each in self.contacts if oracle.matches(each, relation, self.orders))
+        return sorted(each["pk"] for each in self.contacts if self.matches(each, relation))
+
+    def matches(self, contact: dict[str, Any], relation: dict[str, Any]) -> bool:
+        return oracle.matches(contact, relation, self.records, datetime.now(UTC))
 
     def members(self, relation: dict[str, Any]) -> list[str]:
         """The members of a filter, which must be as many as the estimate."""
@@ -87,11 +92,19 @@ def world(real_service: Service) -> World:
         orders.append(
             {"data": data, "createdate": rng.choice(DATES[:2]), **({"state": "archived"} if rng.random() < 0.1 else {})}
         )
-    real_service.insert(org, orders, "order")
-    real_service.insert(f"{org}2", orders, "order")
+    visits = [
+        {
+            "createdate": rng.choice(DATES[:2]) + timedelta(hours=rng.choice((0, 0, 1, 48))),
+            "data": {"buyer": rng.choice([*ids[5:], None]), "at": value(rng, DATES), "status": "paid"},
+        }
+        for _ in range(ORDERS // 2)
+    ]
+    for name, records in (("order", orders), ("event", visits)):
+        real_service.insert(org, records, name)
+        real_service.insert(f"{org}2", records, name)
     found = {name: list(real_service.store.database[name].find({"sk": {"$gte": f"{org}/", "$lt": f"{org}0"}}))
-             for name in ("contact", "order")}  # fmt: skip
-    return World(real_service.client(org), found["contact"], found["order"])
+             for name in ("contact", "order", "event")}  # fmt: skip
+    return World(real_service.client(org), found["contact"], found)
 
 
 def having(rng: random.Random) -> dict[str, Any]:
@@ -119,14 +132,34 @@ def edge(rng: random.Random) -> dict[str, Any]:
     return found
 
 
+def second_step(rng: random.Random) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if rng.random() < 0.4:
+        found |= {"datatype": "event", "on": ON, "at": rng.choice(("at", "createdate"))}
+    elif rng.random() < 0.5:
+        found["at"] = rng.choice(("at", "createdate"))
+    if rng.random() < 0.3:
+        found["where"] = {"status": "paid"}
+    if rng.random() < 0.6:
+        found["within"] = rng.choice(
+            ({"amount": 7, "unit": "day"}, {"amount": 36, "unit": "hour"}, {"amount": 1, "unit": "day"}, LONG)
+        )
+    if rng.random() < 0.7:
+        found["count"] = rng.choice((0, 0, 1, {"$gte": 2}, {"$gte": 1, "$lte": 2}, {"$lte": 1}))
+    return found
+
+
 def relation(rng: random.Random) -> dict[str, Any]:
     made: dict[str, Any] = {"datatype": "order", "on": ON}
     if rng.random() < 0.3:
         made["on"] = {"local": "mail", "foreign": "mail"}
     if rng.random() < 0.4:
         made["where"] = {"status": "paid"}
-    if rng.random() < 0.4:
+    chance = rng.random()
+    if chance < 0.3:
         return {**made, rng.choice(("last", "first")): edge(rng)}
+    if chance < 0.6:
+        return {**made, "at": rng.choice(("at", "createdate", "meta.at")), "then": second_step(rng)}
     made["having"] = having(rng)
     if rng.random() < 0.3:
         made["count"] = rng.choice(({"$gte": 1}, {"$gte": 2}, {"$gte": 1, "$lte": 3}, 2))
@@ -166,11 +199,14 @@ def test_check_and_explanation_agree_with_an_oracle(world: World) -> None:
         assert found == world.expected(each), each
         contact = rng.choice(world.contacts)
         explained = world.client.call("ExplainMembership", {"contactId": contact["pk"], "filter": written})
-        assert explained.member == oracle.matches(contact, each, world.orders)
+        assert explained.member == world.matches(contact, each)
         [condition] = [inner for inner in explained.condition.conditions if inner.field_path.endswith("$related")]
-        related, seen = oracle.related_records(contact, each, world.orders), MessageToDict(condition.value)
+        related, seen = oracle.related_records(contact, each, world.records), MessageToDict(condition.value)
         name = next((name for name in ("last", "first") if name in each), "")
         if name:
             assert len(seen["records"]) == len(oracle.take(related, name, each[name]))
+        elif "then" in each:
+            later = [number for _, number, _ in oracle.sequence(contact, each, world.records)]
+            assert (seen["count"], sorted(record["then"] for record in seen["records"])) == (len(later), sorted(later))
         else:
             assert seen["count"] == len(related)

@@ -9,6 +9,7 @@ from audience_service.domain.core.errors import AudienceNotFound
 from audience_service.domain.core.idempotency import CreationState
 from audience_service.domain.core.lease import Lease
 from audience_service.domain.custom_audiences.model import CustomAudience, CustomAudienceQuery, CustomType
+from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.set_operations import list_filter
 from audience_service.domain.history.model import Cause, Event
 from audience_service.domain.snapshots.model import Snapshot, SnapshotQuery
@@ -73,7 +74,7 @@ def test_watches_of_one_audience_and_what_is_recorded_for_them_are_each_orgs_own
         store.event_log.remove(other, f"watch-{org}", NO_DEADLINE)
         assert store.event_log.read(org, f"watch-{org}", 0, None, 10, NO_DEADLINE) == [event]
         assert list(store.event_log.diff(org, f"watch-{org}", ALL_CONTACTS, NO_DEADLINE)) == []
-        found = store.event_log.find_crossing(org, "contact", [{"state": None}], NO_DEADLINE)
+        found = store.event_log.find_crossing(org, CompiledFilter("contact", {"state": None}), NO_DEADLINE)
         assert [key for keys in found for key in keys] == [change.sk for change in entered]
         dated = store.event_log.find_dated(org, "contact", [{"state": None}], ["state"], 100, NO_DEADLINE)
         assert sorted(record["sk"] for record in dated) == [change.sk for change in entered]

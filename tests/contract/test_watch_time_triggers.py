@@ -162,3 +162,36 @@ def test_an_anniversary_changes_members_at_the_exact_midnight(real_service: Serv
     ]
     assert set(audience.causes()) == {"time"}
     assert result.next_trigger == midnight + timedelta(days=1)
+
+
+def test_a_sequence_without_a_second_step_enters_at_the_exact_millisecond(real_service: Service) -> None:
+    """A window ends one millisecond after its last instant; the scan then reads only the contacts of ended windows."""
+    org = f"sequence{next(real_service.names)}"
+    real_service.insert(org, [{"id": name} for name in ("soon", "late", "bought", "own")])
+    carts = {
+        "soon": timedelta(days=7, seconds=-90),
+        "late": timedelta(days=6),
+        "bought": timedelta(days=7, seconds=-30),
+    }
+    orders: list[dict[str, Any]] = [
+        {"id": name, "data": {"contactId": f"contact-{name}", "type": "cart", "at": NOON - age}}
+        for name, age in carts.items()
+    ]
+    paid = opened(NOON - timedelta(days=1))["data"]["lastOpened"]
+    orders.append({"data": {"contactId": "contact-bought", "type": "paid", "at": paid}})
+    real_service.insert(org, orders, "order")
+    then = {"where": {"type": "paid"}, "within": {"amount": 7, "unit": "day"}, "count": 0}
+    relation = {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}, "where": {"type": "cart"}}
+    audience = WatchHarness(real_service, org, {"$related": {**relation, "at": "at", "then": then}})
+    result = audience.reconcile()
+    millisecond = timedelta(milliseconds=1)
+    soon = NOON + timedelta(seconds=90)
+    ends = [NOON + timedelta(seconds=30) + millisecond, soon + millisecond]
+    event_log = FailAtStep(real_service.store.event_log, "diff", before=lambda: pytest.fail("everything is compared"))
+    assert result.next_trigger == ends[0]
+    result = audience.reconcile(ends[0], ScanScope(last_result=result), event_log=event_log)
+    assert (audience.events(), result.next_trigger) == ([], ends[1])
+    early = audience.reconcile(soon, ScanScope(last_result=result), event_log=event_log)
+    assert (audience.events(), early.next_trigger) == ([], ends[1])
+    audience.reconcile(ends[1], ScanScope(last_result=early), event_log=event_log)
+    assert (audience.events(), audience.causes()) == ([("entered", "contact-soon")], ["time"])

@@ -1,13 +1,13 @@
 """Relations with a test, decided in plain Python: the reference for what the service answers about related records.
 
-It shares no code with the service. It knows `on`, `count`, `having`, `last`, `first`, and in `where` only fields that
-equal a value.
+It shares no code with the service. It knows `on`, `count`, `having`, `last`, `first`, `at` with `then`, and in `where`
+only fields that equal a value.
 """
 
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -15,6 +15,8 @@ from typing import Any
 from bson import Decimal128
 
 Record = Mapping[str, Any]
+Records = Mapping[str, Sequence[Record]]
+"""The records of each datatype."""
 
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "$eq": operator.eq,
@@ -27,8 +29,13 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d{1,3})?(Z|[+-]00:?00)?)
 _ENVELOPE = ("pk", "createdate")
 
 
-def matches(contact: Record, relation: Mapping[str, Any], records: Sequence[Record]) -> bool:
-    """Whether a contact meets a relation with all records of the other datatype."""
+def matches(contact: Record, relation: Mapping[str, Any], records: Records, now: datetime) -> bool:
+    """Whether a contact meets a relation with the records of other datatypes."""
+    if "then" in relation:
+        return any(
+            meets(later, relation["then"].get("count", {"$gte": 1})) and (until is None or until < now)
+            for _, later, until in sequence(contact, relation, records)
+        )
     related = related_records(contact, relation, records)
     for name in ("last", "first"):
         if name in relation:
@@ -42,12 +49,31 @@ def matches(contact: Record, relation: Mapping[str, Any], records: Sequence[Reco
     return meets(len(related), relation.get("count", {"$gte": 1})) and _has(related, having)
 
 
-def related_records(contact: Record, relation: Mapping[str, Any], records: Sequence[Record]) -> list[Record]:
+def sequence(
+    contact: Record, relation: Mapping[str, Any], records: Records
+) -> list[tuple[Record, int, datetime | None]]:
+    """The first records, each with the number of later ones, and the end of the window if it must be over."""
+    then = {"datatype": relation["datatype"], "on": relation["on"], "at": relation["at"], **relation["then"]}
+    firsts = _dated(related_records(contact, relation, records), relation["at"])
+    seconds = _dated(related_records(contact, then, records), then["at"])
+    window = timedelta(**{f"{then['within']['unit']}s": then["within"]["amount"]}) if "within" in then else None
+    bounds = then.get("count", {"$gte": 1})
+    has_maximum = not isinstance(bounds, Mapping) or bool(bounds.keys() & {"$eq", "$lt", "$lte"})
+    found = []
+    for date, sk, record in firsts:
+        later = [each for each in seconds if each[:2] > (date, sk) and each[1] != sk]
+        if window is not None:
+            later = [each for each in later if each[0] <= date + window]
+        found.append((record, len(later), date + window if window is not None and has_maximum else None))
+    return found
+
+
+def related_records(contact: Record, relation: Mapping[str, Any], records: Records) -> list[Record]:
     """The records that match `on` and `where`, and are not archived."""
     local = {_key(value) for value in values_at(contact, relation["on"]["local"])}
     return [
         record
-        for record in records
+        for record in records[relation["datatype"]]
         if local & {_key(value) for value in values_at(record, relation["on"]["foreign"])}
         and record.get("state") not in ("archived", "deleted")
         and has_values(record, relation)
@@ -61,7 +87,13 @@ def has_values(record: Record, query: Mapping[str, Any]) -> bool:
 
 def take(related: Sequence[Record], name: str, operand: Mapping[str, Any]) -> list[Record]:
     """The last or first records by date, then by sk. Those without a single date are left out."""
-    head, *steps = operand["by"].split(".")
+    dated = _dated(related, operand["by"])
+    ordered = sorted(dated, key=lambda each: each[:2], reverse=name == "last")
+    return [record for *_, record in ordered[: operand.get("n", 1)]]
+
+
+def _dated(related: Sequence[Record], path: str) -> list[tuple[datetime, str, Record]]:
+    head, *steps = path.split(".")
     dated = []
     for record in related:
         value = (record if head in _ENVELOPE else record["data"]).get(head)
@@ -69,8 +101,7 @@ def take(related: Sequence[Record], name: str, operand: Mapping[str, Any]) -> li
             value = value.get(step) if isinstance(value, dict) else None
         if isinstance(date := comparable(value), datetime):
             dated.append((date, record["sk"], record))
-    ordered = sorted(dated, key=lambda each: each[:2], reverse=name == "last")
-    return [record for *_, record in ordered[: operand.get("n", 1)]]
+    return dated
 
 
 def meets(value: Any, bounds: Any) -> bool:

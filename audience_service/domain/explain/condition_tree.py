@@ -24,7 +24,11 @@ from audience_service.domain.filters.ast import (
     Related,
     Suppressed,
 )
-from audience_service.domain.filters.audience_inlining import NOT_ARCHIVED, with_active_guard
+from audience_service.domain.filters.audience_inlining import (
+    NOT_ARCHIVED,
+    with_active_guard,
+    with_guarded_queries,
+)
 from audience_service.domain.filters.describe.sentence import describe
 from audience_service.domain.filters.member_list import MemberList
 
@@ -111,8 +115,8 @@ class ConditionTreeBuilder:
             case InAudience(audience_id):
                 audience_tree = self.build_audience(audience_id, tree.field_path, f"{tree.field_path}.filter")
                 return replace(tree, node=audience_tree.node, children=audience_tree.children or (audience_tree,))
-            case Related(query=query):
-                return replace(tree, node=replace(node, query=with_active_guard(query, query)))
+            case Related():
+                return replace(tree, node=with_guarded_queries(node))
             case Condition(path) | ElementMatch(path) | ElementIs(path) | Expression(fields=(path,)):
                 return replace(tree, path=path)
         return tree

@@ -145,7 +145,7 @@ class FilterExplainer:
         plans, datatype = self._repositories.plans, population.datatype
         keys = [record["sk"] for record in sampled.sample.records]
         found = joins(population.joins) if population.joins else ()
-        datatypes = {datatype, *(join.datatype for join in found if isinstance(join, Related))}
+        datatypes = {datatype, *(step.datatype for join in found if isinstance(join, Related) for step in join.steps)}
 
         def match_shares(nodes: Sequence[Node]) -> Sequence[float]:
             matches = [to_match(node) for node in nodes]

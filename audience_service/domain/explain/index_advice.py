@@ -74,10 +74,9 @@ def _advise_on_joins(population: CompiledFilter, evidence: IndexEvidence) -> Ind
 
     The advice holds even if this plan has no lookup, since checks and watches use lookups for the same filter.
     """
-    for join in joins(population.joins) if population.joins else ():
-        if isinstance(join, Related) and not any(
-            index.fields[0] == join.foreign for index in evidence.indexes.get(join.datatype, ())
-        ):
+    found = [join for join in joins(population.joins) if isinstance(join, Related)] if population.joins else []
+    for join in (step for related in found for step in related.steps):
+        if not any(index.fields[0] == join.foreign for index in evidence.indexes.get(join.datatype, ())):
             reason = (
                 f"no index on {join.datatype} starts with {join.foreign}, so each lookup scans all {join.datatype}"
                 f" records; checks and watches do one lookup for each {population.datatype}"

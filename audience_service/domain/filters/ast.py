@@ -18,6 +18,7 @@ A node's `field_path` is its path in the request. It does not count when nodes a
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from audience_service.domain.filters.fields import LIFECYCLE_STATES
@@ -152,11 +153,34 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """A duration, in units of fixed length."""
+
+    amount: int
+    unit: str
+    milliseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Then:
+    """A sequence: some related record has `second.min_count` to `second.max_count` later ones of a second relation.
+
+    Records are ordered by the dates at `at` of their relations, then by sk. A later one is another record, and at most
+    `within` later. `now` is set if the window must be over by then.
+    """
+
+    second: "Related"
+    within: Window | None = None
+    now: datetime | None = None
+    field_path: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Related:
     """From `min_count` to `max_count` records of another datatype match `query`, and their `foreign` equals `local`.
 
     `test` is a further condition on these records, or selects some of them to count. If `min_count` is 0, a record
-    without related records matches.
+    without related records matches. `at` is the path of the date that orders the records of a sequence.
     """
 
     datatype: str
@@ -166,28 +190,49 @@ class Related:
     min_count: int
     max_count: int | None
     field_path: str = field(default="", compare=False)
-    test: Having | Slice | None = None
+    test: Having | Slice | Then | None = None
+    at: str = ""
+    on_path: str = field(default="", compare=False)
+    """The path of `on` in the request. A second step may have it from the first; the same holds for `at_path`."""
+    at_path: str = field(default="", compare=False)
 
     @property
     def paths(self) -> "tuple[tuple[str, str], ...]":
         """The paths in the related records that it reads apart from `query`, each with its path in the request."""
-        found = [(self.foreign, f"{self.field_path}.on.foreign")]
+        found = [(self.foreign, f"{self.on_path}.foreign")]
         match self.test:
             case Having(aggregates):
                 found += [(aggregate.path, aggregate.field_path) for aggregate in aggregates]
             case Slice(by=by, field_path=field_path):
                 found.append((by, f"{field_path}.by"))
+        if self.at:
+            found.append((self.at, self.at_path))
         return tuple(found)
 
     @property
-    def queries(self) -> "tuple[Node, ...]":
-        """The nodes that are about the related records, in the order of their evaluation."""
+    def steps(self) -> "tuple[Related, ...]":
+        """The relations of a sequence in order; for others, the relation alone."""
+        return (self, self.test.second) if isinstance(self.test, Then) else (self,)
+
+    @property
+    def own_queries(self) -> "tuple[Node, ...]":
+        """The nodes that are about records of `datatype`, in the order of their evaluation, without a second step's."""
         return (self.query, self.test.query) if isinstance(self.test, Slice) else (self.query,)
+
+    @property
+    def queries(self) -> "tuple[Node, ...]":
+        """The nodes that are about the related records of all steps, in the order of their evaluation."""
+        return tuple(query for step in self.steps for query in step.own_queries)
 
     def with_queries(self, change: "Callable[[Node], Node]") -> "Related":
         """The same join with each of its `queries` changed."""
-        test = replace(self.test, query=change(self.test.query)) if isinstance(self.test, Slice) else self.test
-        return replace(self, query=change(self.query), test=test)
+        test = self.test
+        query = change(self.query)
+        if isinstance(test, Slice):
+            test = replace(test, query=change(test.query))
+        elif isinstance(test, Then):
+            test = replace(test, second=test.second.with_queries(change))
+        return replace(self, query=query, test=test)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from audience_service.domain.filters.ast import (
     OnList,
     Or,
     Related,
+    Then,
     selects_states,
     walk,
 )
@@ -57,6 +58,14 @@ def with_active_guard(node: Node, original: Node) -> Node:
     if selects_states(original):
         return node
     return NOT_ARCHIVED if node == And(()) else And((node, NOT_ARCHIVED))
+
+
+def with_guarded_queries(related: Related) -> Related:
+    """The relation with the active guard on the related records of each of its steps, unless they select states."""
+    test = related.test
+    if isinstance(test, Then):
+        test = replace(test, second=with_guarded_queries(test.second))
+    return replace(related, query=with_active_guard(related.query, related.query), test=test)
 
 
 @dataclass(slots=True)
@@ -92,8 +101,8 @@ class AudienceInliner:
                 return Not(self._inline(child, parents))
             case InAudience():
                 return self._inline_audience(node, parents)
-            case Related(query=query):
-                return replace(node, query=with_active_guard(query, query))
+            case Related():
+                return with_guarded_queries(node)
         return node
 
     def _inline_audience(self, reference: InAudience, parents: tuple[str, ...]) -> Node:

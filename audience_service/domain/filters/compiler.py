@@ -196,8 +196,8 @@ class FilterCompiler:
         )
 
     def _check_related(self, node: Node) -> None:
-        for join in joins(node):
-            if isinstance(join, Related) and join.datatype not in self._related:
+        for join in (step for related in _related(node) for step in related.steps):
+            if join.datatype not in self._related:
                 allowed = ", ".join(self._related) or "none"
                 raise DatatypeNotAllowed.at(
                     f"{join.field_path}.datatype",

@@ -101,8 +101,10 @@ def _find(node: Node, datatype: str, guards: tuple[Node, ...]) -> Iterator[Uneva
         case Related(datatype=related, query=query):
             guarded = with_active_guard(query, query)
             yield from _find(guarded, related, ())
-            for inner in node.queries[1:]:
+            for inner in node.own_queries[1:]:
                 yield from _find(inner, related, (guarded,) if _is_plain(guarded) else ())
+            for second in node.steps[1:]:
+                yield from _find(second, second.datatype, ())
         case Expression(document, fields, field_path, is_lenient=True):
             failing = Nor((Expression({"$and": [can_evaluate(document)]}, fields),))
             yield FailingRecords(field_path, datatype, to_match(And((*guards, failing))))

@@ -41,8 +41,8 @@ def _paths(node: Node, prefix: str = "") -> Iterator[str]:
             yield from inner or [_join_path(prefix, path)]
         case Expression(_, fields):
             yield from fields
-        case Related(local=local):
-            yield local
+        case Related(steps=steps):
+            yield from (step.local for step in steps)
         case _:
             yield from _paths_of_each(children(node), prefix)
 

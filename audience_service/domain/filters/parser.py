@@ -21,6 +21,7 @@ from audience_service.domain.filters.ast import (
     Or,
     Related,
     Slice,
+    Then,
     walk,
 )
 from audience_service.domain.filters.dates import read_instant
@@ -44,7 +45,7 @@ from audience_service.domain.filters.operators import (
     read_pattern_value,
 )
 from audience_service.domain.filters.rebase_dates import zoned_dates
-from audience_service.domain.filters.related import read_count, read_relation, read_slice
+from audience_service.domain.filters.related import read_count, read_date_path, read_relation, read_slice, read_then
 from audience_service.domain.filters.values import ValueReader
 
 _FIELD_OPERATORS = (*OPERATORS, "$options", "$not", "$elemMatch")
@@ -150,16 +151,20 @@ class _Parser:
     def _related(self, value: Any, field_path: str, depth: int) -> Related:
         datatype, local, foreign = read_relation(value, field_path)
         where = self._related_query(value, field_path, depth)
+        related = Related(datatype, local, foreign, where, 1, None, field_path, on_path=at_key(field_path, "on"))
         name = next((name for name in ("last", "first") if name in value), "")
         if name:
-            return self._slice(Related(datatype, local, foreign, where, 1, None, field_path), value, name, depth)
+            return self._slice(related, value, name, depth)
+        if "then" in value:
+            at = read_date_path(value, field_path)
+            return self._sequence(replace(related, at=at, at_path=at_key(field_path, "at")), value, depth)
         having, count_path = self._having(value, field_path), at_key(field_path, "count")
         default = {"$gte": 0 if having and having.or_none else 1}
         min_count, max_count = read_count(value.get("count", default), count_path, self._limits.related_count)
         if having and "count" in value and min_count == 0:
             text = 'admits 0 records, which have no aggregates; omit it, or write {"$gte": 1}; orNone admits no records'
             raise InvalidFilter.at(count_path, text)
-        return Related(datatype, local, foreign, where, min_count, max_count, field_path, having)
+        return replace(related, min_count=min_count, max_count=max_count, test=having)
 
     def _related_query(self, value: Mapping[str, Any], field_path: str, depth: int) -> Node:
         where, where_path = value.get("where", {}), at_key(field_path, "where")
@@ -179,6 +184,33 @@ class _Parser:
         query = self._related_query(operand, here, depth + 1)
         test = Slice(name == "last", by, size, query, here)
         return replace(related, min_count=min_count, max_count=max_count, test=test)
+
+    def _sequence(self, first: Related, value: Mapping[str, Any], depth: int) -> Related:
+        """The relation with its `then`, whose count applies to the records of the second step."""
+        here = at_key(first.field_path, "then")
+        if "count" in value:
+            raise InvalidFilter.at(at_key(first.field_path, "count"), "goes into then, next to within")
+        operand = value["then"]
+        datatype, local, foreign, at, within = read_then(operand, value, here)
+        self._count(here)
+        counted = operand.get("count", {"$gte": 1})
+        min_count, max_count = read_count(counted, at_key(here, "count"), self._limits.related_count)
+        query = self._related_query(operand, here, depth + 1)
+        second = replace(
+            first,
+            datatype=datatype,
+            local=local,
+            foreign=foreign,
+            query=query,
+            min_count=min_count,
+            max_count=max_count,
+            field_path=here,
+            at=at,
+            on_path=at_key(here, "on") if "on" in operand else first.on_path,
+            at_path=at_key(here, "at") if "at" in operand else first.at_path,
+        )
+        now = self._reader.now if within and max_count is not None else None
+        return replace(first, test=Then(second, within, now, here))
 
     def _having(self, value: Mapping[str, Any], field_path: str) -> Having | None:
         if "having" not in value:

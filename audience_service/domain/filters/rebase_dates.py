@@ -18,6 +18,7 @@ from audience_service.domain.filters.ast import (
     Not,
     Or,
     Related,
+    Then,
     children,
 )
 from audience_service.domain.filters.moving_operands import MovingOperand
@@ -30,7 +31,7 @@ Change = Callable[[Any, str], Any]
 
 def evaluate_as_of(node: Node, timestamp: datetime) -> Node:
     """The node with its relative dates evaluated at a timestamp. Raises InvalidFilter if a date leaves the calendar."""
-    return change_operands(node, lambda value, field_path: _value_at(value, field_path, timestamp))
+    return change_operands(node, lambda value, field_path: _value_at(value, field_path, timestamp), timestamp)
 
 
 def replace_zoned_dates(node: Node, find: Callable[[ZonedDate], Any]) -> Node:
@@ -38,8 +39,11 @@ def replace_zoned_dates(node: Node, find: Callable[[ZonedDate], Any]) -> Node:
     return change_operands(node, lambda value, _: _replace_dates(value, find))
 
 
-def change_operands(node: Node, change: Change) -> Node:
-    """The node with each operand and each document of an expression changed."""
+def change_operands(node: Node, change: Change, timestamp: datetime | None = None) -> Node:
+    """The node with each operand and each document of an expression changed.
+
+    With a timestamp, sequences whose window must be over are judged at that time.
+    """
 
     def inner(node: Node) -> Node:
         match node:
@@ -56,6 +60,8 @@ def change_operands(node: Node, change: Change) -> Node:
                 if isinstance(node.test, Having):
                     aggregates = tuple(_with_bounds(each, change) for each in node.test.aggregates)
                     return replace(rebased, test=replace(node.test, aggregates=aggregates))
+                if timestamp and isinstance(rebased.test, Then) and rebased.test.now:
+                    return replace(rebased, test=replace(rebased.test, now=timestamp))
                 return rebased
             case ElementIs(_, conditions):
                 return replace(node, conditions=tuple(map(inner, conditions)))
@@ -108,7 +114,7 @@ def moving_operands(node: Node, prefix: str = "") -> Iterator[tuple[str, MovingO
 def has_other_time_dependence(node: Node) -> bool:
     """Whether a node depends on now by more than its `relative_dates` and `moving_operands`.
 
-    Examples are $$NOW in an expression, and relative dates in conditions on related records.
+    Examples are $$NOW in an expression, and relative dates and windows in conditions on related records.
     """
     match node:
         case Expression(document):
@@ -119,7 +125,8 @@ def has_other_time_dependence(node: Node) -> bool:
             is_moving = any(
                 True for each in (*queries, *bounds) for _ in (*relative_dates(each), *moving_operands(each))
             )
-            return is_moving or any(map(has_other_time_dependence, queries))
+            has_window = isinstance(test, Then) and test.now is not None
+            return is_moving or has_window or any(map(has_other_time_dependence, queries))
     return any(map(has_other_time_dependence, children(node)))
 
 

@@ -9,13 +9,17 @@ from typing import Any
 
 from audience_service.domain.core.error_path import at_key
 from audience_service.domain.core.errors import InvalidFilter
+from audience_service.domain.filters.ast import Window
 from audience_service.domain.filters.fields import plain_path
-from audience_service.domain.filters.relative_dates import is_integer
+from audience_service.domain.filters.relative_dates import FIXED_UNITS, is_integer
 
-_TESTS = ("having", "last", "first")
-_ARGUMENTS = ("datatype", "on", "where", "count", *_TESTS)
+_TESTS = ("having", "last", "first", "then")
+_ARGUMENTS = ("datatype", "on", "where", "count", "at", *_TESTS)
 _SLICE_ARGUMENTS = ("by", "where", "n", "count")
+_THEN_ARGUMENTS = ("datatype", "on", "where", "at", "within", "count")
+_WINDOW_ARGUMENTS = ("amount", "unit")
 MAX_SLICE = 100
+_MAX_WINDOW_DAYS = 36_500
 _COUNTS = ("$eq", "$gt", "$gte", "$lt", "$lte")
 _FORM = 'takes an object like {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}}'
 
@@ -34,13 +38,32 @@ def read_relation(value: Any, field_path: str) -> tuple[str, str, str]:
     if len(tests) > 1:
         text = f"is one of {', '.join(_TESTS)}, of which a relation has one; write a second $related"
         raise InvalidFilter.at(at_key(field_path, tests[1]), text)
-    datatype, on = value.get("datatype"), value.get("on")
-    if not isinstance(datatype, str):
-        raise InvalidFilter.at(at_key(field_path, "datatype"), 'takes a datatype, like "order"')
-    on_path = at_key(field_path, "on")
-    if not isinstance(on, Mapping) or set(on) != {"local", "foreign"}:
-        raise InvalidFilter.at(on_path, 'takes {"local": a path in the record, "foreign": one in the related records}')
-    return datatype, _path(on, "local", on_path), _path(on, "foreign", on_path)
+    if "at" in value and "then" not in value:
+        raise InvalidFilter.at(at_key(field_path, "at"), "orders the records of a sequence; add then, or omit it")
+    return _datatype(value, field_path), *_join_paths(value, field_path)
+
+
+def read_then(value: Any, first: Mapping[str, Any], field_path: str) -> tuple[str, str, str, str, Window | None]:
+    """The datatype, the two paths, the path of the date, and the window of a sequence's second step.
+
+    `first` is the relation around it, which has the defaults. Raises InvalidFilter.
+    """
+    if not isinstance(value, Mapping):
+        raise InvalidFilter.at(field_path, 'takes an object like {"where": {"type": "purchase"}, "count": 0}')
+    for name in value:
+        if name not in _THEN_ARGUMENTS:
+            raise InvalidFilter.at(at_key(field_path, name), f"is not one of {', '.join(_THEN_ARGUMENTS)}")
+    step = {"datatype": first["datatype"], "on": first["on"], "at": first["at"], **value}
+    window = _window(value["within"], at_key(field_path, "within")) if "within" in value else None
+    return _datatype(step, field_path), *_join_paths(step, field_path), _path(step, "at", field_path), window
+
+
+def read_date_path(value: Mapping[str, Any], field_path: str) -> str:
+    """The path of the date that orders the records of a sequence. Raises InvalidFilter."""
+    if "at" not in value:
+        text = 'is missing next to then: name the date that orders the records, like "createdate"'
+        raise InvalidFilter.at(at_key(field_path, "at"), text)
+    return _path(value, "at", field_path)
 
 
 def read_slice(value: Any, field_path: str) -> tuple[str, int]:
@@ -75,6 +98,32 @@ def read_count(value: Any, field_path: str, limit: int) -> tuple[int, int | None
         if name in ("$eq", "$lt", "$lte"):
             maximums.append(int(number) - (name == "$lt"))
     return max(minimums), min(maximums, default=None)
+
+
+def _datatype(value: Mapping[str, Any], field_path: str) -> str:
+    datatype = value.get("datatype")
+    if not isinstance(datatype, str):
+        raise InvalidFilter.at(at_key(field_path, "datatype"), 'takes a datatype, like "order"')
+    return datatype
+
+
+def _join_paths(value: Mapping[str, Any], field_path: str) -> tuple[str, str]:
+    on, on_path = value.get("on"), at_key(field_path, "on")
+    if not isinstance(on, Mapping) or set(on) != {"local", "foreign"}:
+        raise InvalidFilter.at(on_path, 'takes {"local": a path in the record, "foreign": one in the related records}')
+    return _path(on, "local", on_path), _path(on, "foreign", on_path)
+
+
+def _window(value: Any, field_path: str) -> Window:
+    if not isinstance(value, Mapping) or set(value) != set(_WINDOW_ARGUMENTS):
+        raise InvalidFilter.at(field_path, 'takes {"amount": 7, "unit": "day"}')
+    unit, amount = value["unit"], value["amount"]
+    if not isinstance(unit, str) or unit not in FIXED_UNITS:
+        raise InvalidFilter.at(at_key(field_path, "unit"), f"is not one of {', '.join(FIXED_UNITS)}")
+    if not is_integer(amount) or not 1 <= amount * FIXED_UNITS[unit] <= _MAX_WINDOW_DAYS * FIXED_UNITS["day"]:
+        text = f"takes a positive integer; the longest window is {_MAX_WINDOW_DAYS:,} days"
+        raise InvalidFilter.at(at_key(field_path, "amount"), text)
+    return Window(int(amount), unit, int(amount) * FIXED_UNITS[unit])
 
 
 def _path(on: Mapping[str, Any], name: str, field_path: str) -> str:

@@ -35,6 +35,8 @@ MONTH_BASED = {"month": 1, "quarter": 3, "year": 12}
 DAY_BASED = {"day": 1, "week": 7}
 _MILLIS = {"millisecond": 1, "second": 1_000, "minute": 60_000, "hour": 3_600_000}
 UNITS = (*_MILLIS, *DAY_BASED, *MONTH_BASED)
+FIXED_UNITS = {**_MILLIS, "day": 86_400_000, "week": 604_800_000}
+"""The milliseconds of the units that are durations: a day has 24 hours."""
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _MAX_NESTING, _MAX_AMOUNT = 8, 10**12
 _OFFSET = re.compile(r"([+-])(\d\d)(?::?(\d\d))?", re.ASCII)

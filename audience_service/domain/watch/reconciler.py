@@ -52,7 +52,7 @@ from audience_service.domain.watch.time_triggers import (
     SAMPLE_LIMIT,
     at_time,
     change_stream_datatype,
-    crossing_ranges,
+    crossings,
     depends_on_time,
     has_unpredictable_time,
     next_trigger,
@@ -210,9 +210,13 @@ class Reconciler:
         changed = sorted(scope.changes.keys)
         for start in range(0, len(changed), BATCH_SIZE):
             yield changed[start : start + BATCH_SIZE]
-        if crossed := crossing_ranges(members, scope.last_result.evaluated_at, run.started_at):
-            for keys in self._event_log.find_crossing(org, members.datatype, crossed, deadline):
-                yield [key for key in keys if key not in scope.changes.keys]
+        seen = set(scope.changes.keys)
+        crossed = crossings(members, scope.last_result.evaluated_at, run.started_at)
+        for population in crossed:
+            for keys in self._event_log.find_crossing(org, population, deadline):
+                yield [key for key in keys if key not in seen]
+                if population is not crossed[-1]:
+                    seen.update(keys)
 
     def _evaluate(self, run: _Reconciliation, audiences: AudienceResolver, keys: Sequence[str]) -> list[Event]:
         """The events of a batch of candidates, by a definition that was valid before and after evaluation (I4).
@@ -266,9 +270,9 @@ class Reconciler:
             return previous
         key_filter: Document = {"sk": {"$in": changed}} if previous else {}
 
-        def find_records(conditions: Sequence[Document], paths: Sequence[str]) -> list[Record]:
-            restricted = [{**condition, **key_filter} for condition in conditions]
-            return self._event_log.find_dated(ctx.org, members.datatype, restricted, paths, SAMPLE_LIMIT, ctx.deadline)
+        def find_records(datatype: str, conditions: Sequence[Document], paths: Sequence[str]) -> list[Record]:
+            restricted = [{**each, **(key_filter if datatype == members.datatype else {})} for each in conditions]
+            return self._event_log.find_dated(ctx.org, datatype, restricted, paths, SAMPLE_LIMIT, ctx.deadline)
 
         trigger = next_trigger(members, evaluated_at, find_records, ctx.deadline)
         return min(previous, trigger) if previous and trigger else trigger

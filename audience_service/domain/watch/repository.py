@@ -10,6 +10,7 @@ from typing import Protocol
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.record import Record
+from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.population import Population
 from audience_service.domain.history.model import Event, Failure, MembershipChange, Watch
@@ -124,9 +125,9 @@ class EventLogRepository(Protocol):
         """
 
     def find_crossing(
-        self, org: str, datatype: str, conditions: Sequence[Document], deadline: Deadline
+        self, org: str, population: CompiledFilter, deadline: Deadline
     ) -> Generator[list[str], None, None]:
-        """Batches of the sks of a datatype's records that meet any of `conditions`, each once."""
+        """Batches of the sks of the records that a filter matches, each once."""
 
     def find_dated(
         self,

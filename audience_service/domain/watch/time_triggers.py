@@ -12,7 +12,10 @@ Example: the filter is `lastOpened >= $$NOW - 30 days`. It is 1 March 2026, 12:0
 1. Every record that time alone moved has a date in one of the crossing ranges, so an incremental scan finds it.
 2. `next_trigger` is never later than the first such change. It may be earlier: then the scan finds no change.
 3. Moving operands name their own instants: `next_trigger` is no later than the next one, whichever records it moves.
-4. Both need ranges of record fields only. `$$NOW` in `$expr`, and dates of related records, are unpredictable instead.
+4. A window of a sequence that must be over ends one millisecond after its last instant. `next_trigger` reads the dates
+   of the related records that began it, and `crossings` finds their contacts by a relation.
+5. Both need ranges of fields only. `$$NOW` in `$expr`, and relative dates in conditions on related records, are
+   unpredictable instead.
 """
 
 from collections import defaultdict
@@ -21,15 +24,29 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from audience_service.domain.core.clock import MILLISECOND, truncate_to_milliseconds
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.record import Record
 from audience_service.domain.explain.change_forecast import ChangeForecaster
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.filters.ast import Condition, ElementIs, ElementMatch, Node, walk
-from audience_service.domain.filters.compiler import compile_node
+from audience_service.domain.filters.ast import (
+    And,
+    Condition,
+    ElementIs,
+    ElementMatch,
+    Node,
+    Or,
+    Related,
+    Then,
+    Window,
+    joins,
+    walk,
+)
+from audience_service.domain.filters.compiler import compile_node, to_match
 from audience_service.domain.filters.date_timeline import RelativeDateTimeline
-from audience_service.domain.filters.dates import compare_conditions, iso_text
+from audience_service.domain.filters.dates import compare_conditions, iso_text, read_instant
 from audience_service.domain.filters.filter import Document
+from audience_service.domain.filters.operators import OPERATORS
 from audience_service.domain.filters.population import Population
 from audience_service.domain.filters.rebase_dates import (
     evaluate_as_of,
@@ -41,14 +58,15 @@ from audience_service.domain.filters.rebase_dates import (
 from audience_service.domain.filters.record_timezones import ZonedDate, timezone_classes
 from audience_service.domain.filters.relative_dates import ResolvedDate
 from audience_service.domain.filters.timezone_groups import unknown_timezone
+from audience_service.domain.schema.projection import get_path
 
 LOOKAHEADS = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1))
 """How far `next_trigger` looks ahead: the longest time in which fewer than SAMPLE_LIMIT records have a crossing."""
 SAMPLE_LIMIT = 200
 """The most records that `next_trigger` reads for one lookahead."""
 
-FindRecords = Callable[[Sequence[Document], Sequence[str]], list[Record]]
-"""Returns up to SAMPLE_LIMIT records that meet any of the conditions, with their values at the paths."""
+FindRecords = Callable[[str, Sequence[Document], Sequence[str]], list[Record]]
+"""Returns up to SAMPLE_LIMIT records of a datatype that meet any of the conditions, with their values at the paths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +115,39 @@ def crossing_ranges(population: Population, since: datetime, until: datetime) ->
     return found
 
 
+def crossings(population: Population, since: datetime, until: datetime) -> list[CompiledFilter]:
+    """Filters of the records in `crossing_ranges`, and of those with a window that ended in the same time."""
+    if not isinstance(population, CompiledFilter) or until <= since:
+        return []
+    ranges = crossing_ranges(population, since, until)
+    found = [CompiledFilter(population.datatype, {"$or": ranges})] if ranges else []
+    relations = []
+    for first, window in _windows(population.node):
+        low, high = _window_starts(window, since, until)
+        dates = (
+            Condition(first.at, OPERATORS["$gte"], iso_text(low)),
+            Condition(first.at, OPERATORS["$lte"], iso_text(high)),
+        )
+        relations.append(Related(first.datatype, first.local, first.foreign, And((first.query, *dates)), 1, None))
+    if relations:
+        found.append(compile_node(population.datatype, Or(tuple(relations))))
+    return found
+
+
+def _windows(node: Node) -> Iterator[tuple[Related, Window]]:
+    """The sequences of a node whose window must be over, each with the window."""
+    for join in joins(node):
+        if isinstance(join, Related) and isinstance(join.test, Then) and join.test.now and join.test.within:
+            yield join, join.test.within
+
+
+def _window_starts(window: Window, since: datetime, until: datetime) -> tuple[datetime, datetime]:
+    """The first and last dates of records whose window is over after `since`, but by `until`."""
+    length = timedelta(milliseconds=window.milliseconds)
+    low, high = truncate_to_milliseconds(since), truncate_to_milliseconds(until)
+    return low - length, high - length - MILLISECOND
+
+
 def _date_ranges(population: CompiledFilter, since: datetime, until: datetime) -> list[Document]:
     found: list[Document] = []
     for date_path in _date_paths(population.node):
@@ -132,6 +183,7 @@ def next_trigger(
     if not isinstance(population, CompiledFilter):
         return None
     triggers = [_next_crossing(population, timestamp, find_records, deadline), _next_boundary(population, timestamp)]
+    triggers += [_next_end(first, window, timestamp, find_records) for first, window in _windows(population.node)]
     return min((trigger for trigger in triggers if trigger), default=None)
 
 
@@ -141,6 +193,26 @@ def _next_boundary(population: CompiledFilter, timestamp: datetime) -> datetime 
     operands = [operand for _, operand in moving_operands(population.node)]
     boundaries = [instant for operand in operands for instant in operand.boundaries(timestamp, end)[:1]]
     return min([*boundaries, end]) if operands else None
+
+
+def _next_end(first: Related, window: Window, timestamp: datetime, find_records: FindRecords) -> datetime:
+    """A time up to which no window of a sequence ends."""
+    match = to_match(first.query)
+    for lookahead in LOOKAHEADS:
+        low, high = _window_starts(window, timestamp, timestamp + lookahead)
+        ranges = [{"$and": [match, {first.at: bounds}]} for bounds in _range_conditions(low, high)]
+        records = find_records(first.datatype, ranges, [_projectable_path(first.at)])
+        if len(records) < SAMPLE_LIMIT:
+            dates = [_date(get_path(record, first.at.split("."))) for record in records]
+            length = timedelta(milliseconds=window.milliseconds) + MILLISECOND
+            ends = [date + length for date in dates if date]
+            return min([*(end for end in ends if end > timestamp), timestamp + lookahead])
+    return timestamp + LOOKAHEADS[-1]
+
+
+def _date(value: Any) -> datetime | None:
+    instant = read_instant(value)
+    return instant.timestamp if instant else value if isinstance(value, datetime) else None
 
 
 def _next_crossing(
@@ -154,7 +226,7 @@ def _next_crossing(
     paths = sorted(set(map(_projectable_path, read)))
     for lookahead in LOOKAHEADS:
         ranges = _date_ranges(population, timestamp, timestamp + lookahead)
-        records = find_records(ranges, paths) if ranges else []
+        records = find_records(population.datatype, ranges, paths) if ranges else []
         if len(records) < SAMPLE_LIMIT:
             forecaster = ChangeForecaster(timestamp, deadline, lookahead)
             change_times = [found for record in records for found in forecaster.forecast(population.node, record).times]

@@ -46,7 +46,7 @@ from pymongo.errors import OperationFailure
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import InvalidFilter, OutOfTime, StoreUnavailable
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.filters.ast import Expression, Having, Node, Related, Slice, joins, walk
+from audience_service.domain.filters.ast import Expression, Having, Node, Related, Slice, Then, joins, walk
 from audience_service.domain.filters.compiler import MATCH_NONE, to_match
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.errors import with_deadline
@@ -54,9 +54,13 @@ from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.lookups import lookup_stages, values_at
 from audience_service.mongo.query.related_groups import (
     decision_stage,
+    entry_stages,
     group_stages,
+    has_sequence,
     is_flat,
+    measured_sequence,
     merge_stage,
+    sequence_by_value_stages,
     slice_by_value_stages,
     slice_stages,
     value_stage,
@@ -223,9 +227,12 @@ class JoinPrefetcher:
 
     def _is_indexed(self, related: Related) -> bool:
         """Return whether an index serves lookups."""
-        with with_deadline(self._database, self._deadline):
-            indexes = self._database[related.datatype].index_information().values()
-        return any(index["key"][0][0] == related.foreign for index in indexes)
+        for step in related.steps:
+            with with_deadline(self._database, self._deadline):
+                indexes = self._database[step.datatype].index_information().values()
+            if not any(index["key"][0][0] == step.foreign for index in indexes):
+                return False
+        return True
 
     def _candidate_count(self) -> int:
         """Return the number of candidates, counted up to 50,000."""
@@ -274,9 +281,12 @@ class JoinPrefetcher:
 def _is_decidable_by_values(related: Related) -> bool:
     """Return whether conditions and lookups read the same values at the paths.
 
-    They differ for a number in a path, which conditions also treat as an index of a list.
+    They differ for a number in a path, which conditions also treat as an index of a list. The steps of a sequence must
+    be about the same values of the record.
     """
-    return not any(step.isdigit() for path in (related.local, related.foreign) for step in path.split("."))
+    paths = [related.local, *(step.foreign for step in related.steps)]
+    has_numbers = any(name.isdigit() for path in paths for name in path.split("."))
+    return not has_numbers and all(step.local == related.local for step in related.steps)
 
 
 def _included_and_excluded(
@@ -303,6 +313,8 @@ def _value_stages(scope: TenantScope, org: str, related: Related) -> Stages:
         value = {"$setUnion": [values_at(f"${related.foreign}"), []]}
         match = {"$match": scope.match(org, to_match(related.query))}
         return [match, *slice_by_value_stages(related.test, value), enough]
+    if isinstance(related.test, Then):
+        return sequence_by_value_stages(related, [scope.match(org, to_match(step.query)) for step in related.steps])
     path = f"${related.foreign}"
     key = path if is_flat(related.foreign) else values_at(path)
     value = {"$cond": [{"$isArray": "$_id"}, {"$setUnion": [values_at("$_id"), []]}, "$_id"]}
@@ -325,6 +337,10 @@ def _item_bytes(value: Any) -> int:
 
 def related_lookup_stages(scope: TenantScope, org: str, related: Related, name: str) -> Stages:
     """Return the stages that join as many related records as the bounds need, or their group, into the field `name`."""
+    if isinstance(related.test, Then):
+        entries = {"$concatArrays": [f"${name}", f"${_later(name)}"]}
+        decided = {"$cond": [has_sequence(related, entries), [{}], []]}
+        return [*_step_stages(scope, org, related, name), {"$set": {name: decided}}]
     limit = max(related.min_count, 0 if related.max_count is None else related.max_count + 1, 1)
     decision: Stages = [{"$limit": limit}]
     match related.test:
@@ -342,7 +358,22 @@ def measure_stages(scope: TenantScope, org: str, related: Related, name: str) ->
             return _lookup_stages(scope, org, related, name, [*group_stages(having, None), value_stage(having)])
         case Slice() as test:
             return _lookup_stages(scope, org, related, name, slice_stages(test))
+        case Then():
+            seen = measured_sequence(related, f"${name}", f"${_later(name)}")
+            return [*_step_stages(scope, org, related, name), {"$set": {name: [seen]}}]
     raise ValueError("the relation has no test")
+
+
+def _later(name: str) -> str:
+    return f"{name}_then"
+
+
+def _step_stages(scope: TenantScope, org: str, related: Related, name: str) -> Stages:
+    """Return the stages that join the entries of a sequence's steps into two fields."""
+    stages: Stages = []
+    for number, (step, field_name) in enumerate(zip(related.steps, (name, _later(name)), strict=True)):
+        stages += _lookup_stages(scope, org, step, field_name, entry_stages(step, number))
+    return stages
 
 
 def _lookup_stages(scope: TenantScope, org: str, related: Related, name: str, stages: Stages) -> Stages:

@@ -1,4 +1,4 @@
-"""Tests of related records, as stages: aggregates and the first or last ones, by value or for one record.
+"""Tests of related records, as stages: aggregates, the first or last ones, and sequences, by value or for one record.
 
 Worked example. Contacts whose orders add up to more than 500, with the orders grouped by `contactId`:
 
@@ -16,18 +16,26 @@ Worked example. Contacts whose orders add up to more than 500, with the orders g
 3. Groups can be merged: a record whose foreign field is a list counts for each of its values.
 4. The first and last records are those by date, then by sk. Records without a date are left out. For their values the
    database needs `$topN` (MongoDB 5.2).
+5. The records of both steps of a sequence are entries of one list, sorted from the last to the first (`$sortArray`,
+   MongoDB 5.2). One pass over it keeps the dates of the next records of the second step, as many as its bounds need:
+
+       entries   10:00 second, 09:00 second, 08:00 first, 07:00 first     "at least 2 within 2 hours"
+       next      [-, -]  [10, -]     [9, 10]      [9, 10]                 08:00 has both, so the result is null
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from audience_service.domain.filters.ast import Aggregate, Expression, Having, Node, Related, Slice, walk
+from audience_service.domain.core.clock import MILLISECOND
+from audience_service.domain.filters.ast import Aggregate, Expression, Having, Node, Related, Slice, Then, walk
 from audience_service.domain.filters.compiler import to_match
 from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.field_usage import used_fields
 from audience_service.domain.filters.fields import display_path
 from audience_service.domain.filters.filter import Document
+from audience_service.domain.filters.related import MAX_SLICE
 from audience_service.domain.schema.projection import MISSING, get_path
 from audience_service.mongo.query.lookups import values_at
 
@@ -35,6 +43,9 @@ Stages = list[Document]
 
 _LEAST_NUMBER = float("-inf")
 """The least number but NaN, which sorts before it."""
+_NEVER = float("inf")
+"""The date of a next record that does not exist."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BY, _VALUE = "__by", "__value"
 _DATE_TEXT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,3})?(?:Z|[+-]00:?00)?)?(?!\n)$"
 
@@ -105,12 +116,112 @@ def slice_by_value_stages(test: Slice, value: Document) -> Stages:
     ]
 
 
+def entry_stages(step: Related, number: int, *, with_value: bool = False) -> Stages:
+    """Return the stages from related records of a step to entries: the date `t` in milliseconds, sk `s`, step `k`.
+
+    With `with_value`, `v` is the value at the foreign field, or the list of its values.
+    """
+    path = f"${step.foreign}"
+    values: Any = {"$setUnion": [values_at(path), []]}
+    if is_flat(step.foreign):
+        values = {"$cond": [{"$isArray": path}, values, path]}
+    entry = {"t": {"$toLong": f"${_BY}"}, "s": "$sk", "k": {"$literal": number}}
+    return [*_dated(step.at), {"$project": {"_id": 0, **entry, **({"v": values} if with_value else {})}}]
+
+
+def has_sequence(first: Related, entries: Any) -> Document:
+    """Return the expression whether a list of entries contains the sequence of a relation."""
+    then = _then(first)
+    bounds = then.second
+    size = max(bounds.min_count, 0 if bounds.max_count is None else bounds.max_count + 1, 1)
+    # Only a record with two dates can be its own later record.
+    is_own_excluded = first.datatype == bounds.datatype and first.at != bounds.at
+    size += is_own_excluded
+    found: Any = "$$value"
+    if is_own_excluded:
+        found = {"$filter": {"input": "$$value", "as": "next", "cond": {"$ne": ["$$next.s", "$$this.s"]}}}
+
+    def is_within(index: int) -> Document:
+        """Whether the next record of the second step with this index is in the window."""
+        date = {"$let": {"vars": {"next": {"$arrayElemAt": [found, index]}}, "in": "$$next.t"}}
+        if then.within is None:
+            return {"$lt": [date, _NEVER]}
+        return {"$lte": [{"$subtract": [date, "$$this.t"]}, then.within.milliseconds]}
+
+    conditions = [is_within(bounds.min_count - 1)] if bounds.min_count else []
+    if bounds.max_count is not None:
+        conditions.append({"$not": [is_within(bounds.max_count)]})
+    if then.now and then.within:
+        end = (then.now - _EPOCH) // MILLISECOND - then.within.milliseconds
+        conditions.append({"$lt": ["$$this.t", end]})
+    # A null stays: the expressions of both branches return null then.
+    pushed = {"$slice": [{"$concatArrays": [[{"t": "$$this.t", "s": "$$this.s"}], "$$value"]}, size]}
+    after = {"$cond": [{"$and": conditions}, None, "$$value"]}
+    ordered = {"$sortArray": {"input": entries, "sortBy": {"t": -1, "s": -1, "k": 1}}}
+    result = {
+        "$reduce": {
+            "input": ordered,
+            "initialValue": [{"t": _NEVER, "s": ""}] * size,
+            "in": {"$cond": [{"$eq": ["$$this.k", 1]}, pushed, after]},
+        }
+    }
+    return {"$eq": [result, None]}
+
+
+def sequence_by_value_stages(first: Related, matches: Sequence[Document]) -> Stages:
+    """Return the stages from related records to the values with the sequence, each with an `n` of 1.
+
+    `matches` are those of the records of each step. The stages run on the collection of the first one.
+    """
+    branches = [
+        [{"$match": match}, *entry_stages(step, number, with_value=True), {"$unwind": "$v"}]
+        for number, (step, match) in enumerate(zip(first.steps, matches, strict=True))
+    ]
+    return [
+        *branches[0],
+        {"$unionWith": {"coll": _then(first).second.datatype, "pipeline": branches[1]}},
+        {"$group": {"_id": "$v", "e": {"$push": {"t": "$t", "s": "$s", "k": "$k"}}}},
+        {"$match": {"$expr": has_sequence(first, "$e")}},
+        {"$project": {"n": {"$literal": 1}}},
+    ]
+
+
+def measured_sequence(first: Related, found: str, later: str) -> Document:
+    """Return the expression of what a sequence sees: its first records in fields of entries, each with the later ones.
+
+    `found` and `later` are expressions of the entries of the two steps.
+    """
+    within = _then(first).within
+    is_later: list[Document] = [
+        {"$ne": ["$$b.s", "$$a.s"]},
+        {"$or": [{"$gt": ["$$b.t", "$$a.t"]}, {"$and": [{"$eq": ["$$b.t", "$$a.t"]}, {"$gt": ["$$b.s", "$$a.s"]}]}]},
+    ]
+    if within:
+        is_later.append({"$lte": [{"$subtract": ["$$b.t", "$$a.t"]}, within.milliseconds]})
+    count = {"$size": {"$filter": {"input": later, "as": "b", "cond": {"$and": is_later}}}}
+    until = {"until": {"$toDate": {"$add": ["$$a.t", within.milliseconds]}}} if within else {}
+    last = {"$slice": [{"$sortArray": {"input": found, "sortBy": {"t": -1, "s": -1}}}, MAX_SLICE]}
+    record = {"at": {"$toDate": "$$a.t"}, "then": count, **until}
+    return {"count": {"$size": found}, "records": {"$map": {"input": last, "as": "a", "in": record}}}
+
+
+def _then(related: Related) -> Then:
+    if not isinstance(related.test, Then):
+        raise TypeError("the relation is no sequence")
+    return related.test
+
+
 def measured(related: Related, found: Sequence[Document]) -> Document:
     """Return what a relation's test sees, given the documents of its lookup.
 
     For aggregates, the number of records and the aggregates by function and path. For the first or last records, the
-    values of the fields that it reads.
+    values of the fields that it reads. For a sequence, the number of its first records, and the last of them with the
+    number of later ones.
     """
+    if isinstance(related.test, Then):
+        seen = found[0]
+        records = [{display_path(related.at): each.pop("at"), **each} for each in map(dict, seen["records"])]
+        return {"count": int(seen["count"]), "records": records}
     if isinstance(related.test, Slice):
         paths = dict.fromkeys((related.test.by, *used_fields(related.test.query)))
         values_of = [{display_path(path): get_path(record, path.split(".")) for path in paths} for record in found]

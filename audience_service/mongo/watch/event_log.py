@@ -74,11 +74,10 @@ class MongoEventLog:
         return self._keys(pipeline, stages, deadline)
 
     def find_crossing(
-        self, org: str, datatype: str, conditions: Sequence[Document], deadline: Deadline
+        self, org: str, population: CompiledFilter, deadline: Deadline
     ) -> Generator[list[str], None, None]:
         """Group by sk: a scan may return a record twice if it is written meanwhile."""
-        found = CompiledFilter(datatype, {"$or": list(conditions)})
-        pipeline = build_pipeline(self._database, self._scope, org, found, deadline)
+        pipeline = build_pipeline(self._database, self._scope, org, population, deadline)
         stages: Stages = [*pipeline.stages(), {"$group": {"_id": "$sk"}}, {"$sort": {"_id": 1}}]
         return self._keys(pipeline, stages, deadline)
 

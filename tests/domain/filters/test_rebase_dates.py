@@ -26,6 +26,7 @@ BUYS = {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}}
         {"$related": {**BUYS, "where": {"at": {"$gte": AGO}}}},
         {"$related": {**BUYS, "last": {"by": "at", "where": {"at": {"$gte": AGO}}}}},
         {"$related": {**BUYS, "having": {"max": {"at": {"$lt": AGO}}}}},
+        {"$related": {**BUYS, "at": "at", "then": {"within": {"amount": 7, "unit": "day"}, "count": 0}}},
     ],
 )
 def test_a_rebased_node_equals_a_node_compiled_at_that_time(where: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ def test_the_worked_example_of_the_module_holds() -> None:
     members = FilterCompiler(["contact"]).compile(Filter("contact", {"lastOpened": {"$gte": MONTH_AGO}}))
     ranges: list[Any] = []
 
-    def find_records(conditions: Any, paths: Any) -> list[Record]:
+    def find_records(_: str, conditions: Any, paths: Any) -> list[Record]:
         ranges.append(conditions)
         assert paths == ["data.lastOpened"]
         return [{"sk": "a", "data": {"lastOpened": opened["a"]}}]

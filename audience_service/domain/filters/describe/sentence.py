@@ -27,6 +27,7 @@ from audience_service.domain.filters.ast import (
     Related,
     Slice,
     Suppressed,
+    Then,
     children,
 )
 from audience_service.domain.filters.describe.expressions import describe_expression, is_compound
@@ -157,11 +158,12 @@ class _Writer:
         return _Phrase(subject, f"has an element {clause}", f"has no element {clause}", is_open=True)
 
     def _related(self, related: Related) -> _Phrase | None:
+        if isinstance(related.test, Then):
+            return self._sequence(related, related.test)
         clause = self._clause(related.query, display_path)
         if clause is None:
             return None
-        join = (related.local, related.foreign)
-        keys = "" if join == _USUAL_JOIN else f" ({display_path(join[1])} = {display_path(join[0])})"
+        keys = _join_keys(related)
         records = f"{related.datatype} {{}}{keys} {clause}".rstrip()
         self._remaining -= len(records) - len(clause)
         match related.test:
@@ -185,6 +187,22 @@ class _Writer:
         records = f"of the {edge} {test.size:,} {noun} {by} {clause}".rstrip()
         counted = "none" if related.max_count == 0 else _describe_bounds(related).rstrip()
         return _Phrase("", f"{records}: {counted} {phrase.clause if phrase else ''}".rstrip(), is_open=True)
+
+    def _sequence(self, first: Related, then: Then) -> _Phrase | None:
+        steps = []
+        for step in first.steps:
+            clause = self._clause(step.query, display_path)
+            if clause is None:
+                return None
+            by = f"by {_path(step.at, display_path)}"
+            steps.append(f"{step.datatype} {{}}{_join_keys(step)} {by} {clause}".rstrip())
+        self._remaining -= sum(map(len, steps))
+        window = f" within {format_count(then.within.amount, then.within.unit)}" if then.within else ""
+        found, later = (
+            _describe_count(step.min_count, step.max_count, text, is_open=True).text
+            for step, text in zip(first.steps, steps, strict=True)
+        )
+        return _Phrase("", f"{found}, followed{window} by {later.removeprefix('has ')}", is_open=True)
 
     def _having(self, related: Related, having: Having, records: str) -> _Phrase:
         texts = []
@@ -213,6 +231,11 @@ def _flatten(node: Node, kind: type[Node]) -> Iterator[Node]:
 def _path(path: str, format_path: _FormatPath) -> str:
     name = format_path(path)
     return name if not name or _PLAIN_PATH.fullmatch(name) else quote(name)
+
+
+def _join_keys(related: Related) -> str:
+    join = (related.local, related.foreign)
+    return "" if join == _USUAL_JOIN else f" ({display_path(join[1])} = {display_path(join[0])})"
 
 
 def _describe_bounds(related: Related) -> str:

@@ -72,8 +72,9 @@ def all_nodes(node: Node) -> Iterator[Node]:
     match node:
         case ElementMatch(_, query):
             yield from all_nodes(query)
-        case Related(queries=queries):
-            for query in queries:
+        case Related():
+            yield from node.steps[1:]
+            for query in node.queries:
                 yield from all_nodes(query)
         case ElementIs(_, conditions):
             for condition in conditions:
@@ -103,10 +104,13 @@ def _conjunctions(node: Node, parent: Conjunction) -> Iterator[Conjunction]:
             case ElementIs(path, conditions):
                 child = dataclasses.replace(nested, subject=Subject.VALUE, prefix=found.path(path))
                 yield from _conjunctions(And(conditions), child)
-            case Related(datatype=datatype, queries=queries):
-                for query in queries:
-                    child = dataclasses.replace(nested, root=query, datatype=datatype, is_root=True, is_related=True)
-                    yield from _conjunctions(query, child)
+            case Related(steps=steps):
+                for step in steps:
+                    for query in step.own_queries:
+                        child = dataclasses.replace(
+                            nested, root=query, datatype=step.datatype, is_root=True, is_related=True
+                        )
+                        yield from _conjunctions(query, child)
 
 
 def flatten(node: Node, *, negated: bool = False) -> Iterator[Node]:

@@ -66,9 +66,10 @@ def find_unknown_fields(linted: LintedFilter) -> Iterator[FilterWarning]:
     for conjunction, node, index in linted.own_conditions():
         for path, field_path in _paths(conjunction, node):
             yield from _unknown_field(path, field_path, index)
-        if isinstance(node, Related) and (related := linted.indexes.get(node.datatype)):
-            for path, field_path in node.paths:
-                yield from _unknown_field(path, field_path, related)
+        for step in node.steps if isinstance(node, Related) else ():
+            if related := linted.indexes.get(step.datatype):
+                for path, field_path in step.paths:
+                    yield from _unknown_field(path, field_path, related)
 
 
 def _unknown_field(path: str, field_path: str, index: FieldIndex) -> Iterator[FilterWarning]:
@@ -96,10 +97,11 @@ def find_unexpected_types(linted: LintedFilter) -> Iterator[FilterWarning]:
             case ElementMatch(path, _, field_path) | ElementIs(path, _, field_path):
                 expected = frozenset((_LIST,))
             case Related():
-                related = linted.indexes.get(node.datatype)
-                yield from _unequal_types(node, index, related)
-                if related and node.test:
-                    yield from _unusable_values(node.test, related)
+                for step in node.steps:
+                    related = linted.indexes.get(step.datatype)
+                    yield from _unequal_types(step, index, related)
+                    if related:
+                        yield from _unusable_values(step, related)
                 continue
             case _:
                 continue
@@ -148,15 +150,16 @@ def _unequal_types(node: Related, index: FieldIndex, related: FieldIndex | None)
     if len(kinds) == 2 and all(kinds) and not kinds[0] & kinds[1]:
         here, there = (" or ".join(sorted(each)) for each in kinds)
         text = f"is {there} in the sampled records, but {display_path(node.local)} is {here}; they are never equal"
-        yield FilterWarning(f"{node.field_path}.on.foreign", LintRule.TYPE_NEVER_OCCURS, text)
+        yield FilterWarning(f"{node.on_path}.foreign", LintRule.TYPE_NEVER_OCCURS, text)
 
 
-def _unusable_values(test: Having | Slice, index: FieldIndex) -> Iterator[FilterWarning]:
+def _unusable_values(step: Related, index: FieldIndex) -> Iterator[FilterWarning]:
     """The aggregates, and dates that order records, that can use no sampled value, or leave some of them out."""
-    if isinstance(test, Slice):
-        yield from _left_out(test.by, f"{test.field_path}.by", index, takes_dates=True, takes_lists=False)
-        return
-    for each in test.aggregates:
+    test = step.test
+    dates = [(test.by, f"{test.field_path}.by")] if isinstance(test, Slice) else []
+    for path, field_path in (*dates, *([(step.at, step.at_path)] if step.at else [])):
+        yield from _left_out(path, field_path, index, takes_dates=True, takes_lists=False)
+    for each in test.aggregates if isinstance(test, Having) else ():
         if each.function != "distinct":
             yield from _left_out(each.path, each.field_path, index, takes_dates=each.takes_dates)
 
@@ -255,8 +258,9 @@ def _paths(conjunction: Conjunction, node: Node) -> Iterator[tuple[str, str]]:
         case Expression(_, paths, field_path):
             for path in paths:
                 yield path, field_path
-        case Related(local=local, field_path=field_path):
-            yield local, f"{field_path}.on.local"
+        case Related(steps=steps):
+            for step in steps:
+                yield step.local, f"{step.on_path}.local"
 
 
 def _type_text(field: str, expected: _Kinds, observed: _Kinds) -> str:

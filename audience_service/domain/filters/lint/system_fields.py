@@ -34,9 +34,9 @@ def find_system_fields(linted: LintedFilter) -> Iterator[FilterWarning]:
             inner = unwrap_negation(node)[0]
             for path, field_path in _paths(inner):
                 yield from _warning(inner, path, field_path, index)
-            if isinstance(inner, Related):
-                related = linted.indexes.get(inner.datatype)
-                for path, field_path in inner.paths:
+            for step in inner.steps if isinstance(inner, Related) else ():
+                related = linted.indexes.get(step.datatype)
+                for path, field_path in step.paths:
                     yield from _warning(inner, path, field_path, related)
 
 
@@ -72,5 +72,6 @@ def _paths(node: Node) -> Iterator[tuple[str, str]]:
         case Expression(_, paths, field_path):
             for path in paths:
                 yield path, field_path
-        case Related(local=local, field_path=field_path):
-            yield local, f"{field_path}.on.local"
+        case Related(steps=steps):
+            for step in steps:
+                yield step.local, f"{step.on_path}.local"

@@ -610,7 +610,7 @@ class ExplainMembershipResponse(_message.Message):
     """member: whether the contact is a member. CheckMembership gives the same result."""
     next_change_unknown: _builtins.bool
     """next_change_unknown: whether the filter depends on time in a way that the service cannot forecast. These are
-    `$$NOW` in `$expr`, and relative dates in conditions on related records.
+    `$$NOW` in `$expr`, and relative dates and windows in conditions on related records.
     """
     values_withheld: _builtins.bool
     """values_withheld: whether every `value` is unset because the caller lacks the scope `audiences.export`."""
@@ -687,7 +687,9 @@ class ConditionResult(_message.Message):
         """value: the record's value at `path`. Unset if it has none, if `path` is empty, or if the response has
         `values_withheld`. For `$related` with `having`: an object with `count`, the number of related records, and the
         aggregates that the condition compares. With `last` or `first`: an object with `records`, the values of these records
-        that the condition reads.
+        that the condition reads. With `then`: an object with `count`, the number of first records, and `records`, up to a
+        hundred of them from the last on. Each has its date, the number of later records as `then`, and the end of the window
+        as `until`.
         """
 
     @_builtins.property
