@@ -58,7 +58,7 @@ class App:
         servicers = Servicers(
             segment=build_segment_servicer(settings, core, store),
             filter=build_filter_servicer(core, explainer),
-            audience=build_audience_servicer(settings, store, self._erasure.erasures),
+            audience=build_audience_servicer(settings, store, self._erasure.erasures, core.export_log),
             reach=build_reach_servicer(
                 settings,
                 core,

@@ -260,6 +260,11 @@ class Settings(BaseSettings):
     max_uses_per_org: int = Field(
         0, ge=0, description="registered uses of an org's audiences; more are QUOTA_EXCEEDED; 0: no limit"
     )
+    export_log_retention_seconds: float = Field(
+        34_560_000.0,
+        ge=86_400,
+        description="how long the export log keeps the record of a call that sent members: 400 days by default",
+    )
     reflection: bool = Field(True, description="whether clients may list the services")
     metrics_listen: str = Field(
         "", description="address and port of the metrics for Prometheus (`/metrics`), such as 0.0.0.0:9464; unset: none"

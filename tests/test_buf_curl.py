@@ -60,6 +60,7 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "ReleaseUse": {"audienceId": static.id, "consumerKind": "campaign", "consumerId": "spring"},
         "UndeleteSegment": {"id": deleted.id},
         "RollbackSegment": {"id": static.id, "targetVersion": 0},
+        "ListExports": {},
         "EraseContact": {"email": "leaver@example.com"},
         "ExplainFilter": all_contacts,
         "ListFields": {"datatype": "contact"},

@@ -20,6 +20,7 @@ from audience_service.domain.core.errors import AudienceError
 from audience_service.domain.core.record import Record
 from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
 from audience_service.domain.explain.repository import PlanRepository
+from audience_service.domain.export_log.repository import ExportLogRepository
 from audience_service.domain.history.repository import HistoryRepository
 from audience_service.domain.insights.repository import InsightRepository
 from audience_service.domain.lookalikes.repository import LookalikeRepository
@@ -51,6 +52,7 @@ from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.custom_audiences.cleanup import CustomAudienceSweeper
 from audience_service.mongo.custom_audiences.repository import MongoCustomAudiences
 from audience_service.mongo.explain.repository import MongoPlans
+from audience_service.mongo.export_log.repository import MongoExportLog
 from audience_service.mongo.identifiers.repository import MongoIdentifiers
 from audience_service.mongo.insights.repository import MongoInsights
 from audience_service.mongo.lookalikes.repository import MongoLookalikes
@@ -113,6 +115,7 @@ class Store:
     upload_sweeper: UploadSweeper
     sync_storage: SyncStorage
     sync_sweeper: SyncSweeper
+    export_log: ExportLogRepository
     watches: WatchRepository
     event_log: EventLogRepository
     history: HistoryRepository
@@ -223,6 +226,7 @@ def mongo_store(
             MongoSyncs(primary, scope), MongoSyncRows(primary, scope), MongoSyncBatches(primary, scope)
         ),
         sync_sweeper=SyncSweeper(primary, scope),
+        export_log=MongoExportLog(primary),
         watches=MongoWatches(primary, scope),
         event_log=MongoEventLog(primary, scope),
         history=MongoHistory(primary, scope),

@@ -246,7 +246,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         if remaining is None or remaining > _MAX_DEADLINE_SECONDS:
             is_stream = method.is_client_streaming or method.is_server_streaming
             remaining = self._timeouts.stream if is_stream else self._timeouts.unary
-        ctx = RequestContext(caller, Deadline.after(remaining, call.cancel_event))
+        ctx = RequestContext(caller, Deadline.after(remaining, call.cancel_event), current_request_id())
         set_context(ctx)
         return ctx
 

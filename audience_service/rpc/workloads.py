@@ -27,6 +27,7 @@ WORKLOADS: dict[str, Workload] = {
     "RegisterUse": Workload.READ,
     "ReleaseUse": Workload.READ,
     "GetAudienceUsage": Workload.QUERY,
+    "ListExports": Workload.READ,
     "EraseContact": Workload.ANALYSIS,
     "CreateCustomAudience": Workload.READ,
     "ListCustomAudiences": Workload.READ,

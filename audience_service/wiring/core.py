@@ -1,6 +1,7 @@
 """Builds the parts that features share: the filter compiler, the resolvers and the page tokens."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from audience_service.domain.audiences.model import AudienceLoader
 from audience_service.domain.audiences.resolver import AudienceResolver
@@ -9,6 +10,7 @@ from audience_service.domain.core.erased import ErasedKeys
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.custom_audiences.loader import CustomAudienceLoader
 from audience_service.domain.custom_audiences.model import CUSTOM_PREFIX
+from audience_service.domain.export_log.service import ExportLog
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.schema.filter_linter import FilterLinter
 from audience_service.domain.schema.service import FieldCatalog
@@ -31,6 +33,7 @@ class Core:
     selection_resolver: SelectionResolver
     catalog: FieldCatalog
     linter: FilterLinter
+    export_log: ExportLog
 
 
 def build_core(settings: Settings, store: Store, erased: ErasedKeys) -> Core:
@@ -54,4 +57,5 @@ def build_core(settings: Settings, store: Store, erased: ErasedKeys) -> Core:
         SelectionResolver(audiences, store.members, snapshot_reader),
         catalog,
         linter,
+        ExportLog(store.export_log, tokens, timedelta(seconds=settings.export_log_retention_seconds)),
     )

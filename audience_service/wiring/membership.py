@@ -38,11 +38,11 @@ def build_membership_servicer(
         "delete snapshots, or wait until some expire",
     )
     return MembershipServicer(
-        Membership(store.members, selections, partitioner, history, tokens),
+        Membership(store.members, selections, partitioner, history, tokens, core.export_log),
         MembershipChecker(store.checks, pages, audiences, tokens, settings.datatypes),
         MembershipExplainer(store.checks, audiences),
         Snapshots(store.snapshots, snapshots, selections, snapshot_worker, tokens, quota),
         SnapshotDifferences(store.snapshot_rows, snapshots, tokens),
-        Exports(store.members, selections, snapshots, tokens),
+        Exports(store.members, selections, snapshots, tokens, core.export_log),
         watch_streams,
     )

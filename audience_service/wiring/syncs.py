@@ -14,5 +14,5 @@ def build_sync_servicer(core: Core, store: Store) -> SyncServicer:
     scanner = SyncScanner(store.members, resolver, storage.syncs, storage.rows)
     return SyncServicer(
         Syncs(storage.syncs, storage.rows, storage.batches, resolver, core.tokens),
-        SyncChanges(storage.syncs, storage.rows, storage.batches, scanner),
+        SyncChanges(storage.syncs, storage.rows, storage.batches, scanner, core.export_log),
     )

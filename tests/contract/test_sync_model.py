@@ -107,7 +107,7 @@ class World:
         storage, core = service.store.sync_storage, build_core(service.settings, service.store, NobodyErased())
         syncs, rows, batches = (Fragile(each, self.budget) for each in (storage.syncs, storage.rows, storage.batches))
         scanner: Any = SyncScanner(service.store.members, core.selection_resolver, syncs, rows)
-        self.changes = SyncChanges(syncs, rows, batches, scanner)
+        self.changes = SyncChanges(syncs, rows, batches, scanner, core.export_log)
         self.delivered: dict[int, list[tuple[str, ...]]] = {}
         self.open_count = 0
         for key in CONTACTS:

@@ -89,10 +89,12 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """The context of one call: its caller and its deadline."""
+    """The context of one call: its caller, its deadline and its id."""
 
     caller: Caller
     deadline: Deadline
+    request_id: str = ""
+    """The id of the call in logs; empty for work without a call."""
 
     @property
     def org(self) -> str:

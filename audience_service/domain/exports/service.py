@@ -16,6 +16,8 @@ from audience_service.domain.audiences.selection_resolver import ResolvedSelecti
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.export_log.model import ExportContent
+from audience_service.domain.export_log.service import ExportLog
 from audience_service.domain.exports.batches import Batcher, ExportPart
 from audience_service.domain.exports.readiness import ReadinessCounter
 from audience_service.domain.exports.rows import DeltaExport, ExportRows, FullExport, RecordReader
@@ -52,11 +54,13 @@ class Exports:
         selection_resolver: SelectionResolver,
         snapshot_reader: SnapshotReader,
         tokens: TokenCodec,
+        export_log: ExportLog,
     ) -> None:
         self._members = members
         self._selection_resolver = selection_resolver
         self._snapshot_reader = snapshot_reader
         self._tokens = tokens
+        self._export_log = export_log
 
     def stream(self, ctx: RequestContext, request: ExportRequest) -> Generator[ExportPart, None, None]:
         """The rows after the cursor in the order of sk, in the platform's batches, then the readiness.
@@ -66,6 +70,12 @@ class Exports:
         part; SnapshotNotFound, StoreUnavailable, OutOfTime at any.
         """
         rules = choose_rules(request.platform, request.rules_version, request.options, request.fields)
+        parts = self._parts(ctx, request, rules)
+        yield from self._export_log.record(ctx, _content(request, rules), parts, lambda part: len(part.rows))
+
+    def _parts(
+        self, ctx: RequestContext, request: ExportRequest, rules: PlatformRules
+    ) -> Generator[ExportPart, None, None]:
         region = read_default_region(request.default_region, "default_region")
         identifier = IdentifierExtractor(rules, region, has_country_codes=request.phones_have_country_code)
         resolved_selection = resolve_members(ctx, self._selection_resolver, request.selection, request.consent_fields)
@@ -109,6 +119,21 @@ class Exports:
         if since_snapshot is None:
             return FullExport(reader, counter, resolved_selection.population)
         return DeltaExport(reader, identifier, counter, resolved_selection.population, since_snapshot)
+
+
+def _content(request: ExportRequest, rules: PlatformRules) -> ExportContent:
+    """What the export log stores of a request."""
+    selection = request.selection
+    names = (*selection.audience_ids, selection.audience_id, selection.snapshot_id, request.since_snapshot_id)
+    return ExportContent(
+        rpc="ExportIdentifiers",
+        audience_ids=tuple(name for name in names if name),
+        exclude_audience_ids=tuple(selection.exclude_audience_ids),
+        has_filter=selection.filter is not None,
+        purpose=selection.purpose,
+        platform=request.platform,
+        fields=tuple(rule.field for rule in rules.fields),
+    )
 
 
 def _export_identity(request: ExportRequest, rules: PlatformRules) -> tuple[Any, ...]:

@@ -14,6 +14,8 @@ from audience_service.domain.core.context import RequestContext, Scope
 from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.core.record import Documents, Record
+from audience_service.domain.export_log.model import ExportContent
+from audience_service.domain.export_log.service import ExportLog
 from audience_service.domain.history.history import MembershipHistory
 from audience_service.domain.membership.partitions import KeyRange, Partition, Partitioner
 from audience_service.domain.schema.projection import Projection
@@ -60,12 +62,14 @@ class Membership:
         partitioner: Partitioner,
         history: MembershipHistory,
         tokens: TokenCodec,
+        export_log: ExportLog,
     ) -> None:
         self._members = members
         self._selection_resolver = selection_resolver
         self._partitioner = partitioner
         self._history = history
         self._tokens = tokens
+        self._export_log = export_log
 
     def stream(
         self,
@@ -94,8 +98,22 @@ class Membership:
             _check_bson_fields(fields, projection)
         if as_of:
             _check_as_of_selection(selection, partition)
-            yield from self._stream_as_of(ctx, selection.audience_id, as_of, projection, batch_size, cursor)
-            return
+            batches = self._stream_as_of(ctx, selection.audience_id, as_of, projection, batch_size, cursor)
+        else:
+            batches = self._stream(ctx, selection, projection, batch_size, cursor, partition, is_bson=is_bson)
+        yield from self._export_log.record(ctx, _content(selection, fields), batches, _count_members)
+
+    def _stream(
+        self,
+        ctx: RequestContext,
+        selection: AudienceSelector,
+        projection: Projection,
+        batch_size: int,
+        cursor: str,
+        partition: Partition | None,
+        *,
+        is_bson: bool,
+    ) -> Generator[MemberBatch, None, None]:
         resolved_selection = self._selection_resolver.resolve(ctx, selection)
         binding = (
             "members",
@@ -184,6 +202,23 @@ class _BatchBuilder:
 
     def _cursor(self, after: str, sent: int) -> str:
         return self.tokens.encode(self.binding, [after, sent, *self.resume_state])
+
+
+def _content(selection: AudienceSelector, fields: Sequence[str]) -> ExportContent:
+    """What the export log stores of a request."""
+    names = (*selection.audience_ids, selection.audience_id, selection.snapshot_id)
+    return ExportContent(
+        rpc="StreamMembers",
+        audience_ids=tuple(name for name in names if name),
+        exclude_audience_ids=tuple(selection.exclude_audience_ids),
+        has_filter=selection.filter is not None,
+        purpose=selection.purpose,
+        fields=tuple(fields),
+    )
+
+
+def _count_members(batch: MemberBatch) -> int:
+    return batch.members.count if isinstance(batch.members, Documents) else len(batch.members)
 
 
 def _position_after(members: Sequence[Record] | Documents, sent: int) -> tuple[str, int]:

@@ -18,8 +18,11 @@ from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import InvalidArgument, StoreUnavailable
 from audience_service.domain.core.lease import LeaseLost
+from audience_service.domain.export_log.model import ExportContent
+from audience_service.domain.export_log.service import ExportLog
 from audience_service.domain.exports.batches import ADD, MAX_PART_BYTES, REMOVE, row_size
 from audience_service.domain.exports.readiness import Row
+from audience_service.domain.identifiers import choose_rules
 from audience_service.domain.syncs.errors import SyncBatchNotFound
 from audience_service.domain.syncs.leases import SyncLease, SyncLeases, pause
 from audience_service.domain.syncs.model import Batch, BatchState, Receipt, RowFormat, Sync
@@ -68,12 +71,18 @@ class SyncChanges:
     """Streams and acknowledges the batches of syncs."""
 
     def __init__(
-        self, syncs: SyncRepository, rows: SyncRowRepository, batches: SyncBatchRepository, scanner: SyncScanner
+        self,
+        syncs: SyncRepository,
+        rows: SyncRowRepository,
+        batches: SyncBatchRepository,
+        scanner: SyncScanner,
+        export_log: ExportLog,
     ) -> None:
         self._syncs = syncs
         self._rows = rows
         self._batches = batches
         self._scanner = scanner
+        self._export_log = export_log
         self._leases = SyncLeases(syncs)
 
     def stream(
@@ -83,6 +92,12 @@ class SyncChanges:
         _check_request(request)
         sync = find_sync(ctx, self._syncs, request.sync_id)
         self._rows.check_supported()
+        parts = self._stream(ctx, request, sync)
+        yield from self._export_log.record(ctx, _content(sync), parts, _count_rows)
+
+    def _stream(
+        self, ctx: RequestContext, request: ChangesRequest, sync: Sync
+    ) -> Generator[ChangesPart | ChangesTotals, None, None]:
         started_at, last, count = now(), 0, 0
         while not request.max_batches or count < request.max_batches:
             batch = self._claim(ctx, sync, request, last)
@@ -219,6 +234,25 @@ class SyncChanges:
         if sync.latest_scan and open_count:
             blocked = self._rows.count_blocked(ctx.org, sync_id, sync.latest_scan.number, ctx.deadline)
         return ChangesTotals(count, open_count, blocked)
+
+
+def _content(sync: Sync) -> ExportContent:
+    """What the export log stores of a stream."""
+    spec = sync.spec
+    rules = choose_rules(spec.platform, spec.rules_version, spec.options, spec.fields)
+    return ExportContent(
+        rpc="StreamSyncChanges",
+        audience_ids=spec.audience_ids,
+        exclude_audience_ids=spec.exclude_audience_ids,
+        purpose=spec.purpose,
+        platform=spec.platform,
+        fields=tuple(rule.field for rule in rules.fields),
+        sync_id=sync.id,
+    )
+
+
+def _count_rows(part: ChangesPart | ChangesTotals) -> int:
+    return len(part.rows) if isinstance(part, ChangesPart) else 0
 
 
 def _check_request(request: ChangesRequest) -> None:

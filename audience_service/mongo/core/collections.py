@@ -83,6 +83,9 @@ SYNC_BATCHES = "audience_sync_batch"
 SYNC_ROWS = "audience_sync_row"
 """Rows that syncs have sent or will send. See mongo/syncs/rows.py."""
 
+EXPORTS = "audience_export"
+"""The export log: calls that sent members. See mongo/export_log/repository.py."""
+
 PLATFORM_IDS = "audience_platform_ids"
 """The ids of ad platforms for the nodes of taxonomies: {_id: platform, version, imported_at, files, ids: {node: id},
 unlinked}.

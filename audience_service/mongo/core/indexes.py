@@ -10,6 +10,7 @@ from audience_service.mongo.core.collections import (
     CUSTOM_AUDIENCES,
     ERASURES,
     EVENTS,
+    EXPORTS,
     IDENTIFIERS,
     LISTS,
     MEMBER_STATES,
@@ -119,6 +120,9 @@ def required_indexes(datatypes: Sequence[str], related: Sequence[str] = ()) -> l
         Index(SYNC_ROWS, (("todo", 1), ("_id", 1)), "rows to add or remove", {"sparse": True}),
         Index(SYNC_ROWS, (("batch", 1), ("_id", 1)), "the rows of a batch", {"sparse": True}),
         Index(SYNC_BATCHES, (("expire_at", 1),), "deletion of old receipts", {**_TTL, "sparse": True}),
+        Index(EXPORTS, (("sk", 1),), "the tenant scope, exports in order of time"),
+        Index(EXPORTS, (("content.audience_ids", 1), ("sk", 1)), "the exports of an audience"),
+        Index(EXPORTS, (("expire_at", 1),), "deletion of old records of exports", _TTL),
         Index(PARTITIONS, (("expire_at", 1),), "deletion of expired partitions", _TTL),
     ]
 
@@ -155,7 +159,7 @@ def collated_collections(database: Database[dict[str, Any]], datatypes: Sequence
     With a collation that ignores case, the range of sk for the org "acme" would include "ACME".
     """
     own = {SEGMENTS, CUSTOM_AUDIENCES, VERSIONS, USES, LISTS, PARTITIONS, SNAPSHOTS, WATCHES, EVENTS, MEMBER_STATES}
-    own |= {UPLOADS, UPLOAD_ROWS, IDENTIFIERS, ERASURES, SYNCS, SYNC_BATCHES, SYNC_ROWS}
+    own |= {UPLOADS, UPLOAD_ROWS, IDENTIFIERS, ERASURES, SYNCS, SYNC_BATCHES, SYNC_ROWS, EXPORTS}
     used = {*datatypes, *own, SUBSCRIBERS}
     found = database.list_collections()
     return sorted(info["name"] for info in found if info["name"] in used and info.get("options", {}).get("collation"))

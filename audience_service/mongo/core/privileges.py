@@ -10,6 +10,7 @@ from audience_service.mongo.core.collections import (
     CUSTOM_AUDIENCES,
     ERASURES,
     EVENTS,
+    EXPORTS,
     IDENTIFIERS,
     LISTS,
     MEMBER_STATES,
@@ -51,6 +52,7 @@ OWN_COLLECTIONS = (
     SYNCS,
     SYNC_ROWS,
     SYNC_BATCHES,
+    EXPORTS,
 )
 """The collections that the service writes."""
 

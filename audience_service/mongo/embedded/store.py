@@ -29,6 +29,7 @@ from audience_service.mongo.embedded.overrides import (
     embedded_database,
 )
 from audience_service.mongo.embedded.syncs import EmbeddedSyncRows
+from audience_service.mongo.export_log.repository import MongoExportLog
 from audience_service.mongo.membership.partitions import MongoPartitions
 from audience_service.mongo.query.key_sampler import KeySampler
 from audience_service.mongo.segments.repository import MongoSegments
@@ -100,6 +101,7 @@ def embedded_store(
             serialize(MongoSyncs, lock, database, scope), EmbeddedSyncRows(), MongoSyncBatches(database, scope)
         ),
         sync_sweeper=SyncSweeper(database, scope),
+        export_log=serialize(MongoExportLog, lock, database),
         watches=MongoWatches(database, scope),
         event_log=EmbeddedEventLog(database, scope),
         history=MongoHistory(database, scope),

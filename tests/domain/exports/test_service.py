@@ -23,6 +23,7 @@ from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.identifiers import choose_rules
 from audience_service.domain.snapshots.reader import SnapshotReader
 from tests.support.examples import examples
+from tests.support.export_log import NoExportLog
 
 ALL_CONTACTS = AudienceSelector(filter=Filter("contact", {}))
 
@@ -61,7 +62,7 @@ def make_context(until: float | None = None) -> RequestContext:
 def exports(members: Any) -> Exports:
     audiences = AudienceResolver(FilterCompiler(["contact"]), {})
     ready = SnapshotReader(None, members)  # type: ignore[arg-type]
-    return Exports(members, SelectionResolver(audiences, members, ready), ready, TokenCodec(b"key"))
+    return Exports(members, SelectionResolver(audiences, members, ready), ready, TokenCodec(b"key"), NoExportLog())
 
 
 def parts(records: Sequence[Record], **request: Any) -> list[ExportPart]:

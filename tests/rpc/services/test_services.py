@@ -47,6 +47,7 @@ from audience_service.rpc.workloads import WORKLOADS, Workload
 from audience_service.settings import Settings
 from audience_service.wiring.server import build_authenticator, build_key_ring, call_limits, timeouts
 from tests.support.adapter import adapt
+from tests.support.export_log import NoExportLog
 from tests.support.linting import NoLinter
 
 SETTINGS = Settings(jwt_key=SecretStr("k" * 32))
@@ -107,7 +108,14 @@ class Harness:
         partitions = Partitioner(members, members, members)
         tokens = TokenCodec(b"key")
         membership = MembershipServicer(
-            Membership(members, populations, partitions, MembershipHistory(members, members, audiences), tokens),
+            Membership(
+                members,
+                populations,
+                partitions,
+                MembershipHistory(members, members, audiences),
+                tokens,
+                NoExportLog(),
+            ),
             MembershipChecker(members, members, audiences, tokens, ["contact"]),
             MembershipExplainer(members, audiences),
             None,  # type: ignore[arg-type]
@@ -254,7 +262,7 @@ def test_every_method_of_the_contract_requires_a_scope() -> None:
         "AcknowledgeSyncBatch",
     }
     exports = {method.path.rpartition("/")[2] for method in methods if method.scope == "audiences.export"}
-    assert exports == {"ExportIdentifiers", "StreamUnmatchedRows", "StreamSyncChanges"}
+    assert exports == {"ExportIdentifiers", "StreamUnmatchedRows", "StreamSyncChanges", "ListExports"}
     assert [method.path.rpartition("/")[2] for method in methods if method.scope == "audiences.erase"] == [
         "EraseContact"
     ]

@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"audience/v1/audience_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd0\x01\n\x0b\x41udienceUse\x12\x1a\n\x0b\x61udience_id\x18\x01 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1c\n\rconsumer_kind\x18\x02 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0b\x63onsumer_id\x18\x03 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12\x18\n\nregistrant\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"A\n\x12RegisterUseRequest\x12+\n\x03use\x18\x01 \x01(\x0b\x32\x18.audience.v1.AudienceUseB\x04\xe2\x41\x01\x02\"f\n\x11ReleaseUseRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\rconsumer_kind\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x63onsumer_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"&\n\x12ReleaseUseResponse\x12\x10\n\x08released\x18\x01 \x01(\x08\"4\n\x17GetAudienceUsageRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xae\x02\n\x18GetAudienceUsageResponse\x12\x30\n\x08segments\x18\x01 \x03(\x0b\x32\x1e.audience.v1.AudienceReference\x12\x15\n\rsegment_count\x18\x02 \x01(\x05\x12&\n\x04uses\x18\x03 \x03(\x0b\x32\x18.audience.v1.AudienceUse\x12\x11\n\tuse_count\x18\x04 \x01(\x05\x12\x32\n\nlookalikes\x18\x05 \x03(\x0b\x32\x1e.audience.v1.AudienceReference\x12\x17\n\x0flookalike_count\x18\x06 \x01(\x05\x12-\n\x05syncs\x18\x07 \x03(\x0b\x32\x1e.audience.v1.AudienceReference\x12\x12\n\nsync_count\x18\x08 \x01(\x05\"-\n\x11\x41udienceReference\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"Y\n\x13\x45raseContactRequest\x12\x18\n\ncontact_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x65mail\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05phone\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\xb4\x02\n\x14\x45raseContactResponse\x12\x15\n\rcontact_count\x18\x01 \x01(\x05\x12L\n\x0eremoved_counts\x18\x02 \x03(\x0b\x32\x34.audience.v1.EraseContactResponse.RemovedCountsEntry\x12\x15\n\rrewritten_ids\x18\x03 \x03(\t\x12\x17\n\x0frewritten_count\x18\x04 \x01(\x05\x12\x1f\n\x17shared_identifier_count\x18\x05 \x01(\x05\x12\x30\n\tremaining\x18\x06 \x03(\x0b\x32\x1d.audience.v1.ErasureRemainder\x1a\x34\n\x12RemovedCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"F\n\x10\x45rasureRemainder\x12\x0e\n\x06system\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x32\xb3\x03\n\x0f\x41udienceService\x12]\n\x0bRegisterUse\x12\x1f.audience.v1.RegisterUseRequest\x1a\x18.audience.v1.AudienceUse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12\x62\n\nReleaseUse\x12\x1e.audience.v1.ReleaseUseRequest\x1a\x1f.audience.v1.ReleaseUseResponse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12s\n\x10GetAudienceUsage\x12$.audience.v1.GetAudienceUsageRequest\x1a%.audience.v1.GetAudienceUsageResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read\x12h\n\x0c\x45raseContact\x12 .audience.v1.EraseContactRequest\x1a!.audience.v1.EraseContactResponse\"\x13\xca\xf3\x18\x0f\x61udiences.eraseB;Z9audience.crm.appengine.internal/go/audience/v1;audiencev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"audience/v1/audience_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd0\x01\n\x0b\x41udienceUse\x12\x1a\n\x0b\x61udience_id\x18\x01 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1c\n\rconsumer_kind\x18\x02 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0b\x63onsumer_id\x18\x03 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12\x18\n\nregistrant\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"A\n\x12RegisterUseRequest\x12+\n\x03use\x18\x01 \x01(\x0b\x32\x18.audience.v1.AudienceUseB\x04\xe2\x41\x01\x02\"f\n\x11ReleaseUseRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\rconsumer_kind\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x63onsumer_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"&\n\x12ReleaseUseResponse\x12\x10\n\x08released\x18\x01 \x01(\x08\"4\n\x17GetAudienceUsageRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xae\x02\n\x18GetAudienceUsageResponse\x12\x30\n\x08segments\x18\x01 \x03(\x0b\x32\x1e.audience.v1.AudienceReference\x12\x15\n\rsegment_count\x18\x02 \x01(\x05\x12&\n\x04uses\x18\x03 \x03(\x0b\x32\x18.audience.v1.AudienceUse\x12\x11\n\tuse_count\x18\x04 \x01(\x05\x12\x32\n\nlookalikes\x18\x05 \x03(\x0b\x32\x1e.audience.v1.AudienceReference\x12\x17\n\x0flookalike_count\x18\x06 \x01(\x05\x12-\n\x05syncs\x18\x07 \x03(\x0b\x32\x1e.audience.v1.AudienceReference\x12\x12\n\nsync_count\x18\x08 \x01(\x05\"-\n\x11\x41udienceReference\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xe4\x01\n\x12ListExportsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x61udience_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08platform\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x32\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"T\n\x13ListExportsResponse\x12$\n\x07\x65xports\x18\x01 \x03(\x0b\x32\x13.audience.v1.Export\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xfc\x02\n\x06\x45xport\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03rpc\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x14\n\x0c\x61udience_ids\x18\x05 \x03(\t\x12\x1c\n\x14\x65xclude_audience_ids\x18\x06 \x03(\t\x12\x12\n\nhas_filter\x18\x07 \x01(\x08\x12\x0f\n\x07purpose\x18\x08 \x01(\t\x12\x10\n\x08platform\x18\t \x01(\t\x12\x0e\n\x06\x66ields\x18\n \x03(\t\x12\x0f\n\x07sync_id\x18\x0b \x01(\t\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x05state\x18\x0e \x01(\x0e\x32\x18.audience.v1.ExportState\x12\x11\n\trow_count\x18\x0f \x01(\x05\x12\x0e\n\x06reason\x18\x10 \x01(\t\"Y\n\x13\x45raseContactRequest\x12\x18\n\ncontact_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x65mail\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05phone\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\xb4\x02\n\x14\x45raseContactResponse\x12\x15\n\rcontact_count\x18\x01 \x01(\x05\x12L\n\x0eremoved_counts\x18\x02 \x03(\x0b\x32\x34.audience.v1.EraseContactResponse.RemovedCountsEntry\x12\x15\n\rrewritten_ids\x18\x03 \x03(\t\x12\x17\n\x0frewritten_count\x18\x04 \x01(\x05\x12\x1f\n\x17shared_identifier_count\x18\x05 \x01(\x05\x12\x30\n\tremaining\x18\x06 \x03(\x0b\x32\x1d.audience.v1.ErasureRemainder\x1a\x34\n\x12RemovedCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"F\n\x10\x45rasureRemainder\x12\x0e\n\x06system\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05*\x96\x01\n\x0b\x45xportState\x12\x1c\n\x18\x45XPORT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45XPORT_STATE_SENDING\x10\x01\x12\x1a\n\x16\x45XPORT_STATE_COMPLETED\x10\x02\x12\x17\n\x13\x45XPORT_STATE_FAILED\x10\x03\x12\x1a\n\x16\x45XPORT_STATE_CANCELLED\x10\x04\x32\x9b\x04\n\x0f\x41udienceService\x12]\n\x0bRegisterUse\x12\x1f.audience.v1.RegisterUseRequest\x1a\x18.audience.v1.AudienceUse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12\x62\n\nReleaseUse\x12\x1e.audience.v1.ReleaseUseRequest\x1a\x1f.audience.v1.ReleaseUseResponse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12s\n\x10GetAudienceUsage\x12$.audience.v1.GetAudienceUsageRequest\x1a%.audience.v1.GetAudienceUsageResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read\x12\x66\n\x0bListExports\x12\x1f.audience.v1.ListExportsRequest\x1a .audience.v1.ListExportsResponse\"\x14\xca\xf3\x18\x10\x61udiences.export\x12h\n\x0c\x45raseContact\x12 .audience.v1.EraseContactRequest\x1a!.audience.v1.EraseContactResponse\"\x13\xca\xf3\x18\x0f\x61udiences.eraseB;Z9audience.crm.appengine.internal/go/audience/v1;audiencev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,6 +57,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELEASEUSEREQUEST'].fields_by_name['consumer_id']._serialized_options = b'\342A\001\002'
   _globals['_GETAUDIENCEUSAGEREQUEST'].fields_by_name['audience_id']._loaded_options = None
   _globals['_GETAUDIENCEUSAGEREQUEST'].fields_by_name['audience_id']._serialized_options = b'\342A\001\002'
+  _globals['_LISTEXPORTSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTEXPORTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_LISTEXPORTSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTEXPORTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_LISTEXPORTSREQUEST'].fields_by_name['audience_id']._loaded_options = None
+  _globals['_LISTEXPORTSREQUEST'].fields_by_name['audience_id']._serialized_options = b'\342A\001\001'
+  _globals['_LISTEXPORTSREQUEST'].fields_by_name['platform']._loaded_options = None
+  _globals['_LISTEXPORTSREQUEST'].fields_by_name['platform']._serialized_options = b'\342A\001\001'
+  _globals['_LISTEXPORTSREQUEST'].fields_by_name['start_time']._loaded_options = None
+  _globals['_LISTEXPORTSREQUEST'].fields_by_name['start_time']._serialized_options = b'\342A\001\001'
+  _globals['_LISTEXPORTSREQUEST'].fields_by_name['end_time']._loaded_options = None
+  _globals['_LISTEXPORTSREQUEST'].fields_by_name['end_time']._serialized_options = b'\342A\001\001'
   _globals['_ERASECONTACTREQUEST'].fields_by_name['contact_id']._loaded_options = None
   _globals['_ERASECONTACTREQUEST'].fields_by_name['contact_id']._serialized_options = b'\342A\001\001'
   _globals['_ERASECONTACTREQUEST'].fields_by_name['email']._loaded_options = None
@@ -71,8 +83,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDIENCESERVICE'].methods_by_name['ReleaseUse']._serialized_options = b'\312\363\030\017audiences.write'
   _globals['_AUDIENCESERVICE'].methods_by_name['GetAudienceUsage']._loaded_options = None
   _globals['_AUDIENCESERVICE'].methods_by_name['GetAudienceUsage']._serialized_options = b'\312\363\030\016audiences.read'
+  _globals['_AUDIENCESERVICE'].methods_by_name['ListExports']._loaded_options = None
+  _globals['_AUDIENCESERVICE'].methods_by_name['ListExports']._serialized_options = b'\312\363\030\020audiences.export'
   _globals['_AUDIENCESERVICE'].methods_by_name['EraseContact']._loaded_options = None
   _globals['_AUDIENCESERVICE'].methods_by_name['EraseContact']._serialized_options = b'\312\363\030\017audiences.erase'
+  _globals['_EXPORTSTATE']._serialized_start=2147
+  _globals['_EXPORTSTATE']._serialized_end=2297
   _globals['_AUDIENCEUSE']._serialized_start=145
   _globals['_AUDIENCEUSE']._serialized_end=353
   _globals['_REGISTERUSEREQUEST']._serialized_start=355
@@ -87,14 +103,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETAUDIENCEUSAGERESPONSE']._serialized_end=923
   _globals['_AUDIENCEREFERENCE']._serialized_start=925
   _globals['_AUDIENCEREFERENCE']._serialized_end=970
-  _globals['_ERASECONTACTREQUEST']._serialized_start=972
-  _globals['_ERASECONTACTREQUEST']._serialized_end=1061
-  _globals['_ERASECONTACTRESPONSE']._serialized_start=1064
-  _globals['_ERASECONTACTRESPONSE']._serialized_end=1372
-  _globals['_ERASECONTACTRESPONSE_REMOVEDCOUNTSENTRY']._serialized_start=1320
-  _globals['_ERASECONTACTRESPONSE_REMOVEDCOUNTSENTRY']._serialized_end=1372
-  _globals['_ERASUREREMAINDER']._serialized_start=1374
-  _globals['_ERASUREREMAINDER']._serialized_end=1444
-  _globals['_AUDIENCESERVICE']._serialized_start=1447
-  _globals['_AUDIENCESERVICE']._serialized_end=1882
+  _globals['_LISTEXPORTSREQUEST']._serialized_start=973
+  _globals['_LISTEXPORTSREQUEST']._serialized_end=1201
+  _globals['_LISTEXPORTSRESPONSE']._serialized_start=1203
+  _globals['_LISTEXPORTSRESPONSE']._serialized_end=1287
+  _globals['_EXPORT']._serialized_start=1290
+  _globals['_EXPORT']._serialized_end=1670
+  _globals['_ERASECONTACTREQUEST']._serialized_start=1672
+  _globals['_ERASECONTACTREQUEST']._serialized_end=1761
+  _globals['_ERASECONTACTRESPONSE']._serialized_start=1764
+  _globals['_ERASECONTACTRESPONSE']._serialized_end=2072
+  _globals['_ERASECONTACTRESPONSE_REMOVEDCOUNTSENTRY']._serialized_start=2020
+  _globals['_ERASECONTACTRESPONSE_REMOVEDCOUNTSENTRY']._serialized_end=2072
+  _globals['_ERASUREREMAINDER']._serialized_start=2074
+  _globals['_ERASUREREMAINDER']._serialized_end=2144
+  _globals['_AUDIENCESERVICE']._serialized_start=2300
+  _globals['_AUDIENCESERVICE']._serialized_end=2839
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +19,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ExportState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExportStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXPORT_STATE_UNSPECIFIED: _ExportState.ValueType  # 0
+    """EXPORT_STATE_UNSPECIFIED is not used."""
+    EXPORT_STATE_SENDING: _ExportState.ValueType  # 1
+    """EXPORT_STATE_SENDING: the call runs, or its process died. It may have sent any part of the members."""
+    EXPORT_STATE_COMPLETED: _ExportState.ValueType  # 2
+    """EXPORT_STATE_COMPLETED: everything was sent."""
+    EXPORT_STATE_FAILED: _ExportState.ValueType  # 3
+    """EXPORT_STATE_FAILED: an error ended the call, after some rows."""
+    EXPORT_STATE_CANCELLED: _ExportState.ValueType  # 4
+    """EXPORT_STATE_CANCELLED: the client disconnected, after some rows."""
+
+class ExportState(_ExportState, metaclass=_ExportStateEnumTypeWrapper):
+    """ExportState is the state of an export."""
+
+EXPORT_STATE_UNSPECIFIED: ExportState.ValueType  # 0
+"""EXPORT_STATE_UNSPECIFIED is not used."""
+EXPORT_STATE_SENDING: ExportState.ValueType  # 1
+"""EXPORT_STATE_SENDING: the call runs, or its process died. It may have sent any part of the members."""
+EXPORT_STATE_COMPLETED: ExportState.ValueType  # 2
+"""EXPORT_STATE_COMPLETED: everything was sent."""
+EXPORT_STATE_FAILED: ExportState.ValueType  # 3
+"""EXPORT_STATE_FAILED: an error ended the call, after some rows."""
+EXPORT_STATE_CANCELLED: ExportState.ValueType  # 4
+"""EXPORT_STATE_CANCELLED: the client disconnected, after some rows."""
+Global___ExportState: _TypeAlias = ExportState  # noqa: Y015
 
 @_typing.final
 class AudienceUse(_message.Message):
@@ -252,6 +285,172 @@ class AudienceReference(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AudienceReference: _TypeAlias = AudienceReference  # noqa: Y015
+
+@_typing.final
+class ListExportsRequest(_message.Message):
+    """ListExportsRequest is the request of ListExports."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    PLATFORM_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """page_size is the most exports in a page. Default 50, at most 1,000."""
+    page_token: _builtins.str
+    """page_token is the next_page_token of the previous page. All other fields must be unchanged."""
+    audience_id: _builtins.str
+    """audience_id returns only exports of this audience or snapshot."""
+    platform: _builtins.str
+    """platform returns only exports for this ad platform."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """start_time returns only exports that began at this time or later."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """end_time returns only exports that began before this time."""
+
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        audience_id: _builtins.str = ...,
+        platform: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "end_time", b"end_time", "page_size", b"page_size", "page_token", b"page_token", "platform", b"platform", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListExportsRequest: _TypeAlias = ListExportsRequest  # noqa: Y015
+
+@_typing.final
+class ListExportsResponse(_message.Message):
+    """ListExportsResponse is the response of ListExports."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPORTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token requests the next page. Empty on the last page."""
+    @_builtins.property
+    def exports(self) -> _containers.RepeatedCompositeFieldContainer[Global___Export]:
+        """exports is the page."""
+
+    def __init__(
+        self,
+        *,
+        exports: _abc.Iterable[Global___Export] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exports", b"exports", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListExportsResponse: _TypeAlias = ListExportsResponse  # noqa: Y015
+
+@_typing.final
+class Export(_message.Message):
+    """Export is one call that sent members. It has ids and counts, and never a value of a person's record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    RPC_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
+    EXCLUDE_AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
+    HAS_FILTER_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    PLATFORM_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    SYNC_ID_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ROW_COUNT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the id of the record, `export-` and 21 characters."""
+    rpc: _builtins.str
+    """rpc is the name of the RPC, such as `ExportIdentifiers`."""
+    subject: _builtins.str
+    """subject is the subject of the caller's token: who received the rows."""
+    request_id: _builtins.str
+    """request_id is the id of the call in the audit log and in the server's log."""
+    has_filter: _builtins.bool
+    """has_filter is whether the members were those of an unsaved filter, which is not stored."""
+    purpose: _builtins.str
+    """purpose is the purpose of the selection, empty if none was set."""
+    platform: _builtins.str
+    """platform is the ad platform whose format the rows have, empty for StreamMembers."""
+    sync_id: _builtins.str
+    """sync_id is the sync of StreamSyncChanges."""
+    state: Global___ExportState.ValueType
+    """state is how the call ended."""
+    row_count: _builtins.int
+    """row_count is the number of rows that were sent. 0 while end_time is unset."""
+    reason: _builtins.str
+    """reason is the reason of the error that ended the call, such as `OUT_OF_TIME`. Empty if there was none."""
+    @_builtins.property
+    def audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """audience_ids are the audiences and snapshots whose members were sent, including the base of a delta export."""
+
+    @_builtins.property
+    def exclude_audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """exclude_audience_ids are the audiences that were left out."""
+
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """fields are the identifiers or fields that were sent. Empty for ids alone."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """start_time is when the call began."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """end_time is when the call ended. Unset while it runs, and if its process died."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        rpc: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        audience_ids: _abc.Iterable[_builtins.str] | None = ...,
+        exclude_audience_ids: _abc.Iterable[_builtins.str] | None = ...,
+        has_filter: _builtins.bool = ...,
+        purpose: _builtins.str = ...,
+        platform: _builtins.str = ...,
+        fields: _abc.Iterable[_builtins.str] | None = ...,
+        sync_id: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        state: Global___ExportState.ValueType = ...,
+        row_count: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_ids", b"audience_ids", "end_time", b"end_time", "exclude_audience_ids", b"exclude_audience_ids", "fields", b"fields", "has_filter", b"has_filter", "id", b"id", "platform", b"platform", "purpose", b"purpose", "reason", b"reason", "request_id", b"request_id", "row_count", b"row_count", "rpc", b"rpc", "start_time", b"start_time", "state", b"state", "subject", b"subject", "sync_id", b"sync_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Export: _TypeAlias = Export  # noqa: Y015
 
 @_typing.final
 class EraseContactRequest(_message.Message):

@@ -53,6 +53,11 @@ class AudienceServiceStub:
                 request_serializer=audience_dot_v1_dot_audience__service__pb2.GetAudienceUsageRequest.SerializeToString,
                 response_deserializer=audience_dot_v1_dot_audience__service__pb2.GetAudienceUsageResponse.FromString,
                 _registered_method=True)
+        self.ListExports = channel.unary_unary(
+                '/audience.v1.AudienceService/ListExports',
+                request_serializer=audience_dot_v1_dot_audience__service__pb2.ListExportsRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_audience__service__pb2.ListExportsResponse.FromString,
+                _registered_method=True)
         self.EraseContact = channel.unary_unary(
                 '/audience.v1.AudienceService/EraseContact',
                 request_serializer=audience_dot_v1_dot_audience__service__pb2.EraseContactRequest.SerializeToString,
@@ -94,6 +99,15 @@ class AudienceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListExports(self, request, context):
+        """ListExports lists the calls that sent members of the org, newest first: StreamMembers, ExportIdentifiers and
+        StreamSyncChanges. The record of a call is stored before its first rows are sent. A call that sends no rows has none.
+        Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def EraseContact(self, request, context):
         """EraseContact erases a person: every contact with an id, an email address or a phone number. Static lists, custom
         audiences, snapshots, unmatched rows, the event log and member states, identifiers and partitions lose the contact.
@@ -129,6 +143,11 @@ def add_AudienceServiceServicer_to_server(servicer, server):
                     servicer.GetAudienceUsage,
                     request_deserializer=audience_dot_v1_dot_audience__service__pb2.GetAudienceUsageRequest.FromString,
                     response_serializer=audience_dot_v1_dot_audience__service__pb2.GetAudienceUsageResponse.SerializeToString,
+            ),
+            'ListExports': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListExports,
+                    request_deserializer=audience_dot_v1_dot_audience__service__pb2.ListExportsRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_audience__service__pb2.ListExportsResponse.SerializeToString,
             ),
             'EraseContact': grpc.unary_unary_rpc_method_handler(
                     servicer.EraseContact,
@@ -221,6 +240,33 @@ class AudienceService:
             '/audience.v1.AudienceService/GetAudienceUsage',
             audience_dot_v1_dot_audience__service__pb2.GetAudienceUsageRequest.SerializeToString,
             audience_dot_v1_dot_audience__service__pb2.GetAudienceUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListExports(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.AudienceService/ListExports',
+            audience_dot_v1_dot_audience__service__pb2.ListExportsRequest.SerializeToString,
+            audience_dot_v1_dot_audience__service__pb2.ListExportsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,11 @@ class AudienceServiceStub:
     whether or not it is deleted. A custom audience or snapshot that was deleted, or has expired, is found for as long
     as something uses it. Its uses can then be released. Errors: AUDIENCE_NOT_FOUND.
     """
+    ListExports: _grpc.UnaryUnaryMultiCallable[_audience_service_pb2.ListExportsRequest, _audience_service_pb2.ListExportsResponse]
+    """ListExports lists the calls that sent members of the org, newest first: StreamMembers, ExportIdentifiers and
+    StreamSyncChanges. The record of a call is stored before its first rows are sent. A call that sends no rows has none.
+    Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
+    """
     EraseContact: _grpc.UnaryUnaryMultiCallable[_audience_service_pb2.EraseContactRequest, _audience_service_pb2.EraseContactResponse]
     """EraseContact erases a person: every contact with an id, an email address or a phone number. Static lists, custom
     audiences, snapshots, unmatched rows, the event log and member states, identifiers and partitions lose the contact.
@@ -90,6 +95,11 @@ class AudienceServiceAsyncStub(AudienceServiceStub):
     """GetAudienceUsage lists what uses an audience: registered uses, segments, lookalikes and syncs. A segment is found
     whether or not it is deleted. A custom audience or snapshot that was deleted, or has expired, is found for as long
     as something uses it. Its uses can then be released. Errors: AUDIENCE_NOT_FOUND.
+    """
+    ListExports: _aio.UnaryUnaryMultiCallable[_audience_service_pb2.ListExportsRequest, _audience_service_pb2.ListExportsResponse]  # type: ignore[assignment]
+    """ListExports lists the calls that sent members of the org, newest first: StreamMembers, ExportIdentifiers and
+    StreamSyncChanges. The record of a call is stored before its first rows are sent. A call that sends no rows has none.
+    Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
     """
     EraseContact: _aio.UnaryUnaryMultiCallable[_audience_service_pb2.EraseContactRequest, _audience_service_pb2.EraseContactResponse]  # type: ignore[assignment]
     """EraseContact erases a person: every contact with an id, an email address or a phone number. Static lists, custom
@@ -144,6 +154,17 @@ class AudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         """GetAudienceUsage lists what uses an audience: registered uses, segments, lookalikes and syncs. A segment is found
         whether or not it is deleted. A custom audience or snapshot that was deleted, or has expired, is found for as long
         as something uses it. Its uses can then be released. Errors: AUDIENCE_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ListExports(
+        self,
+        request: _audience_service_pb2.ListExportsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audience_service_pb2.ListExportsResponse, _abc.Awaitable[_audience_service_pb2.ListExportsResponse]]:
+        """ListExports lists the calls that sent members of the org, newest first: StreamMembers, ExportIdentifiers and
+        StreamSyncChanges. The record of a call is stored before its first rows are sent. A call that sends no rows has none.
+        Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod

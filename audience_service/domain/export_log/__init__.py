@@ -1,0 +1,1 @@
+"""The export log: which calls sent members, and to whom."""
