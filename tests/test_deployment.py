@@ -1,7 +1,9 @@
 """The files of deploy/: valid by their schemas, and consistent with the service."""
 
+import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +13,10 @@ import kubernetes_validate
 import pytest
 import ruamel.yaml
 
+from audience_service.mongo.core.privileges import missing_privileges, required_privileges
 from audience_service.mongo.embedded.store import embedded_store
 from audience_service.settings import Settings
+from audience_service.wiring.server import build_key_ring
 from tests.conftest import run_service
 from tests.support.proxy import health
 from tests.support.waiting import eventually
@@ -42,6 +46,23 @@ def test_the_variables_of_the_manifests_are_settings() -> None:
             pod = each["spec"]["template"]["spec"]
             assert {variable["name"] for variable in pod["containers"][0]["env"]} <= names
             assert pod["enableServiceLinks"] is False
+
+
+def test_a_pod_starts_with_the_keys_of_its_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deployment had neither a sealing key nor a key of hashes, without which the server ends at once."""
+    secret = next(each for each in MANIFESTS if each["kind"] == "Secret")["stringData"]
+    for item in POD["volumes"][0]["secret"]["items"]:
+        (tmp_path / item["path"]).write_text(secret[item["key"]])
+    [container] = POD["containers"]
+    folder = container["volumeMounts"][0]["mountPath"]
+    for variable in container["env"]:
+        name = variable.get("valueFrom", {}).get("secretKeyRef", {}).get("key")
+        monkeypatch.setenv(variable["name"], secret[name] if name else variable["value"].replace(folder, str(tmp_path)))
+    settings = Settings.load()
+    assert settings.sealing_keys()
+    assert settings.hash_secret()
+    assert settings.hash_key, "without it, nobody can be erased"
+    assert build_key_ring(settings)
 
 
 def test_liveness_is_apart_from_readiness() -> None:
@@ -91,3 +112,30 @@ def test_the_image_uses_the_probe_and_compose_starts_with_samples() -> None:
     compose = YAML.load(ROOT / "compose.yaml")["services"]
     assert compose["samples"]["command"] == ["seed", "--org", "demo", "--if-empty"]
     assert compose["service"]["depends_on"]["samples"] == {"condition": "service_completed_successfully"}
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+@pytest.mark.parametrize("exists", ["false", "true"])
+def test_the_script_of_the_roles_grants_what_the_service_needs(exists: str) -> None:
+    """It runs in node with a database that records the roles, since no database here has users."""
+    database = (
+        "const roles = {}; globalThis.db = {"
+        f"getName: () => 'crm', getRole: () => {exists}, "
+        "createRole: ({role, privileges}) => { roles[role] = privileges; }, "
+        "updateRole: (role, {privileges}) => { roles[role] = privileges; }};"
+    )
+    script = f"{database}\n{(ROOT / 'deploy/mongodb/role.js').read_text()}\nconsole.log(JSON.stringify(roles));"
+    done = subprocess.run(["node", "-"], input=script, capture_output=True, text=True, timeout=30, check=False)  # noqa: S607
+    assert done.returncode == 0, done.stderr
+    roles = json.loads(done.stdout)
+    settings = Settings()
+    required = required_privileges(settings.datatypes, settings.related_datatypes)
+    assert missing_privileges(roles["audienceService"], "crm", required) == {}
+    creates = {name: ["createIndex", "listIndexes"] for name in required if name}
+    assert missing_privileges(roles["audienceIndexes"], "crm", creates) == {}
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / ".ci").iterdir()), ids=lambda path: path.name)
+def test_a_shell_script_has_valid_syntax(script: Path) -> None:
+    done = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603, S607
+    assert (done.returncode, done.stderr) == (0, "")
