@@ -39,6 +39,16 @@ def explain(client: Client, contact_id: str, where: dict[str, Any] | None = None
     return client.call("ExplainMembership", {"contactId": contact_id, **population})
 
 
+def test_a_key_with_a_dollar_is_read_next_to_others(client: Client, insert: Insert) -> None:
+    """A projection cannot name it."""
+    [ann] = insert([{"data": {"$browser": "Firefox", "country": "US"}}])
+    answer = explain(client, ann, {"data.$browser": "Firefox", "country": "FR"})
+    assert [(inner.description, inner.matched) for inner in answer.condition.conditions[:2]] == [
+        ("data.$browser is Firefox", True),
+        ("country is FR", False),
+    ]
+
+
 def test_every_condition_has_field_path_description_and_result(client: Client, insert: Insert) -> None:
     [ann] = insert([{"data": {"country": "US", "score": 40, "tags": ["vip", "new"]}}])
     where = {

@@ -106,17 +106,17 @@ def test_no_input_is_answered_with_internal(bare_service: Service, monkeypatch: 
 
     calls = {(kind, path): getattr(service.channel, kind)(f"/audience.v1.{path}") for kind, path, _ in inputs}
 
-    def answered(kind: str, path: str, raw: bytes) -> tuple[str, bytes]:
+    def answered(kind: str, path: str, raw: bytes) -> tuple[str, str, bytes]:
         try:
             answer = calls[kind, path](raw, metadata=metadata, timeout=20)
             list(answer if kind == "unary_stream" else ())
         except grpc.RpcError as error:
-            return error.code().name, raw
-        return "OK", raw
+            return error.code().name, f"{path}: {error.details()}", raw
+        return "OK", path, raw
 
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda one: answered(*one), inputs))
-    codes = Counter(code for code, _ in answers)
-    assert not [(code, raw) for code, raw in answers if code not in ANSWERS][:5]
+    codes = Counter(code for code, *_ in answers)
+    assert not [answer for answer in answers if answer[0] not in ANSWERS][:5]
     assert min(codes["OK"], codes["INVALID_ARGUMENT"]) > len(inputs) // 50, "both are met often"
     assert service.store.database["segment"].count_documents({"sk": {"$regex": f"^{org}/"}}) == 0

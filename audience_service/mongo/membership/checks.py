@@ -161,7 +161,13 @@ def _name(number: int) -> str:
 def _projection(paths: Sequence[str]) -> Document:
     """Return the projection of the top fields, of payload or envelope, that contain the paths.
 
-    A projection of the paths themselves would miss indexes of lists, such as `tags.0`.
+    A projection of the paths themselves would miss indexes of lists, such as `tags.0`, and cannot name keys with dollars.
     """
-    steps = [path.split(".") for path in paths]
-    return {"_id": 0, "pk": 1, **{".".join(step[: 2 if step[0] == "data" else 1]): 1 for step in steps}}
+    names = {_top_field(path.split(".")) for path in paths}
+    shown = {name for name in names if "data" not in names or not name.startswith("data.")}
+    return {"_id": 0, "pk": 1, **dict.fromkeys(sorted(shown), 1)}
+
+
+def _top_field(steps: Sequence[str]) -> str:
+    has_field = len(steps) > 1 and steps[0] == "data" and not steps[1].startswith("$")
+    return f"data.{steps[1]}" if has_field else steps[0]
