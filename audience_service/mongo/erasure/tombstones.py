@@ -59,8 +59,9 @@ class Tombstones:
         return len(self._known)
 
     def expire(self) -> None:
-        """Read the tombstones at the next use, whatever their age."""
-        self._read_at = float("-inf")
+        """Read the tombstones at the next use, whatever their age. Waits for a read that may have begun too early."""
+        with self._lock:
+            self._read_at = float("-inf")
 
     def _refresh_for(self, org: str) -> None:
         """Refresh. A tombstone that this process cannot read stops the calls of its org alone."""
