@@ -161,7 +161,7 @@ def _name(number: int) -> str:
 def _projection(paths: Sequence[str]) -> Document:
     """Return the projection of the top fields, of payload or envelope, that contain the paths.
 
-    A projection of the paths themselves would miss indexes of lists, such as `tags.0`, and cannot name keys with dollars.
+    A projection of the paths themselves would miss indexes of lists (`tags.0`), and cannot name keys with dollars.
     """
     names = {_top_field(path.split(".")) for path in paths}
     shown = {name for name in names if "data" not in names or not name.startswith("data.")}
