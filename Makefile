@@ -117,8 +117,11 @@ bench-targeting: install ## Compare searches of the taxonomies with a bare call:
 bench-platform-trees: install ## Measure searches of an imported tree of 250,000 nodes: make bench-platform-trees URI=mongodb://...
 	$(BIN)/python -m bench.platform_trees --uri "$(URI)"
 
-robustness: install ## Measure what slow and greedy clients do to others, in 5 minutes: make robustness URI=mongodb://...
-	$(BIN)/python -m bench.robustness --uri "$(URI)"
+FUZZED_CALLS ?= 1000
+MIXED_CALLS ?= 20000
+
+robustness: install ## Measure what slow and greedy clients do to others: make robustness URI=mongodb://... [FUZZED_CALLS=24000]
+	$(BIN)/python -m bench.robustness --uri "$(URI)" --fuzzed-calls "$(FUZZED_CALLS)" --mixed-calls "$(MIXED_CALLS)"
 
 taxonomies: install ## Build the taxonomies' data from the packages listed in scripts/taxonomies (needs npm)
 	$(BIN)/python -m scripts.taxonomies

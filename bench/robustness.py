@@ -3,20 +3,19 @@
 Every row has a load, the figure of interest, and what it is compared with. Clients run in processes of their own.
 """
 
-import itertools
-import multiprocessing
 import platform
+import random
 import socket
 import statistics
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from multiprocessing.connection import Connection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +27,27 @@ from pydantic import SecretStr
 from pymongo import MongoClient
 
 from audience_service.cli.token import mint
-from audience_service.mongo.store import mongo_store
+from audience_service.mongo.store import Store, mongo_store
 from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2, segment_service_pb2
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
 from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceStub
 from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceStub
 from audience_service.settings import Settings
+from bench import loads
+from bench.loads import ALL, HELD_CALLS, Load, Metadata, run_load
 from bench.processes import KEY, Server, audience_service
+from tests.support.fuzzer import FUZZED_CONTACT, Fuzzer, filter_texts
 
 PAGE = Path(__file__).parent.parent / "docs/reference/robustness.md"
-_REACH = "/audience.v1.ReachService/EstimateReach"
 _PROBE_SECONDS = 8.0
 _SLOW_RECORDS, _LARGE_RECORDS = 4_000, 5_000
-_ALL: Any = {"datatype": "contact", "where": {}}
-_HELD_CALLS, _HELD_CONNECTIONS = 10_000, 20
-_MIXED_CALLS, _MIXED_CLIENTS = 20_000, 8
-
-Metadata = tuple[tuple[str, str], ...]
+_MIXED_CLIENTS = 8
+_DRIVER_COUNTS = 4
+"""The slow counts of one org that the service runs concurrently, by its default settings."""
+_LARGE_REQUESTS = 64
+_WATCHES, _WATCHED_AUDIENCES = 1_000, 10
+_ANSWERS = frozenset({"OK", "INVALID_ARGUMENT", "NOT_FOUND"})
+"""The codes of the fuzzed calls that are right."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,14 @@ def _metadata(org: str) -> Metadata:
     return ("authorization", f"Bearer {token}"), ("orgid", org)
 
 
+def _record(org: str, number: int, data: dict[str, Any]) -> dict[str, Any]:
+    envelope = {"pk": f"contact-{number:06}", "sk": f"{org}/contact/{number:06}", "datatype": "contact", "version": 0}
+    return {**envelope, "data": data}
+
+
 @contextmanager
-def _database(uri: str) -> Iterator[str]:
-    """A database with an org of slow texts, one of large records, and one with a few contacts."""
+def _database(uri: str) -> Iterator[tuple[str, Store]]:
+    """A database with an org of slow texts, one of large records, one with a few contacts, and one with one."""
     name = f"bench_robustness_{uuid.uuid4().hex[:8]}"
     store = mongo_store(uri, name)
     try:
@@ -76,148 +84,13 @@ def _database(uri: str) -> Iterator[str]:
             ("large", _LARGE_RECORDS, lambda n: {f"field{k}": f"value {n:04} " * 5 for k in range(50)}),
             ("other", 100, lambda n: {"score": n}),
         ):
-            store.database["contact"].insert_many(
-                {
-                    "pk": f"contact-{n:06}",
-                    "sk": f"{org}/contact/{n:06}",
-                    "datatype": "contact",
-                    "version": 0,
-                    "data": data(n),
-                }
-                for n in range(count)
-            )
-        yield name
+            store.insert([_record(org, n, data(n)) for n in range(count)])
+        store.insert([{**_record("fuzzed", 0, {"country": "US", "tags": ["a"], "score": 5}), "pk": FUZZED_CONTACT}])
+        yield name, store
     finally:
         store.close()
         with MongoClient[dict[str, Any]](uri) as client:
             client.drop_database(name)
-
-
-# --- clients, each in a process of its own ----------------------------------------------------------------------------
-
-
-@contextmanager
-def _client(target: Callable[..., None], *arguments: Any) -> Iterator[Connection]:
-    """Run a client. It sends a message when its load is in place, and ends when it receives one."""
-    spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=target, args=(theirs, *arguments), daemon=True)
-    process.start()
-    try:
-        yield ours
-    finally:
-        with suppress(OSError):
-            ours.send("end")
-        process.join(10)
-        process.kill()
-        process.join()
-
-
-def _hold_calls(pipe: Connection, address: str, metadata: Metadata) -> None:
-    """Open calls that never send their request, on several connections. Counts those that the server has ended."""
-    host, _, port = address.rpartition(":")
-    headers = (
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":path", _REACH),
-        (":authority", address),
-        ("te", "trailers"),
-        ("content-type", "application/grpc"),
-        *metadata,
-    )
-    block = b"".join(b"\0" + _hpack(name) + _hpack(value) for name, value in headers)
-    per_connection = _HELD_CALLS // _HELD_CONNECTIONS
-    ended: list[set[int]] = [set() for _ in range(_HELD_CONNECTIONS)]
-    sockets = [socket.create_connection((host, int(port))) for _ in range(_HELD_CONNECTIONS)]
-
-    def receive(number: int) -> None:
-        for kind, flags, stream in _frames(sockets[number]):
-            if kind == _RST_STREAM or (kind == _HEADERS and flags & _END_STREAM):
-                ended[number].add(stream)
-
-    for number, connection in enumerate(sockets):
-        threading.Thread(target=receive, args=(number,), daemon=True).start()
-        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(_SETTINGS) + _frame(_SETTINGS, _ACK))
-    for call in range(per_connection):
-        for connection in sockets:
-            connection.sendall(_frame(_HEADERS, _END_HEADERS, 2 * call + 1, block))
-    pipe.send("begun")
-    pipe.recv()
-    pipe.send(sum(map(len, ended)))
-
-
-_HEADERS, _RST_STREAM, _SETTINGS = 1, 3, 4
-_ACK, _END_STREAM, _END_HEADERS = 1, 1, 4
-
-
-def _frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> bytes:
-    """A frame of HTTP/2 (RFC 9113, section 4.1)."""
-    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
-
-
-def _frames(connection: socket.socket) -> Iterator[tuple[int, int, int]]:
-    """The kind, the flags and the stream of each frame that the server sends."""
-    with connection.makefile("rb") as stream, suppress(OSError):
-        while len(header := stream.read(9)) == 9:
-            stream.read(int.from_bytes(header[:3], "big"))
-            yield header[3], header[4], int.from_bytes(header[5:], "big")
-
-
-def _hpack(text: str) -> bytes:
-    """A string literal of HPACK without Huffman coding (RFC 7541, sections 5.1 and 5.2)."""
-    raw = text.encode()
-    if len(raw) < 127:
-        return bytes([len(raw)]) + raw
-    rest, prefix = len(raw) - 127, bytearray([127])
-    while rest > 127:
-        prefix.append(rest & 127 | 128)
-        rest >>= 7
-    return bytes([*prefix, rest]) + raw
-
-
-def _count_slowly(pipe: Connection, address: str, metadata: Metadata, concurrency: int) -> None:
-    """Keep this many slow counts open, each with a filter of its own."""
-    numbers, is_over = itertools.count(), threading.Event()
-    answers: list[str] = []
-
-    def run() -> None:
-        with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-            stub = ReachServiceStub(channel)
-            while not is_over.is_set():
-                first = next(numbers) * 300
-                conditions: Any = [{"text": {"$regex": f".*a.*b.*c.*={n}"}} for n in range(first, first + 300)]
-                where: Any = {"datatype": "contact", "where": {"$or": conditions}}
-                try:
-                    stub.EstimateReach(
-                        reach_service_pb2.EstimateReachRequest(filter=where), metadata=metadata, timeout=10
-                    )
-                    answers.append("OK")
-                except grpc.RpcError as error:
-                    answers.append(error.code().name)
-                    is_over.wait(1)  # as RetryInfo says
-
-    with ThreadPoolExecutor(concurrency) as pool:
-        for _ in range(concurrency):
-            pool.submit(run)
-        time.sleep(1)
-        pipe.send("begun")
-        pipe.recv()
-        is_over.set()
-        pipe.send({code: answers.count(code) for code in set(answers)})
-
-
-def _read_nothing(pipe: Connection, address: str, metadata: Metadata, count: int) -> None:
-    """Open streams of large records, take one message of each, and then receive nothing."""
-    request = membership_service_pb2.StreamMembersRequest(
-        filter=_ALL, batch_size=10_000, fields=[f"data.field{n}" for n in range(50)]
-    )
-    streams = []
-    for _ in range(count):
-        channel = grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
-        streams.append(MembershipServiceStub(channel).StreamMembers(request, metadata=metadata))
-        next(streams[-1])
-    pipe.send("begun")
-    pipe.recv()
 
 
 # --- measurements -----------------------------------------------------------------------------------------------------
@@ -275,37 +148,90 @@ def _memory(process: psutil.Process) -> float:
 def _create_segment(address: str) -> str:
     with grpc.insecure_channel(address) as channel:
         grpc.channel_ready_future(channel).result(timeout=30)
-        segment: Any = {"name": f"probe {uuid.uuid4().hex}", "filter": _ALL}
+        segment: Any = {"name": f"probe {uuid.uuid4().hex}", "filter": ALL}
         request = segment_service_pb2.CreateSegmentRequest(segment=segment)
         return str(SegmentServiceStub(channel).CreateSegment(request, metadata=_metadata("other")).id)
 
 
+def _cpu_seconds(process: psutil.Process) -> float:
+    """The CPU seconds of a process and of those that it has started."""
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return float(sum(found.user + found.system for found in times))
+
+
+def _probe_under(load: Load, name: str, server: Server, segment_id: str, alone: Probe) -> Iterator[Row]:
+    """Probe the server, with the cores that the load, the server and all programs of the machine use meanwhile."""
+    before = [_cpu_seconds(load.process), _cpu_seconds(server.process), _busy_seconds()]
+    started_at = time.monotonic()
+    probe = _probe(server.address, segment_id)
+    seconds = time.monotonic() - started_at
+    after = [_cpu_seconds(load.process), _cpu_seconds(server.process), _busy_seconds()]
+    cores = [(later - earlier) / seconds for later, earlier in zip(after, before, strict=True)]
+    yield from _compare(name, probe, alone)
+    yield Row(name, "cores used by the load, the service, the machine", ", ".join(f"{used:.2f}" for used in cores))
+
+
+def _busy_seconds() -> float:
+    """The CPU seconds that all programs of the machine have used."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system)
+
+
 def _measure_held_calls(server: Server, segment_id: str, alone: Probe) -> Iterator[Row]:
     for name, metadata in (("without a token", ()), ("with a token of one org", _metadata("slow"))):
-        with _client(_hold_calls, server.address, metadata) as pipe:
-            pipe.recv()
-            probe = _probe(server.address, segment_id)
-            pipe.send("end")
-            ended = pipe.recv()
-        load = f"{_HELD_CALLS:,} calls {name} that send no request"
-        yield from _compare(load, probe, alone)
-        yield Row(load, "of these, ended by the server within 8 s", f"{ended:,}")
+        title = f"{HELD_CALLS:,} calls {name} that send no request"
+        with run_load(loads.hold_calls, server.address, metadata) as load:
+            yield from _probe_under(load, title, server, segment_id, alone)
+            load.pipe.send("end")
+            ended = load.pipe.recv()
+        yield Row(title, "of these, ended by the server", f"{ended:,}")
+
+
+def _measure_driver(uri: str, database: str, server: Server, segment_id: str, alone: Probe) -> Iterator[Row]:
+    """The same counts without the service: what the database and the machine alone do to another org's call."""
+    with run_load(loads.count_by_driver, uri, database, "slow", _DRIVER_COUNTS) as load:
+        name = f"{_DRIVER_COUNTS} of these counts, sent to the database by pymongo instead"
+        yield from _probe_under(load, name, server, segment_id, alone)
 
 
 def _measure_fairness(server: Server, segment_id: str, alone: Probe, workers: int) -> Iterator[Row]:
-    for concurrency in (8, 32, 64, 300):
-        with _client(_count_slowly, server.address, _metadata("slow"), concurrency) as pipe:
-            pipe.recv()
-            probe = _probe(server.address, segment_id)
-        suffix = f", {workers} workers" if workers > 1 else ""
-        yield from _compare(f"{concurrency} slow EstimateReach of one org{suffix}", probe, alone)
+    suffix = f", {workers} workers" if workers > 1 else ""
+    for concurrency, is_patient in ((8, True), (32, True), (64, True), (300, True), (300, False)):
+        manner = "" if is_patient else ", whose clients ignore RetryInfo"
+        name = f"{concurrency} slow EstimateReach of one org{manner}{suffix}"
+        count = partial(loads.count_slowly, is_patient=is_patient)
+        with run_load(count, server.address, _metadata("slow"), concurrency) as load:
+            yield from _probe_under(load, name, server, segment_id, alone)
+            load.pipe.send("end")
+            codes = load.pipe.recv()
+        yield Row(name, "answers of these", _format_codes(codes))
+
+
+def _format_codes(codes: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {code}" for code, count in codes.items())
+
+
+def _measure_large_requests(server: Server) -> Iterator[Row]:
+    """Requests that wait for the org's slow counts."""
+    count = partial(loads.count_slowly, is_patient=True)
+    with (
+        run_load(count, server.address, _metadata("slow"), _DRIVER_COUNTS),
+        run_load(loads.send_large_requests, server.address, _metadata("slow"), _LARGE_REQUESTS) as load,
+    ):
+        at_rest = _memory(server.process)
+        server.reset_peak()
+        load.pipe.send("now")
+        codes = load.pipe.recv()
+        peak = server.peak_megabytes()
+    name = f"{_LARGE_REQUESTS} calls of one org with requests of 4 MB"
+    yield Row(name, "memory more than at rest, peak", f"{peak - at_rest:.0f} MB", f"{at_rest:.0f} MB")
+    yield Row(name, "answers of these", _format_codes(codes))
 
 
 def _measure_stalled_readers(server: Server) -> Iterator[Row]:
     at_rest = _memory(server.process)
     for count in (1, 4, 16):
-        with _client(_read_nothing, server.address, _metadata("large"), count) as pipe:
-            pipe.recv()
+        with run_load(loads.read_nothing, server.address, _metadata("large"), count):
             time.sleep(2)
             memory = _memory(server.process)
         load = f"{count} clients that stop reading records of 3.6 kB"
@@ -325,7 +251,7 @@ def _measure_cpu(server: Server, segment_id: str) -> Iterator[Row]:
     yield Row("GetSegment, 3,000 calls", "CPU of the server per call, median", f"{statistics.median(rounds):.2f} ms")
 
 
-def _measure_leaks(server: Server, segment_id: str) -> Iterator[Row]:
+def _measure_leaks(server: Server, segment_id: str, mixed_calls: int) -> Iterator[Row]:
     def state() -> tuple[float, int, int]:
         time.sleep(15)  # idle threads of the server end after 10 s
         return _memory(server.process), server.process.num_threads(), server.process.num_fds()
@@ -342,12 +268,12 @@ def _measure_leaks(server: Server, segment_id: str) -> Iterator[Row]:
             for call in range(calls):
                 with suppress(grpc.RpcError):
                     if call % 50 == 0:
-                        request = membership_service_pb2.StreamMembersRequest(filter=_ALL)
+                        request = membership_service_pb2.StreamMembersRequest(filter=ALL)
                         stream = members.StreamMembers(request, metadata=metadata)
                         next(stream)
                         stream.cancel()
                     elif call % 10 == 0:
-                        reach.EstimateReach(reach_service_pb2.EstimateReachRequest(filter=_ALL), metadata=metadata)
+                        reach.EstimateReach(reach_service_pb2.EstimateReachRequest(filter=ALL), metadata=metadata)
                     elif call % 10 == 1:
                         segments.GetSegment(segment_service_pb2.GetSegmentRequest(id="segment-none"), metadata=metadata)
                     elif call % 10 == 2:
@@ -358,57 +284,151 @@ def _measure_leaks(server: Server, segment_id: str) -> Iterator[Row]:
     with ThreadPoolExecutor(_MIXED_CLIENTS) as pool:
         list(pool.map(run, range(_MIXED_CLIENTS), [250] * _MIXED_CLIENTS))  # caches and connections exist after this
         before = state()
-        list(pool.map(run, range(_MIXED_CLIENTS), [_MIXED_CALLS // _MIXED_CLIENTS] * _MIXED_CLIENTS))
+        list(pool.map(run, range(_MIXED_CLIENTS), [mixed_calls // _MIXED_CLIENTS] * _MIXED_CLIENTS))
         after = state()
-    load = f"{_MIXED_CALLS:,} mixed calls of {_MIXED_CLIENTS} clients"
+    load = f"{mixed_calls:,} mixed calls of {_MIXED_CLIENTS} clients"
     yield Row(load, "memory afterwards", f"{after[0]:.0f} MB", f"{before[0]:.0f} MB")
     yield Row(load, "threads afterwards", str(after[1]), str(before[1]))
     yield Row(load, "open files and connections afterwards", str(after[2]), str(before[2]))
 
 
+def _measure_fuzzed(server: Server, number: int) -> Iterator[Row]:
+    """Requests that are valid, nearly valid, or noise."""
+    metadata = _metadata("fuzzed")
+    with grpc.insecure_channel(server.address) as channel:
+
+        def code_of(request: tuple[str, str, bytes]) -> str:
+            kind, path, raw = request
+            try:
+                answer = getattr(channel, kind)(f"/audience.v1.{path}")(raw, metadata=metadata, timeout=20)
+                list(answer if kind == "unary_stream" else ())
+            except grpc.RpcError as error:
+                return str(error.code().name)
+            return "OK"
+
+        requests = Fuzzer(filter_texts(), random.Random(20260325)).requests(number)  # noqa: S311
+        with ThreadPoolExecutor(3) as pool:
+            codes = Counter(pool.map(code_of, requests))
+    name = f"{number:,} fuzzed calls"
+    yield Row(name, "INTERNAL and UNKNOWN", str(codes["INTERNAL"] + codes["UNKNOWN"]))
+    if others := {code: count for code, count in codes.items() if code not in _ANSWERS}:
+        yield Row(name, "other unexpected answers", _format_codes(others))
+    yield Row(name, "answers of these", _format_codes(dict(codes.most_common())))
+
+
+def _measure_watches(server: Server, store: Store) -> Iterator[Row]:
+    """Idle watches, then one event for each of them."""
+    name = f"{_WATCHES:,} watches of {_WATCHED_AUDIENCES} audiences"
+    at_rest, threads_at_rest = _memory(server.process), server.process.num_threads()
+    with grpc.insecure_channel(server.address) as channel:
+        segments = SegmentServiceStub(channel)
+        requests: list[Any] = [
+            {"name": f"watched {n}", "filter": {"datatype": "contact", "where": {"group": n}}}
+            for n in range(_WATCHED_AUDIENCES)
+        ]
+        ids = [
+            segments.CreateSegment(
+                segment_service_pb2.CreateSegmentRequest(segment=one), metadata=_metadata("watched")
+            ).id
+            for one in requests
+        ]
+    with run_load(loads.watch, server.address, _metadata("watched"), ids, _WATCHES) as load:
+        time.sleep(5)
+        cpu_before, started_at = server.cpu_seconds(), time.monotonic()
+        time.sleep(10)
+        cores = (server.cpu_seconds() - cpu_before) / (time.monotonic() - started_at)
+        memory, threads = _memory(server.process), server.process.num_threads()
+        written_at = time.monotonic()
+        store.insert([_record("watched", n, {"group": n}) for n in range(_WATCHED_AUDIENCES)])
+        lags = [at - written_at for at in load.pipe.recv()]
+    yield Row(name, "memory more than at rest", f"{memory - at_rest:.0f} MB", f"{at_rest:.0f} MB")
+    yield Row(name, "threads", str(threads), str(threads_at_rest))
+    yield Row(name, "cores used by the service", f"{cores:.2f}")
+    yield Row(name, "time from a write to its event, median", f"{statistics.median(lags):.2f} s")
+    yield Row(name, "time from a write to its event, longest", f"{max(lags):.2f} s")
+
+
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
-def _one_worker(uri: str, database: str) -> Iterator[Row]:
-    with audience_service(uri, database) as server:
+@dataclass(frozen=True)
+class Run:
+    """What a measurement runs on, and how many calls it makes."""
+
+    uri: str
+    database: str
+    store: Store
+    fuzzed_calls: int
+    mixed_calls: int
+
+
+def _one_worker(run: Run) -> Iterator[Row]:
+    with audience_service(run.uri, run.database) as server:
         segment_id = _create_segment(server.address)
         _probe(server.address, segment_id, 2)
         yield from _measure_cpu(server, segment_id)
         alone = _probe(server.address, segment_id)
+        yield from _measure_driver(run.uri, run.database, server, segment_id, alone)
         yield from _measure_fairness(server, segment_id, alone, workers=1)
         yield from _measure_held_calls(server, segment_id, alone)
 
 
-def _stalled_readers(uri: str, database: str) -> Iterator[Row]:
-    with audience_service(uri, database) as server:
+def _buffers(run: Run) -> Iterator[Row]:
+    with audience_service(run.uri, run.database) as server:
         yield from _measure_stalled_readers(server)
+    with audience_service(run.uri, run.database) as server:
+        yield from _measure_large_requests(server)
 
 
-def _leaks(uri: str, database: str) -> Iterator[Row]:
-    with audience_service(uri, database) as server:
-        yield from _measure_leaks(server, _create_segment(server.address))
+def _watches(run: Run) -> Iterator[Row]:
+    limits = {"AUDIENCE_MAX_WATCH_STREAMS": str(_WATCHES), "AUDIENCE_ORG_SHARE": "1", "AUDIENCE_CALLER_SHARE": "1"}
+    with audience_service(run.uri, run.database, **limits) as server:
+        yield from _measure_watches(server, run.store)
 
 
-def _two_workers(uri: str, database: str) -> Iterator[Row]:
+def _leaks(run: Run) -> Iterator[Row]:
+    with audience_service(run.uri, run.database) as server:
+        yield from _measure_leaks(server, _create_segment(server.address), run.mixed_calls)
+
+
+def _fuzzed(run: Run) -> Iterator[Row]:
+    with audience_service(run.uri, run.database) as server:
+        yield from _measure_fuzzed(server, run.fuzzed_calls)
+
+
+def _two_workers(run: Run) -> Iterator[Row]:
     with socket.socket() as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         reserved.bind(("127.0.0.1", 0))
         listen = f"127.0.0.1:{reserved.getsockname()[1]}"
-        with audience_service(uri, database, AUDIENCE_LISTEN=listen, AUDIENCE_WORKERS="2") as server:
+        with audience_service(run.uri, run.database, AUDIENCE_LISTEN=listen, AUDIENCE_WORKERS="2") as server:
             segment_id = _create_segment(server.address)
             _probe(server.address, segment_id, 2)
             yield from _measure_fairness(server, segment_id, _probe(server.address, segment_id), workers=2)
 
 
-_MEASUREMENTS = {"one": _one_worker, "stalled": _stalled_readers, "leaks": _leaks, "two": _two_workers}
+_MEASUREMENTS = {
+    "one": _one_worker,
+    "buffers": _buffers,
+    "watches": _watches,
+    "leaks": _leaks,
+    "fuzzed": _fuzzed,
+    "two": _two_workers,
+}
 
 _TEXT = """<!-- Written by `make robustness`; never edited. -->
 
 # Robustness
 
 What one client or one org can do to others, for operators. The settings are those of
-[limits](../how-to/run-in-production.md#limits). "Alone" is the same figure without the load, or before it. The clients,
-the service and the database share the machine, so a part of each ratio is contention for its processors.
+[limits](../how-to/run-in-production.md#limits). "Alone" is the same figure without the load, or before it.
+
+The clients, the service and the database share the machine, so a part of each ratio is contention for its processors.
+Rows with "cores used" say what each of them takes. The row of pymongo shows the ratio of the same work in the database
+without the service, which no limit of the service can lower. Clients wait for the delay of RetryInfo after a refusal,
+unless the row says that they ignore it.
+
+A watch holds a thread; [ADR 28](../adr/0028-raw-handlers-and-permits.md) says why. The rows of watches have its cost.
 
 Measured on {date} with `make robustness URI=mongodb://...`, {busy}: {cores} cores, Python {python}, grpcio {grpcio}.
 
@@ -421,14 +441,17 @@ Measured on {date} with `make robustness URI=mongodb://...`, {busy}: {cores} cor
 @click.command()
 @click.option("--uri", required=True, help="The MongoDB to measure on. The database is dropped afterwards.")
 @click.option("--only", type=click.Choice([*_MEASUREMENTS]), help="Run one measurement, and write no page.")
-def main(*, uri: str, only: str | None) -> None:
+@click.option("--fuzzed-calls", default=1_000, show_default=True, help="The number of fuzzed calls.")
+@click.option("--mixed-calls", default=20_000, show_default=True, help="The number of mixed calls.")
+def main(*, uri: str, only: str | None, fuzzed_calls: int, mixed_calls: int) -> None:
     """Measure what slow, greedy and stalled clients do to others. Without --only, write the page of docs/reference."""
     rows: list[Row] = []
     is_busy = psutil.getloadavg()[0] > 0.5
-    with _database(uri) as database:
+    with _database(uri) as (database, store):
+        run = Run(uri, database, store, fuzzed_calls, mixed_calls)
         for name, measure in _MEASUREMENTS.items():
             if only in (None, name):
-                for row in measure(uri, database):
+                for row in measure(run):
                     click.echo(" | ".join(filter(None, (row.load, row.figure, row.value, row.alone, row.ratio))))
                     rows.append(row)
     if not only:

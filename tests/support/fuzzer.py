@@ -4,6 +4,7 @@ import json
 import random
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from google.protobuf.json_format import ParseDict
@@ -26,6 +27,16 @@ _VALIDATE_ONLY = b"\x20\x01"
 
 _TOKENS = re.compile(r'"[^"]*"|[\w.+-]+|[{}\[\]:,]')
 _LEAVES = (None, True, -1, 0, 2**31, 1e300, 0.5, "", "US", "2026-03-25", "(a", "$$NOW")
+
+
+_DATA = Path(__file__).parent.parent / "data"
+
+
+def filter_texts() -> list[str]:
+    """The filters of the tests as texts: valid ones, refused ones and attacks."""
+    valid = [row[1] for name in ("matches", "expressions") for row in json.loads((_DATA / f"{name}.json").read_text())]
+    others = [row[1] for name in ("refusals", "attacks") for row in json.loads((_DATA / f"{name}.json").read_text())]
+    return [*map(json.dumps, valid), *(text for text in others if isinstance(text, str))]
 
 
 class Fuzzer:
