@@ -66,6 +66,10 @@ class Listener:
         """In place of the bell."""
         return nullcontext(self)
 
+    def topics(self) -> Any:
+        """The streams that are open; this one needs no shared state."""
+        return ()
+
     def wait(self, seconds: float) -> None:
         """There are no more events now."""
         self._idle.set()

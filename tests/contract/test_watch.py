@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.watch.notifier import Notifier
+from audience_service.mongo.embedded.store import embedded_store
 from tests.conftest import Service, mongo_database, run_service
 from tests.support.client import Client, Refusal
 from tests.support.events import described
@@ -91,6 +93,31 @@ def test_a_watch_sends_entries_and_exits_but_not_existing_members(
         insert([{"id": "c", "data": {"tags": ["vip"]}}])
         assert watcher.events(1) == [("entered", "contact-c", "data")]
         assert watcher.has_no_events()
+
+
+def test_idle_watches_read_their_state_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one query, however many there are. An event that another process has found still arrives."""
+    reads: list[str] = []
+    store = embedded_store([], ("contact",))
+    with contextmanager(run_service)("embedded", store, watch_heartbeat_seconds=30) as service:
+        acme, globex = service.client("acme"), service.client("globex")
+        ids = [client.create(name="vips", filter=VIPS).id for client in (acme, globex)]
+        with watching(acme, ids[0]) as first, watching(acme, ids[0]), watching(globex, ids[1]) as other:
+            watches = type(service.store.watches)
+            for name in ("get", "states"):
+                original: Any = getattr(watches, name)
+
+                def read(store: Any, *args: Any, name: str = name, original: Any = original) -> Any:
+                    reads.append(name)
+                    return original(store, *args)
+
+                monkeypatch.setattr(watches, name, read)
+            monkeypatch.setattr(Notifier, "notify", lambda *_: None)  # as if another process had the leases
+            eventually(lambda: reads.count("states") >= 4)
+            assert "get" not in reads
+            for client_org, watcher in (("acme", first), ("globex", other)):
+                [contact_id] = service.insert(client_org, [{"data": {"tags": ["vip"]}}])
+                assert watcher.events(1) == [("entered", contact_id, "data")]
 
 
 def test_a_removed_record_exits(service: Service, org: str, client: Client, insert: Insert) -> None:

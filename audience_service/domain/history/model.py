@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from audience_service.domain.core.clock import MILLISECOND
 
@@ -36,6 +37,14 @@ class Failure:
     message: str
 
 
+class WatchState(NamedTuple):
+    """The part of a watch whose changes a stream waits for."""
+
+    watch_epoch: str
+    seq: int
+    failure: Failure | None
+
+
 @dataclass(frozen=True, slots=True)
 class Watch:
     """A watched audience, and how far its event log and member states have come.
@@ -63,6 +72,11 @@ class Watch:
     """Why the audience cannot be reconciled, or None."""
     stale_epochs: tuple[str, ...]
     """Epochs that ended or never started. The next reconciliation deletes their rows."""
+
+    @property
+    def state(self) -> WatchState:
+        """What a stream compares, to see whether it has to read."""
+        return WatchState(self.watch_epoch, self.seq, self.failure)
 
     def earliest_event_at(self, timestamp: datetime) -> datetime:
         """The earliest time of the next event: `timestamp`, but after the watermark and not before the last event."""

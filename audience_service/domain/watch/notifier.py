@@ -7,6 +7,7 @@ would query the database for each of them.
 import threading
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class Waiter:
@@ -46,6 +47,11 @@ class Notifier:
                 self._waiters[topic].remove(waiter)
                 if not self._waiters[topic]:
                     del self._waiters[topic]
+
+    def topics(self) -> tuple[Any, ...]:
+        """The topics with waiters."""
+        with self._lock:
+            return tuple(self._waiters)
 
     def notify(self, topic: Hashable = None) -> None:
         """Wake all waiters of the topic."""

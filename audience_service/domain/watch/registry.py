@@ -6,12 +6,12 @@ crash.
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 
 from audience_service.domain.core.clock import now
-from audience_service.domain.core.context import RequestContext
-from audience_service.domain.history.model import Watch
+from audience_service.domain.core.context import Deadline, RequestContext
+from audience_service.domain.history.model import Watch, WatchState
 from audience_service.domain.watch.errors import TooManyWatches
 from audience_service.domain.watch.repository import WatchRepository
 
@@ -42,6 +42,10 @@ class WatchRegistry:
     def get(self, ctx: RequestContext, audience_id: str) -> Watch:
         """The watch of an audience, added if missing. Raises TooManyWatches."""
         return self._watches.get(ctx.org, audience_id, ctx.deadline) or self.touch(ctx, audience_id)
+
+    def states(self, keys: Collection[tuple[str, str]], deadline: Deadline) -> Mapping[tuple[str, str], WatchState]:
+        """The states of the watches of any orgs, each by its org and audience id."""
+        return self._watches.states(keys, deadline)
 
     def touch(self, ctx: RequestContext, audience_id: str) -> Watch:
         """The watch of an audience, added if missing, with its expiry renewed.

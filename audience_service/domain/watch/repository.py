@@ -1,10 +1,10 @@
 """The storage ports of watches. Every method takes the org first, or a Watch, which names its org.
 
-`WatchRepository.acquire` and `renew_all` are the exceptions. They assign the watches of all orgs to processes, and
-return only the org and id of an audience.
+`WatchRepository.acquire`, `renew_all` and `states` are the exceptions. They serve watches of all orgs, and return only
+the ids of their audiences, and how far their events have come.
 """
 
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from audience_service.domain.core.record import Record
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.population import Population
-from audience_service.domain.history.model import Event, Failure, MembershipChange, Watch
+from audience_service.domain.history.model import Event, Failure, MembershipChange, Watch, WatchState
 from audience_service.domain.watch.model import ChangedKeys
 
 
@@ -43,6 +43,9 @@ class WatchRepository(Protocol):
 
     def get(self, org: str, audience_id: str, deadline: Deadline) -> Watch | None:
         """The watch of an audience, or None."""
+
+    def states(self, keys: Collection[tuple[str, str]], deadline: Deadline) -> Mapping[tuple[str, str], WatchState]:
+        """The states of watches, each by its org and audience id. A watch that does not exist is missing."""
 
     def acquire(self, lease: str, timestamp: datetime, until: datetime, deadline: Deadline) -> tuple[str, str] | None:
         """Lease any watch whose lease has expired at `timestamp`. Returns its org and audience id, or None."""

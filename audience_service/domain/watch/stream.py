@@ -15,10 +15,11 @@ from audience_service.domain.watch.notifier import Notifier, Waiter
 from audience_service.domain.watch.registry import WatchRegistry
 from audience_service.domain.watch.repository import EventLogRepository
 from audience_service.domain.watch.snapshot_start import SnapshotBootstrap, StreamPosition, token_expired
+from audience_service.domain.watch.watch_states import WatchStates
 
 BATCH_SIZE = 1_000
 _POLL_INTERVAL_SECONDS = 0.25
-"""How often a stream reads the watch, to find events of other processes. This process notifies its own streams."""
+"""How often a stream looks for events of other processes. This process notifies its own streams."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class WatchStreams:
         self._tokens = tokens
         self._heartbeat_seconds = heartbeat_seconds
         self._events_available = events_available
+        self._states = WatchStates(registry.states, events_available.topics)
         self._stopping = False
 
     def stop(self) -> None:
@@ -108,8 +110,20 @@ class WatchStreams:
                     continue
             if watch.failure:
                 self._check(ctx, audience_id, watch.failure)
-            seconds_left = ctx.deadline.remaining()
-            waiter.wait(_POLL_INTERVAL_SECONDS if seconds_left is None else min(seconds_left, _POLL_INTERVAL_SECONDS))
+            self._wait(ctx, watch, waiter, touch_at if position is None else min(heartbeat_at, touch_at))
+
+    def _wait(self, ctx: RequestContext, watch: Watch, waiter: Waiter, until: float) -> None:
+        """Wait until the watch may have changed, the call is cancelled, or a time on the monotonic clock has come.
+
+        Raises StoreUnavailable, OutOfTime.
+        """
+        while (seconds := until - time.monotonic()) > 0:
+            remaining = ctx.deadline.remaining()
+            is_notified = waiter.wait(min(seconds, _POLL_INTERVAL_SECONDS, seconds if remaining is None else remaining))
+            if is_notified or ctx.deadline.is_cancelled or self._stopping:
+                return
+            if self._states.get((watch.org, watch.audience_id), ctx.deadline) != watch.state:
+                return
 
     def _open(self, ctx: RequestContext, audience_id: str, resume_token: str) -> StreamPosition:
         shapes: tuple[Shape, ...] = ((str, int), (str, int, str, str))

@@ -15,7 +15,7 @@ from pymongo.errors import DuplicateKeyError
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.history.model import Event, Failure, Watch
+from audience_service.domain.history.model import Event, Failure, Watch, WatchState
 from audience_service.mongo.core.collections import WATCHES
 from audience_service.mongo.core.errors import retry_read, with_deadline
 from audience_service.mongo.core.scope import TenantScope, org_of
@@ -70,6 +70,18 @@ class MongoWatches:
         match = self._scope.match(org, {"_id": _key(org, audience_id)})
         found = retry_read(self._database, deadline, lambda: self._collection.find_one(match))
         return None if found is None else _read(found)
+
+    def states(self, keys: Collection[tuple[str, str]], deadline: Deadline) -> Mapping[tuple[str, str], WatchState]:
+        """Find by keys, each of which names its org, in one command."""
+        match = {"_id": {"$in": [_key(org, audience_id) for org, audience_id in keys]}}
+        fields = ("sk", "audience", "watch_epoch", "seq", "failure")
+        found = retry_read(self._database, deadline, lambda: list(self._collection.find(match, fields)))
+        return {
+            (org_of(record["sk"]), record["audience"]): WatchState(
+                record["watch_epoch"], int(record["seq"]), _read_failure(record)
+            )
+            for record in found
+        }
 
     def acquire(self, lease: str, timestamp: datetime, until: datetime, deadline: Deadline) -> tuple[str, str] | None:
         """Take the watch whose lease expired first, with the index on `lease_until`."""
@@ -185,8 +197,12 @@ def _key(org: str, audience_id: str) -> str:
     return f"{org}/audience_watch/{audience_id}"
 
 
-def _read(record: Mapping[str, Any]) -> Watch:
+def _read_failure(record: Mapping[str, Any]) -> Failure | None:
     failure = record["failure"]
+    return Failure(failure["reason"], failure["message"]) if failure else None
+
+
+def _read(record: Mapping[str, Any]) -> Watch:
     return Watch(
         org=org_of(record["sk"]),
         audience_id=record["audience"],
@@ -197,6 +213,6 @@ def _read(record: Mapping[str, Any]) -> Watch:
         retained_from=record["retained_from"],
         definition=record["definition"],
         expires_at=record["expires_at"],
-        failure=Failure(failure["reason"], failure["message"]) if failure else None,
+        failure=_read_failure(record),
         stale_epochs=tuple(record["stale_epochs"]),
     )
