@@ -81,13 +81,18 @@ class MongoSyncRows:
     def assign(self, org: str, sync_id: str, batch: Batch, size: int, deadline: Deadline) -> None:
         """Run one pipeline that ends in $merge, so that no row leaves the database.
 
-        It is not sorted, so that the database ends the joins of candidates once the batch is full.
+        It is not sorted, so that the database ends the joins of candidates once the batch is full. Rows to add need no
+        join if nothing can block them.
         """
         name = _batch_name(sync_id, batch.number)
+        with with_deadline(self._database, deadline):
+            is_free = self._collection.find_one(_in_batches(self._scope, org, sync_id), {"_id": 1}) is None
+        sendable: Stages = [*_sendable(batch.operation, batch.scan), {"$match": {"blocking": []}}]
+        if batch.operation == ADD and is_free:
+            sendable = [{"$project": {"send": "$keys"}}]
         stages = [
             {"$match": _candidates(self._scope, org, sync_id, batch)},
-            *_sendable(batch.operation, batch.scan),
-            {"$match": {"blocking": []}},
+            *sendable,
             {"$limit": size},
             {"$project": {"batch": {"$literal": name}, "send": 1}},
             {"$merge": {"into": SYNC_ROWS, "on": "_id", "whenMatched": "merge", "whenNotMatched": "discard"}},
@@ -104,12 +109,11 @@ class MongoSyncRows:
     def count_blocked(self, org: str, sync_id: str, scan: int, deadline: Deadline) -> int:
         """Count the candidates of both operations that share a key with a row in a batch, from these rows on."""
         total = 0
-        in_batches = self._scope.match(org, {"batch": {"$gte": f"{sync_id}/", "$lt": f"{sync_id}0"}})
         for operation in (REMOVE, ADD):
             todo = {"$gte": f"{sync_id}/{operation}/", "$lt": f"{sync_id}/{operation}0"}
             waiting = {"todo": todo, "scan": _found_by(operation, scan), **_NOT_IN_BATCH}
             stages = [
-                {"$match": in_batches},
+                {"$match": _in_batches(self._scope, org, sync_id)},
                 _SHARING,
                 {"$unwind": "$sharing"},
                 {"$replaceRoot": {"newRoot": "$sharing"}},
@@ -247,6 +251,11 @@ def _of_sync(scope: TenantScope, org: str, sync_id: str, *conditions: Document) 
 
 def _in_batch(scope: TenantScope, org: str, sync_id: str, number: int, *conditions: Document) -> Document:
     return scope.match(org, {"batch": _batch_name(sync_id, number)}, *conditions)
+
+
+def _in_batches(scope: TenantScope, org: str, sync_id: str) -> Document:
+    """Return the match of the rows in any batch of a sync."""
+    return scope.match(org, {"batch": {"$gte": f"{sync_id}/", "$lt": f"{sync_id}0"}})
 
 
 def _candidates(scope: TenantScope, org: str, sync_id: str, batch: Batch) -> Document:
