@@ -49,7 +49,7 @@ def test_an_audience_is_created_as_requested_and_can_be_read(client: Client) -> 
 
 def test_customer_match_rules_are_pinned_on_create(client: Client) -> None:
     made = client.custom(name="match", **MATCH)
-    assert made.customer_match.rules_version == "meta/2026-11-30"
+    assert made.customer_match.rules_version == "meta/2026-12"
     chosen = client.custom(
         name="chosen",
         type="customer_match",
@@ -79,7 +79,7 @@ def test_defaults_of_a_pixel_are_shown_and_it_has_no_list(client: Client, servic
 def test_validate_only_checks_and_creates_nothing(client: Client, refused: Refused) -> None:
     request = {"customAudience": {"name": "x", **MATCH}, "validateOnly": True}
     checked = client.call("CreateCustomAudience", request)
-    assert (checked.id, checked.customer_match.rules_version) == ("", "meta/2026-11-30")
+    assert (checked.id, checked.customer_match.rules_version) == ("", "meta/2026-12")
     assert client.call("ListCustomAudiences").total_size == 0
     client.custom(name="x")
     assert refused(lambda: client.call("CreateCustomAudience", request)).info.reason == "NAME_TAKEN"

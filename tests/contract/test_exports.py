@@ -64,7 +64,7 @@ def test_a_member_is_sent_as_the_platform_takes_it(client: Client, insert: Inser
         "DOBD": sha256("17"),
         "GEN": sha256("m"),
     }
-    assert (message.rules_version, message.batch_index, message.last_in_batch) == ("meta/2026-11-30", 0, True)
+    assert (message.rules_version, message.batch_index, message.last_in_batch) == ("meta/2026-12", 0, True)
     assert message.operation == ExportOperation.EXPORT_OPERATION_ADD
     assert (last.readiness.valid_count, last.readiness.minimum_count, last.readiness.minimum_met) == (1, 100, False)
 

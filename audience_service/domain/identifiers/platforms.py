@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from audience_service.domain.core.error_path import at_index, at_key
 from audience_service.domain.core.errors import InvalidArgument
-from audience_service.domain.identifiers import emails, person_fields, phones, places, postal_codes
+from audience_service.domain.identifiers import emails, person_fields, phones, places, postal_codes, stored_ids
 from audience_service.domain.identifiers.rules import FieldRule, Option, PlatformRules
 
 _NAME = frozenset(("first_name", "last_name"))
@@ -47,16 +47,30 @@ _META_ZIP_DASH = Option(
     },
 )
 
+_META_WITHOUT_DASHES = replace(
+    _META,
+    version="meta/2026-11-30",
+    fields=tuple(
+        replace(rule, normalise=postal_codes.without_dashes) if rule.field == "zip" else rule for rule in _META.fields
+    ),
+    options=(_META_ZIP_DASH,),
+)
+
 PLATFORM_RULES = (
     replace(
-        _META,
-        version="meta/2026-11-30",
-        fields=tuple(
-            replace(rule, normalise=postal_codes.without_dashes) if rule.field == "zip" else rule
-            for rule in _META.fields
+        _META_WITHOUT_DASHES,
+        version="meta/2026-12",
+        fields=(
+            *_META_WITHOUT_DASHES.fields,
+            FieldRule("advertising_id", "MADID", stored_ids.advertising_id, is_default=False),
+            FieldRule(
+                "external_id", "EXTERN_ID", stored_ids.lowercase_id, hashed=False, max_bytes=400, is_default=False
+            ),
         ),
-        options=(_META_ZIP_DASH,),
+        keys=(*_META.keys, frozenset(("advertising_id",)), frozenset(("external_id",))),
+        options=(_META_ZIP_DASH, Option("madid", {"hash": {}, "plain": {"advertising_id": {"hashed": False}}})),
     ),
+    _META_WITHOUT_DASHES,
     _META,
     PlatformRules(
         "google/2026-11",
@@ -154,7 +168,7 @@ def _of_fields(rules: PlatformRules, fields: Sequence[str]) -> PlatformRules:
     for index, name in enumerate(fields):
         if name not in known:
             _refuse(at_index("fields", index), name, known)
-    requested = tuple(dict.fromkeys(fields)) or tuple(known)
+    requested = tuple(dict.fromkeys(fields)) or tuple(rule.field for rule in rules.fields if rule.is_default)
     if not any(key <= set(requested) for key in rules.keys):
         keys = ", or ".join(" with ".join(name for name in known if name in key) for key in rules.keys)
         raise InvalidArgument.at("fields", f"do not identify a person; include {keys}")

@@ -29,6 +29,8 @@ SOURCES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "birth_month": (("birthday",),),
     "birth_day": (("birthday",),),
     "gender": (("sex",), ("gender",)),
+    "advertising_id": (("advertisingId",), ("maid",), ("idfa",), ("gaid",)),
+    "external_id": (("externalId",),),
 }
 """The field paths of each field in a record's `data`.
 

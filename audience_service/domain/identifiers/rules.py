@@ -18,6 +18,7 @@ class FieldRule:
     """How an export sends a field: the platform's column, the normalisation, and whether SHA-256 hashes it.
 
     `max_values` is how many values of one person the platform accepts. Each has a column of the same name.
+    `is_default` is whether exports that name no fields have this one.
     """
 
     field: str
@@ -27,6 +28,7 @@ class FieldRule:
     max_bytes: int = 64
     """The most bytes of a value as it is sent. A hashed value is 64 hexadecimal digits."""
     max_values: int = 1
+    is_default: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,8 @@ HOMES = [
 def test_a_value_is_sent_in_the_platforms_form_or_omitted(pair: list[Any]) -> None:
     platform, field, given_, normalised, sent, *about = pair
     about = about[0] if about else {}
-    rules = choose_rules(platform, "", about.get("options", {}), [])
+    newest = next(rules for rules in PLATFORM_RULES if rules.version.startswith(f"{platform}/"))
+    rules = newest.with_options(about.get("options", {}))
     alone = replace(rules, keys=(frozenset((field,)),), all_or_none=frozenset()).restricted_to((field,))
     data = {**({"country": about["country"]} if "country" in about else {}), SOURCES[field][0][0]: _read(given_)}
     identified = IdentifierExtractor(alone, about.get("region", "")).identify({"data": data})

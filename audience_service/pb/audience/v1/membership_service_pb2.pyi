@@ -1341,7 +1341,8 @@ class ExportIdentifiersRequest(_message.Message):
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """fields: the identifiers to send, out of those that the platform accepts: `email`, `phone`, `first_name`,
-        `last_name`, `country`, `zip`, `city`, `state`, `birth_year`, `birth_month`, `birth_day`, `gender`. Default all.
+        `last_name`, `country`, `zip`, `city`, `state`, `birth_year`, `birth_month`, `birth_day`, `gender`, `advertising_id`,
+        `external_id`. Default all but the last two.
         They must include one that identifies a person: an email, a phone number, or both names. Google matches names only
         together with country and zip.
         """

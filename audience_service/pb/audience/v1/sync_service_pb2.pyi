@@ -108,7 +108,7 @@ class Sync(_message.Message):
 
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """fields: the identifiers to send, as in ExportIdentifiers. Default all that the platform accepts."""
+        """fields: the identifiers to send, as in ExportIdentifiers, with the same default."""
 
     @_builtins.property
     def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
