@@ -5,6 +5,7 @@
 2. The line contains ids, field names and index names. It contains no values of a filter.
 """
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,9 @@ Explain = Callable[[RequestContext, AudienceSelector], FilterExplanation]
 """Explains the plan of a selection, without running it."""
 
 _EXPLAIN_TIMEOUT_SECONDS = 10.0
-_AUDIENCE_PREFIXES = ("segment-", "custom-", "snapshot-")
+_AUDIENCE_ID = re.compile(r"(?:segment|custom|snapshot)-[\w-]{1,128}", re.ASCII)
+"""A text of another form is no id. It may be a value, such as an address."""
+_FIELD_PATH = re.compile(r"[\w.$-]{1,256}")
 _MAX_AUDIENCES = 5
 
 _log = structlog.get_logger()
@@ -80,6 +83,9 @@ class SlowCallLog:
             plan, advice = explanation.plan, explanation.advice
             index = f"{advice.datatype}({', '.join(advice.fields)})" if advice.useful else ""
             plan_text = f"{plan.kind} {plan.index}".strip() + f", {plan.joins} joins" * bool(plan.joins)
+            if not all(map(_FIELD_PATH.fullmatch, (advice.datatype, *advice.fields))):
+                _log.warning("slow call", **fields, plan=plan_text, index="of fields with unusual names")
+                return
             _log.warning("slow call", **fields, plan=plan_text, index=index, reason=advice.reason)
         except AudienceError as error:
             _log.warning("slow call", **fields, plan=f"not explained: {error.reason}")
@@ -94,7 +100,7 @@ def audiences_of(request: Message) -> Iterator[str]:
     for descriptor, value in request.ListFields():
         if descriptor.name == "id" or descriptor.name.endswith(("_id", "_ids")):
             texts = [value] if isinstance(value, str) else value
-            yield from (text[:100] for text in texts if text.startswith(_AUDIENCE_PREFIXES))
+            yield from (text for text in texts if _AUDIENCE_ID.fullmatch(text))
 
 
 def _selection_of(request: Any, audiences: list[str]) -> AudienceSelector:

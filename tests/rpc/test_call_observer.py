@@ -165,15 +165,16 @@ def test_the_access_log_can_be_sampled_or_switched_off() -> None:
 class Explainer:
     """Answers with an index for each selection."""
 
-    def __init__(self, error: AudienceError | None = None) -> None:
+    def __init__(self, error: AudienceError | None = None, fields: tuple[str, ...] = ("data.country", "sk")) -> None:
         self.error = error
+        self.fields = fields
         self.selections: list[AudienceSelector] = []
 
     def __call__(self, ctx: RequestContext, selection: AudienceSelector) -> FilterExplanation:
         self.selections.append(selection)
         if self.error:
             raise self.error
-        advice = IndexAdvice("contact", ("data.country", "sk"), useful=True, reason="few match")
+        advice = IndexAdvice("contact", self.fields, useful=True, reason=f"few match {self.fields[0]}")
         return FilterExplanation("", (), PLAN, advice, ())
 
 
@@ -206,6 +207,16 @@ def test_a_slow_filter_is_explained_without_its_values_in_the_line() -> None:
 def test_a_slow_call_of_several_audiences_names_them() -> None:
     request = membership_service_pb2.CheckMembershipRequest(audience_ids=["segment-1", "custom-2"])
     assert slow_line(request, Explainer())["audiences"] == ["segment-1", "custom-2"]
+
+
+def test_a_slow_line_has_no_text_of_the_caller() -> None:
+    """An id, or the name of a field, that is an address."""
+    request = membership_service_pb2.CheckMembershipRequest(audience_ids=["segment-ann@example.com", "custom-2"])
+    assert slow_line(request, Explainer())["audiences"] == ["custom-2"]
+    by_name = Explainer(fields=("data.ann@example.com", "sk"))
+    line = slow_line(reach_service_pb2.EstimateReachRequest(audience_id="segment-1"), by_name)
+    assert line["index"] == "of fields with unusual names"
+    assert "ann@example.com" not in json.dumps(line, default=str)
 
 
 def test_a_slow_call_that_cannot_be_explained_says_so() -> None:
