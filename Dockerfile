@@ -1,14 +1,10 @@
 # syntax=docker/dockerfile:1
-# Three images: `service` (the last one, so the default), `gateway`, the Envoy in front of it, and `samples` for trials.
+# Two images: `service` (the last one, so the default), which also runs the HTTP gateway, and `samples` for trials.
 
 FROM python:3.13-slim AS build
 WORKDIR /src
 COPY requirements-dev.lock ./
 RUN pip install --no-cache-dir --no-deps --only-binary :all: --require-hashes -r requirements-dev.lock
-COPY protos protos
-COPY third_party third_party
-COPY scripts/protos.py scripts/protos.py
-RUN python scripts/protos.py --descriptors /out/audience.binpb
 COPY pyproject.toml README.md ./
 COPY audience_service audience_service
 RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /out .
@@ -28,21 +24,14 @@ USER 65532:65532
 ENTRYPOINT ["audience-service"]
 CMD ["seed"]
 
-FROM envoyproxy/envoy:distroless-v1.40.0 AS gateway
-COPY --from=build /out/audience.binpb /etc/envoy/audience.binpb
-COPY deploy/envoy.yaml /etc/envoy/envoy.yaml
-USER 65532:65532
-EXPOSE 8080
-CMD ["-c", "/etc/envoy/envoy.yaml"]
-
 FROM python:3.13-slim AS service
 # The service writes no files at run time, so the root file system can be read-only.
 ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
-    AUDIENCE_LISTEN=0.0.0.0:50051 AUDIENCE_LOG_FORMAT=json
+    AUDIENCE_LISTEN=0.0.0.0:50051 AUDIENCE_HTTP_LISTEN=0.0.0.0:8080 AUDIENCE_LOG_FORMAT=json
 COPY --from=installed /venv /venv
 COPY deploy/health_probe.py /health_probe.py
 USER 65532:65532
-EXPOSE 50051
+EXPOSE 50051 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s CMD ["python", "-I", "-S", "/health_probe.py"]
 ENTRYPOINT ["audience-service"]

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format type test test-fast check-marked-values coverage run http demo docs descriptors protos protos-check clients breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting bench-platform-trees robustness taxonomies check-monitoring lock clean
+.PHONY: help install lint format type test test-fast check-marked-values coverage run http demo docs protos protos-check clients breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting bench-platform-trees robustness taxonomies check-monitoring lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,9 +24,9 @@ demo: install ## Serve sample contacts in memory and run a client against them
 run: install ## Serve, in memory with sample contacts unless AUDIENCE_MONGODB_URI is set
 	$(BIN)/audience-service serve --dev
 
-http: install ## Serve as `make run` does, with the HTTP gateway on 127.0.0.1:8080 (Linux on x86-64)
+http: install ## Serve as `make run` does, with the HTTP gateway on 127.0.0.1:8080
 	@$(BIN)/audience-service serve --dev & service=$$!; trap 'kill $$service 2>/dev/null' EXIT; \
-	$(BIN)/python -m scripts.http_gateway --service "$${AUDIENCE_LISTEN:-127.0.0.1:50051}"
+	$(BIN)/audience-service gateway
 
 # Each process runs tests of its own modules, and takes over others' at the end: it starts few fixtures, and none waits.
 PARALLEL := --dist worksteal
@@ -66,11 +66,9 @@ format: install ## Format code and protos
 type: install ## Check types
 	$(BIN)/mypy
 
-docs: install ## Generate the pages of docs/reference that come from the code
+docs: install ## Generate the pages of docs/reference that come from the code, and the OpenAPI document
 	$(BIN)/python -m scripts.reference
-
-descriptors: install ## Write build/audience.binpb, the descriptor set of the HTTP gateway
-	$(BIN)/python scripts/protos.py --descriptors build/audience.binpb
+	$(BIN)/python -m scripts.openapi
 
 protos: install ## Generate audience_service/pb and the generated modules of clients/python
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/protos.py
@@ -113,6 +111,9 @@ bench-cancel: install ## Measure the database work after a StreamReach is cancel
 
 bench-targeting: install ## Compare searches of the taxonomies with a bare call: make bench-targeting URI=mongodb://...
 	$(BIN)/python -m bench.targeting --uri "$(URI)"
+
+bench-gateway: install ## Compare requests to the HTTP gateway with the same RPCs: make bench-gateway URI=mongodb://...
+	$(BIN)/python -m bench.gateway --uri "$(URI)"
 
 bench-platform-trees: install ## Measure searches of an imported tree of 250,000 nodes: make bench-platform-trees URI=mongodb://...
 	$(BIN)/python -m bench.platform_trees --uri "$(URI)"

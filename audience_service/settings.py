@@ -167,7 +167,10 @@ class Settings(BaseSettings):
         "limit",
     )
     request_timeout_seconds: float = Field(
-        10.0, gt=0, description="time in which a client must send its request; then the call is CLIENT_TIMEOUT"
+        10.0,
+        gt=0,
+        description="time in which a client must send its request, to the server or the HTTP gateway; then the call is "
+        "CLIENT_TIMEOUT",
     )
     max_connection_age_seconds: float = Field(
         3600.0,
@@ -266,6 +269,29 @@ class Settings(BaseSettings):
         description="how long the export log keeps the record of a call that sent members: 400 days by default",
     )
     reflection: bool = Field(True, description="whether clients may list the services")
+    http_listen: str = Field(
+        "127.0.0.1:8080",
+        description="address and port of the HTTP gateway, which `audience-service gateway` runs in front of the "
+        "server at AUDIENCE_LISTEN; port 0 selects a free port",
+    )
+    http_cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="origins whose pages may call the HTTP gateway, comma-separated, such as https://crm.example.com; "
+        "`*`: every origin; unset: none",
+    )
+    http_max_connections: int = Field(
+        4_096, ge=1, description="open connections of the HTTP gateway; it closes further ones"
+    )
+    http_max_body_bytes: int = Field(
+        4_194_304,
+        ge=1_024,
+        le=4_194_304,
+        description="the largest body that the HTTP gateway accepts, decompressed; larger ones are REQUEST_TOO_LARGE "
+        "(413); uploads have no limit",
+    )
+    http_idle_timeout_seconds: float = Field(
+        300.0, ge=1, description="how long the HTTP gateway keeps a connection without a request"
+    )
     metrics_listen: str = Field(
         "", description="address and port of the metrics for Prometheus (`/metrics`), such as 0.0.0.0:9464; unset: none"
     )
@@ -323,7 +349,17 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("listen", "metrics_listen")
+    @field_validator("http_cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        origins = tuple(origin.strip() for origin in value.split(",") if origin.strip())
+        if wrong := [origin for origin in origins if not re.fullmatch(r"\*|https?://[^/\s]+", origin)]:
+            raise ValueError(f"{wrong[0]} is not an origin; write scheme and host: https://crm.example.com")
+        return origins
+
+    @field_validator("listen", "http_listen", "metrics_listen")
     @classmethod
     def _check_address(cls, value: str) -> str:
         if value and not re.fullmatch(r".+:\d{1,9}", value):

@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import socket
 import subprocess
 import sys
 import time
@@ -61,6 +62,16 @@ def audience_service(uri: str, database: str, **changes: str) -> Iterator[Server
 
 
 @contextmanager
+def http_gateway(service: str) -> Iterator[Server]:
+    """The HTTP gateway in front of a service at an address of this machine."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
+    settings = {"AUDIENCE_LISTEN": service, "AUDIENCE_HTTP_LISTEN": "127.0.0.1:0"}
+    command = [sys.executable, "-m", "audience_service", "gateway"]
+    with _run_process(command, {**environment, **settings}, r"serving HTTP .*address=http://(\S+)") as server:
+        yield server
+
+
+@contextmanager
 def bare_server(answer: bytes) -> Iterator[Server]:
     """A grpcio server that answers every call with these bytes. It does no other work."""
     command = [sys.executable, "-m", "bench.processes", answer.hex()]
@@ -82,8 +93,7 @@ def _run_process(command: list[str], environment: dict[str, str], ready_pattern:
         else:
             raise RuntimeError(f"a server did not start; its output:\n{printed}")
         drain.submit(process.stderr.read)  # a full pipe would block the server
-        with grpc.insecure_channel(found[1]) as channel:
-            grpc.channel_ready_future(channel).result(timeout=_START_SECONDS)
+        _wait_for_port(found[1])
         yield Server(found[1], psutil.Process(process.pid))
     finally:
         process.terminate()  # a supervisor ends its workers
@@ -93,6 +103,11 @@ def _run_process(command: list[str], environment: dict[str, str], ready_pattern:
             process.kill()
             process.wait()
         drain.shutdown()
+
+
+def _wait_for_port(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host, int(port)), timeout=_START_SECONDS).close()
 
 
 def _serve_bare(answer: bytes) -> None:

@@ -1,1 +1,1 @@
-"""Scripts of developers: generated code and docs, data and the HTTP gateway."""
+"""Scripts of developers: generated code, docs and data."""

@@ -2,7 +2,6 @@
 
     python scripts/protos.py           write the code
     python scripts/protos.py --check   exit with 1 and list the files that differ from the checked-in code
-    python scripts/protos.py --descriptors FILE   write the descriptor set for the HTTP gateway
 
 protoc writes imports relative to the root of the protos (`from audience.v1 import ...`). The code is inside the
 package, so the script adds the package's prefix to the imports. Descriptors keep the names in the protos.
@@ -44,10 +43,7 @@ def generate(package: str, out: Path) -> None:
 
 
 def write_descriptors(out: Path, *, with_comments: bool = False) -> None:
-    """Write the descriptors of all protos to one file.
-
-    They include the error details, which the gateway converts to JSON.
-    """
+    """Write the descriptors of all protos to one file."""
     out.parent.mkdir(parents=True, exist_ok=True)
     options = ["--include_imports", *["--include_source_info"] * with_comments]
     _protoc(f"--descriptor_set_out={out}", *options, "google/rpc/error_details.proto")
@@ -81,11 +77,7 @@ def main() -> None:
     """Parse the command line and generate or check."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="only compare")
-    parser.add_argument("--descriptors", type=Path, metavar="FILE", help="only write the descriptor set")
     arguments = parser.parse_args()
-    if arguments.descriptors:
-        write_descriptors(arguments.descriptors)
-        return
     stale_files = []
     for package, out in PACKAGES.items():
         if not arguments.check:

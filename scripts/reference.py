@@ -32,8 +32,8 @@ from audience_service.domain.schema.service import operators_for
 from audience_service.domain.syncs import errors as _sync_errors  # noqa: F401 - its classes are in the table of errors
 from audience_service.observability.metrics import METRICS
 from audience_service.pb.audience.v1 import options_pb2
+from audience_service.rpc.descriptors import SERVICES
 from audience_service.rpc.errors import code_of
-from audience_service.rpc.server import SERVICES
 from audience_service.settings import Settings
 from scripts.protos import ROOT, write_descriptors
 

@@ -1,7 +1,6 @@
 """Servers for tests: every store test runs on the embedded store and, where a URI is given, on that server too."""
 
 import hashlib
-import importlib.util
 import io
 import itertools
 import os
@@ -66,7 +65,6 @@ REPLICA_SET = os.environ.get("AUDIENCE_TEST_REPLICA_SET_MONGODB", "")
 """A program that starts and removes a replica set of the tests' own: `start`, `stop`."""
 _EMBEDDED: list[Store] = []
 """The embedded store while it is served."""
-HAS_ENVOY = importlib.util.find_spec("envoy") is not None
 
 
 def test_settings(**changes: Any) -> Settings:
@@ -265,7 +263,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects by marker
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that need a real engine, one to kill, a replica set, or Envoy, where there is none.
+    """Leave out the tests that need a real engine, one to kill or a replica set, where there is none.
 
     The header says so.
 
@@ -283,8 +281,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         kept = [item for item in kept if "durable" not in getattr(item, "fixturenames", ())]
     if not REPLICA_SET:
         kept = [item for item in kept if "replica_set" not in getattr(item, "fixturenames", ())]
-    if not HAS_ENVOY:
-        kept = [item for item in kept if "http" not in item.path.parts]
     keep = set(kept)
     config.hook.pytest_deselected(items=[item for item in items if item not in keep])
     items[:] = kept
@@ -300,4 +296,4 @@ def pytest_report_header() -> str:
     stores = f"stores: {', '.join(STORES)}" + ("" if URI else " (set AUDIENCE_TEST_MONGODB_URI for a real engine)")
     stores += "" if DURABLE else "; none is killed (set AUDIENCE_TEST_DURABLE_MONGODB)"
     stores += "" if REPLICA_SET else "; no replica set (set AUDIENCE_TEST_REPLICA_SET_MONGODB)"
-    return stores + ("" if HAS_ENVOY else "; no HTTP tests: this machine has no Envoy")
+    return stores

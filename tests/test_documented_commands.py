@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import grpc
 import pytest
-from google.api import annotations_pb2
 from google.protobuf.json_format import ParseDict
 
+from audience_service.gateway.routes import RouteTable
 from audience_service.pb.audience.v1.custom_audience_service_pb2 import UploadMembersRequest
-from audience_service.rpc.server import SERVICES
+from audience_service.rpc.descriptors import SERVICES
 from tests.conftest import KEY, SEALING_KEY, URI, Service
 from tests.support.client import Client, Refusal
 from tests.support.command import run
@@ -46,7 +46,7 @@ CALLS = [command for command in COMMANDS if command.text.startswith("call ")]
 RUNS = [
     command
     for command in COMMANDS
-    if re.match(r"(\.venv/bin/)?audience-service (?!serve)|export TOKEN=\$", command.text)
+    if re.match(r"(\.venv/bin/)?audience-service (?!serve|gateway)|export TOKEN=\$", command.text)
 ]
 REQUESTS = [command for command in COMMANDS if command.text.startswith("curl ")]
 
@@ -161,16 +161,13 @@ def test_a_documented_call_succeeds(command: Command, world: World) -> None:
 
 @pytest.mark.parametrize("command", REQUESTS, ids=named)
 def test_a_documented_http_request_is_an_rpc(command: Command, world: World) -> None:
-    """The gateway maps the path to an RPC; tests/http runs it."""
+    """The gateway maps the path to an RPC; tests/http runs it, and forms."""
     [path] = re.findall(r"http://127\.0\.0\.1:8080(\S+)", command.text)
-    [rpc] = [
-        f"{service.name}/{method.name}"
-        for service in SERVICES
-        for method in service.methods
-        if method.GetOptions().Extensions[annotations_pb2.http].post == path
-    ]
+    method = RouteTable(SERVICES).find("POST", path.encode())[0].method
     words = shlex.split(command.text)
-    expect_success(world, rpc, words[words.index("-d") + 1])
+    assert ("-F" in words) == method.client_streaming
+    if "-d" in words:
+        expect_success(world, f"{method.containing_service.name}/{method.name}", words[words.index("-d") + 1])
 
 
 @pytest.fixture
@@ -219,4 +216,7 @@ def test_every_other_command_exists() -> None:
         else:
             known = (*CALLS, *RUNS, *REQUESTS)
             is_known = Command(page, text) in known or first in {"export", "git", "pre-commit"}
-            assert is_known or re.match(r"\.venv/bin/(pip install|audience-service serve)", text), (page, text)
+            assert is_known or re.match(r"\.venv/bin/(pip install|audience-service (serve|gateway))", text), (
+                page,
+                text,
+            )

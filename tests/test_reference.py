@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from audience_service.rpc.server import SERVICES
+from audience_service.rpc.descriptors import SERVICES
 from scripts.reference import PAGES, generate
 
 ROOT = Path(__file__).parent.parent

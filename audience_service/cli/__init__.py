@@ -1,4 +1,4 @@
-"""The command line. `insights`, `lookalike`, `overlap`, `reach` and `upload` call a running server."""
+"""The command line. `gateway`, `insights`, `lookalike`, `overlap`, `reach` and `upload` call a running server."""
 
 from importlib import import_module
 
@@ -10,6 +10,7 @@ from audience_service.settings import SettingsError
 _COMMANDS = (
     "demo",
     "doctor",
+    "gateway",
     "health",
     "indexes",
     "insights",

@@ -38,19 +38,23 @@ def server_address(settings: Settings) -> str:
 
 def open_channel(settings: Settings) -> grpc.Channel:
     """A channel to the server with these settings, with TLS if it has a certificate. Raises SettingsError."""
-    address = server_address(settings)
+    address, credentials = server_address(settings), channel_credentials(settings)
+    return grpc.secure_channel(address, credentials) if credentials else grpc.insecure_channel(address)
+
+
+def channel_credentials(settings: Settings) -> grpc.ChannelCredentials | None:
+    """The credentials for a server with these settings, None if it has no certificate. Raises SettingsError."""
     if not (settings.tls_certificate_file or settings.cli_tls_ca_file):
-        return grpc.insecure_channel(address)
+        return None
     paths = (
         settings.cli_tls_ca_file or settings.tls_certificate_file,
         settings.cli_tls_key_file,
         settings.cli_tls_certificate_file,
     )
     try:
-        credentials = grpc.ssl_channel_credentials(*(path.read_bytes() if path else None for path in paths))
+        return grpc.ssl_channel_credentials(*(path.read_bytes() if path else None for path in paths))
     except OSError as error:
         raise SettingsError(f"AUDIENCE_CLI_TLS_CA_FILE, AUDIENCE_CLI_TLS_CERTIFICATE_FILE: {error}") from None
-    return grpc.secure_channel(address, credentials)
 
 
 def client_options(command: Command) -> Command:

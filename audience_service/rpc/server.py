@@ -4,21 +4,10 @@ import threading
 from dataclasses import dataclass
 
 import grpc
-from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from audience_service.domain.watch.errors import ServerStopping
-from audience_service.pb.audience.v1 import (
-    audience_service_pb2,
-    custom_audience_service_pb2,
-    filter_service_pb2,
-    membership_service_pb2,
-    reach_service_pb2,
-    segment_service_pb2,
-    sync_service_pb2,
-    targeting_service_pb2,
-)
 from audience_service.pb.audience.v1.audience_service_pb2_grpc import (
     AudienceServiceServicer,
     add_AudienceServiceServicer_to_server,
@@ -56,25 +45,10 @@ from audience_service.rpc.audit import AuditLog, AuditObserver
 from audience_service.rpc.auth import Authenticator
 from audience_service.rpc.call_observer import CallObserver
 from audience_service.rpc.calls import OpenCalls
+from audience_service.rpc.descriptors import SERVICES
 from audience_service.rpc.interceptor import CallInterceptor, Timeouts
 from audience_service.rpc.threads import ElasticExecutor
 from audience_service.rpc.tls import TlsFiles, server_credentials
-
-SERVICES: tuple[ServiceDescriptor, ...] = tuple(
-    service
-    for module in (
-        segment_service_pb2,
-        filter_service_pb2,
-        audience_service_pb2,
-        custom_audience_service_pb2,
-        reach_service_pb2,
-        membership_service_pb2,
-        sync_service_pb2,
-        targeting_service_pb2,
-    )
-    for service in module.DESCRIPTOR.services_by_name.values()
-)
-"""The descriptors of all services of this package."""
 
 LIVENESS = "liveness"
 """The name under which health checks see whether the process answers, with or without its database."""

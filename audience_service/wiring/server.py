@@ -9,10 +9,11 @@ from audience_service.rpc.admission import CallLimits
 from audience_service.rpc.audit import AuditLog
 from audience_service.rpc.auth import Authenticator, ClaimNames, TokenRules
 from audience_service.rpc.call_observer import CallLogOptions, CallObserver
+from audience_service.rpc.descriptors import SERVICES
 from audience_service.rpc.interceptor import Timeouts
 from audience_service.rpc.key_ring import KeyRing, fetch_jwks, is_trustworthy_url
 from audience_service.rpc.permits import Shares
-from audience_service.rpc.server import SERVICES, ServerOptions
+from audience_service.rpc.server import ServerOptions
 from audience_service.rpc.slow_calls import SlowCallLog
 from audience_service.rpc.tls import TlsFiles
 from audience_service.rpc.token_keys import KeySource, KeySourceError

@@ -13,8 +13,8 @@ import pytest
 from audience_service.domain.core.context import Scope
 from audience_service.mongo.store import Store
 from audience_service.rpc.audit import UNRECORDED
+from audience_service.rpc.descriptors import SERVICES
 from audience_service.rpc.method import Method
-from audience_service.rpc.server import SERVICES
 from audience_service.settings import Settings, SettingsError
 from audience_service.wiring.server import open_audit_log
 from tests.conftest import Service, run_service

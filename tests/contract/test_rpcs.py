@@ -12,8 +12,8 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from audience_service.rpc.descriptors import SERVICES
 from audience_service.rpc.method import Method
-from audience_service.rpc.server import SERVICES
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
 from tests.support.uploads import Uploader, emails

@@ -1,19 +1,18 @@
-"""The HTTP gateway in front of a test server: Envoy, as `make http` runs it."""
+"""The HTTP gateway in front of a test server, as `audience-service gateway` runs it."""
 
 import http.client
 import json
-import subprocess
-import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import pytest
 
 from audience_service.cli.token import mint
 from tests.conftest import Service
+from tests.support.command import run_gateway
 
 VIP = {
     "name": "VIP recent openers",
@@ -23,15 +22,28 @@ VIP = {
     },
     "type": "dynamic",
 }
-_ROOT = Path(__file__).parent.parent.parent
+ORIGIN = "https://crm.example.com"
 
 
 @dataclass(frozen=True)
 class Response:
-    """A status and the JSON that came with it."""
+    """A status, and the content that came with it."""
 
     status: int
-    body: Any
+    headers: Mapping[str, str]
+    """By their names in lower case."""
+    content: bytes
+
+    @cached_property
+    def body(self) -> Any:
+        """The JSON that came with it."""
+        return json.loads(self.content)
+
+    @property
+    def violations(self) -> dict[str, str]:
+        """Of a refusal: what is wrong with each field."""
+        [request] = [detail for detail in self.body["details"] if detail["@type"].endswith("BadRequest")]
+        return {each["field"]: each["description"] for each in request["fieldViolations"]}
 
     @property
     def reason(self) -> str:
@@ -47,33 +59,32 @@ class Gateway:
     address: str
     headers: dict[str, str]
 
-    def fetch(self, method: str, path: str, body: Any = None) -> Response:
-        """The answer to a request; a body that is no text is sent as JSON."""
-        payload = body if isinstance(body, str | None) else json.dumps(body)
-        headers = {"content-type": "application/json", **self.headers}
-        with closing(http.client.HTTPConnection(self.address.removeprefix("http://"), timeout=20)) as connection:
+    @property
+    def port(self) -> int:
+        """The port of the gateway."""
+        return int(self.address.rpartition(":")[2])
+
+    def fetch(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
+        """The answer to a request; a body that is no text is sent as JSON. Headers have underscores for hyphens."""
+        payload = body if isinstance(body, str | bytes | None) else json.dumps(body)
+        return self.send(method, f"/crm/audiences{path}", payload, **{"content_type": "application/json", **headers})
+
+    def send(self, method: str, path: str, payload: str | bytes | None = None, **headers: str) -> Response:
+        """The answer to a request for any path."""
+        all_headers = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
             # A body that is too large is refused before it has all been sent.
             with suppress(ConnectionError):
-                connection.request(method, f"/crm/audiences{path}", payload, headers)
+                connection.request(method, path, payload, all_headers)
             response = connection.getresponse()
-            return Response(response.status, json.loads(response.read()))
-
-
-def run_gateway(service_port: int) -> Generator[str, None, None]:
-    """Run a gateway in front of a port of this machine; yields its address."""
-    command = [sys.executable, "-m", "scripts.http_gateway", "--port", "0", "--service", f"127.0.0.1:{service_port}"]
-    with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
-        assert process.stdout
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
+            return Response(response.status, {k.lower(): v for k, v in response.headers.items()}, response.read())
 
 
 @pytest.fixture(scope="session")
 def gateway_address(service: Service) -> Iterator[str]:
     """One gateway for each store's server."""
-    yield from run_gateway(service.app.port)
+    with run_gateway(service.app.port, AUDIENCE_HTTP_CORS_ORIGINS=ORIGIN) as (_, address):
+        yield address
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from audience_service.mongo.core.client import connect
 from audience_service.mongo.core.monitoring import CommandMetrics, PoolMetrics, outcome_of
 from audience_service.mongo.embedded.store import embedded_store
 from audience_service.rpc.call_observer import CallObserver
+from audience_service.rpc.descriptors import SERVICES
 from audience_service.rpc.permits import PermitPool, Shares, WaitingBytes
-from audience_service.rpc.server import SERVICES
 from audience_service.rpc.stream_limits import StreamLimiter
 from tests.conftest import Service, run_service
 from tests.support.client import Client

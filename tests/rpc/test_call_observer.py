@@ -24,7 +24,7 @@ from audience_service.mongo.embedded.store import embedded_store
 from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2, segment_service_pb2
 from audience_service.rpc.call_observer import CallLogOptions, CallObserver
 from audience_service.rpc.calls import OpenCall
-from audience_service.rpc.server import SERVICES
+from audience_service.rpc.descriptors import SERVICES
 from audience_service.rpc.slow_calls import SlowCall, SlowCallLog
 from tests.conftest import Service, run_service
 from tests.support.client import Client, Refusal

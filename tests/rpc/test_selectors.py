@@ -10,7 +10,7 @@ from google.protobuf.message_factory import GetMessageClass
 from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.filters import Filter
 from audience_service.rpc.converters.audiences import decode_selection
-from audience_service.rpc.server import SERVICES
+from audience_service.rpc.descriptors import SERVICES
 
 WRITTEN: dict[str, tuple[Any, Any]] = {
     "audience_id": ("segment-1", "segment-1"),

@@ -51,18 +51,37 @@ def _environment(settings: dict[str, str]) -> dict[str, str]:
 @contextmanager
 def run_server(**environment: str) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
     """A served process, its address, and what it printed until it served."""
+    arguments = ["serve", *(["--dev"] if "AUDIENCE_JWT_KEY" not in environment else [])]
+    with _run_until("serving", arguments, {**_SERVER_SETTINGS, **environment}) as running:
+        yield running
+
+
+@contextmanager
+def run_gateway(service_port: int, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process of an HTTP gateway for the service at a port of this machine, and its address."""
+    settings = {
+        "AUDIENCE_LISTEN": f"127.0.0.1:{service_port}",
+        "AUDIENCE_HTTP_LISTEN": "127.0.0.1:0",
+        "AUDIENCE_LOG_FORMAT": "json",
+    }
+    with _run_until("serving HTTP", ["gateway"], {**settings, **environment}) as (process, address, _):
+        yield process, address
+
+
+@contextmanager
+def _run_until(
+    event: str, arguments: list[str], environment: dict[str, str]
+) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
+    """A process that has logged an event, the address in it, and what it printed until then."""
     process = subprocess.Popen(  # noqa: S603
-        [*COMMAND, "serve", *(["--dev"] if "AUDIENCE_JWT_KEY" not in environment else [])],
-        env=_environment({**_SERVER_SETTINGS, **environment}),
-        stderr=subprocess.PIPE,
-        text=True,
+        [*COMMAND, *arguments], env=_environment(environment), stderr=subprocess.PIPE, text=True
     )
     assert process.stderr
     printed: list[str] = []
     try:
         for line in process.stderr:
             printed.append(line.strip())
-            if '"event": "serving"' in line:
+            if f'"event": "{event}"' in line:
                 break
         address = json.loads(printed[-1])["address"]
         yield process, address, printed

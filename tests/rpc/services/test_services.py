@@ -38,9 +38,9 @@ from audience_service.rpc.admission import Admission
 from audience_service.rpc.audit import AuditLog
 from audience_service.rpc.call_observer import CallObserver
 from audience_service.rpc.calls import OpenCalls
+from audience_service.rpc.descriptors import SERVICES
 from audience_service.rpc.interceptor import CallInterceptor
 from audience_service.rpc.method import Method
-from audience_service.rpc.server import SERVICES
 from audience_service.rpc.services.membership import MembershipServicer
 from audience_service.rpc.services.reach import ReachServicer
 from audience_service.rpc.workloads import WORKLOADS, Workload

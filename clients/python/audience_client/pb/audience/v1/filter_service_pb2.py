@@ -24,11 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from audience_client.pb.audience.v1 import options_pb2 as audience_dot_v1_dot_options__pb2
 from audience_client.pb.audience.v1 import resources_pb2 as audience_dot_v1_dot_resources__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n audience/v1/filter_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1b\x61udience/v1/resources.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xd5\x01\n\x14\x45xplainFilterRequest\x12\x1b\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x12+\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x13.audience.v1.FilterB\x04\xe2\x41\x01\x01H\x00\x12\x1a\n\x07\x61nalyze\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x0b\n\tselectionB\n\n\x08_analyzeJ\x04\x08\x03\x10\x07R\x0bsnapshot_idR\x0c\x61udience_idsR\x14\x65xclude_audience_idsR\x07purpose\"\xc0\x01\n\x15\x45xplainFilterResponse\x12\x13\n\x0b\x64\x65scription\x18\x01 \x01(\t\x12\x0e\n\x06\x66ields\x18\x02 \x03(\t\x12$\n\x04plan\x18\x03 \x01(\x0b\x32\x16.audience.v1.QueryPlan\x12.\n\x0cindex_advice\x18\x04 \x01(\x0b\x32\x18.audience.v1.IndexAdvice\x12,\n\x08warnings\x18\x05 \x03(\x0b\x32\x1a.audience.v1.FilterWarning\"\xdf\x02\n\tQueryPlan\x12#\n\x04kind\x18\x01 \x01(\x0e\x32\x15.audience.v1.PlanKind\x12\r\n\x05index\x18\x02 \x01(\t\x12\x1f\n\x12\x64ocuments_examined\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\rkeys_examined\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\x1a\n\rmatched_count\x18\x05 \x01(\x05H\x02\x88\x01\x01\x12)\n\x1c\x64ocuments_examined_per_match\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12\x19\n\x0cmilliseconds\x18\x07 \x01(\x05H\x04\x88\x01\x01\x12\x12\n\njoin_count\x18\x08 \x01(\x05\x42\x15\n\x13_documents_examinedB\x10\n\x0e_keys_examinedB\x10\n\x0e_matched_countB\x1f\n\x1d_documents_examined_per_matchB\x0f\n\r_milliseconds\"b\n\x0bIndexAdvice\x12\x10\n\x08\x64\x61tatype\x18\x01 \x01(\t\x12!\n\x05index\x18\x02 \x01(\x0b\x32\x12.audience.v1.Index\x12\x0e\n\x06useful\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\'\n\x05Index\x12\x0e\n\x06\x66ields\x18\x01 \x03(\t\x12\x0e\n\x06unique\x18\x02 \x01(\x08\"A\n\x11ListFieldsRequest\x12\x16\n\x08\x64\x61tatype\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06prefix\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"x\n\x12ListFieldsResponse\x12\"\n\x06\x66ields\x18\x01 \x03(\x0b\x32\x12.audience.v1.Field\x12\x15\n\rsampled_count\x18\x02 \x01(\x05\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\x12\x15\n\romitted_count\x18\x04 \x01(\x05\"\x8f\x01\n\x05\x46ield\x12\x0c\n\x04path\x18\x01 \x01(\t\x12%\n\x05types\x18\x02 \x03(\x0b\x32\x16.audience.v1.FieldType\x12\x11\n\tfill_rate\x18\x03 \x01(\x01\x12+\n\ntop_values\x18\x04 \x03(\x0b\x32\x17.audience.v1.FieldValue\x12\x11\n\toperators\x18\x05 \x03(\t\"(\n\tFieldType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x01\"B\n\nFieldValue\x12%\n\x05value\x18\x01 \x01(\x0b\x32\x16.google.protobuf.Value\x12\r\n\x05share\x18\x02 \x01(\x01*N\n\x08PlanKind\x12\x19\n\x15PLAN_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fPLAN_KIND_INDEX\x10\x01\x12\x12\n\x0ePLAN_KIND_SCAN\x10\x02\x32\xde\x01\n\rFilterService\x12j\n\rExplainFilter\x12!.audience.v1.ExplainFilterRequest\x1a\".audience.v1.ExplainFilterResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read\x12\x61\n\nListFields\x12\x1e.audience.v1.ListFieldsRequest\x1a\x1f.audience.v1.ListFieldsResponse\"\x12\xca\xf3\x18\x0e\x61udiences.readB;Z9audience.crm.appengine.internal/go/audience/v1;audiencev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n audience/v1/filter_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1b\x61udience/v1/resources.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xd5\x01\n\x14\x45xplainFilterRequest\x12\x1b\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x12+\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x13.audience.v1.FilterB\x04\xe2\x41\x01\x01H\x00\x12\x1a\n\x07\x61nalyze\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x0b\n\tselectionB\n\n\x08_analyzeJ\x04\x08\x03\x10\x07R\x0bsnapshot_idR\x0c\x61udience_idsR\x14\x65xclude_audience_idsR\x07purpose\"\xc0\x01\n\x15\x45xplainFilterResponse\x12\x13\n\x0b\x64\x65scription\x18\x01 \x01(\t\x12\x0e\n\x06\x66ields\x18\x02 \x03(\t\x12$\n\x04plan\x18\x03 \x01(\x0b\x32\x16.audience.v1.QueryPlan\x12.\n\x0cindex_advice\x18\x04 \x01(\x0b\x32\x18.audience.v1.IndexAdvice\x12,\n\x08warnings\x18\x05 \x03(\x0b\x32\x1a.audience.v1.FilterWarning\"\xdf\x02\n\tQueryPlan\x12#\n\x04kind\x18\x01 \x01(\x0e\x32\x15.audience.v1.PlanKind\x12\r\n\x05index\x18\x02 \x01(\t\x12\x1f\n\x12\x64ocuments_examined\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\rkeys_examined\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\x1a\n\rmatched_count\x18\x05 \x01(\x05H\x02\x88\x01\x01\x12)\n\x1c\x64ocuments_examined_per_match\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12\x19\n\x0cmilliseconds\x18\x07 \x01(\x05H\x04\x88\x01\x01\x12\x12\n\njoin_count\x18\x08 \x01(\x05\x42\x15\n\x13_documents_examinedB\x10\n\x0e_keys_examinedB\x10\n\x0e_matched_countB\x1f\n\x1d_documents_examined_per_matchB\x0f\n\r_milliseconds\"b\n\x0bIndexAdvice\x12\x10\n\x08\x64\x61tatype\x18\x01 \x01(\t\x12!\n\x05index\x18\x02 \x01(\x0b\x32\x12.audience.v1.Index\x12\x0e\n\x06useful\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\'\n\x05Index\x12\x0e\n\x06\x66ields\x18\x01 \x03(\t\x12\x0e\n\x06unique\x18\x02 \x01(\x08\"A\n\x11ListFieldsRequest\x12\x16\n\x08\x64\x61tatype\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06prefix\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"x\n\x12ListFieldsResponse\x12\"\n\x06\x66ields\x18\x01 \x03(\x0b\x32\x12.audience.v1.Field\x12\x15\n\rsampled_count\x18\x02 \x01(\x05\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\x12\x15\n\romitted_count\x18\x04 \x01(\x05\"\x8f\x01\n\x05\x46ield\x12\x0c\n\x04path\x18\x01 \x01(\t\x12%\n\x05types\x18\x02 \x03(\x0b\x32\x16.audience.v1.FieldType\x12\x11\n\tfill_rate\x18\x03 \x01(\x01\x12+\n\ntop_values\x18\x04 \x03(\x0b\x32\x17.audience.v1.FieldValue\x12\x11\n\toperators\x18\x05 \x03(\t\"(\n\tFieldType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x01\"B\n\nFieldValue\x12%\n\x05value\x18\x01 \x01(\x0b\x32\x16.google.protobuf.Value\x12\r\n\x05share\x18\x02 \x01(\x01*N\n\x08PlanKind\x12\x19\n\x15PLAN_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fPLAN_KIND_INDEX\x10\x01\x12\x12\n\x0ePLAN_KIND_SCAN\x10\x02\x32\xa4\x02\n\rFilterService\x12\x92\x01\n\rExplainFilter\x12!.audience.v1.ExplainFilterRequest\x1a\".audience.v1.ExplainFilterResponse\":\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\"\"\x1d/crm/audiences/explain-filter:\x01*\x12~\n\nListFields\x12\x1e.audience.v1.ListFieldsRequest\x1a\x1f.audience.v1.ListFieldsResponse\"/\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\x17\x12\x15/crm/audiences/fieldsB;Z9audience.crm.appengine.internal/go/audience/v1;audiencev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,31 +48,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTFIELDSREQUEST'].fields_by_name['prefix']._loaded_options = None
   _globals['_LISTFIELDSREQUEST'].fields_by_name['prefix']._serialized_options = b'\342A\001\001'
   _globals['_FILTERSERVICE'].methods_by_name['ExplainFilter']._loaded_options = None
-  _globals['_FILTERSERVICE'].methods_by_name['ExplainFilter']._serialized_options = b'\312\363\030\016audiences.read'
+  _globals['_FILTERSERVICE'].methods_by_name['ExplainFilter']._serialized_options = b'\312\363\030\016audiences.read\202\323\344\223\002\"\"\035/crm/audiences/explain-filter:\001*'
   _globals['_FILTERSERVICE'].methods_by_name['ListFields']._loaded_options = None
-  _globals['_FILTERSERVICE'].methods_by_name['ListFields']._serialized_options = b'\312\363\030\016audiences.read'
-  _globals['_PLANKIND']._serialized_start=1519
-  _globals['_PLANKIND']._serialized_end=1597
-  _globals['_EXPLAINFILTERREQUEST']._serialized_start=169
-  _globals['_EXPLAINFILTERREQUEST']._serialized_end=382
-  _globals['_EXPLAINFILTERRESPONSE']._serialized_start=385
-  _globals['_EXPLAINFILTERRESPONSE']._serialized_end=577
-  _globals['_QUERYPLAN']._serialized_start=580
-  _globals['_QUERYPLAN']._serialized_end=931
-  _globals['_INDEXADVICE']._serialized_start=933
-  _globals['_INDEXADVICE']._serialized_end=1031
-  _globals['_INDEX']._serialized_start=1033
-  _globals['_INDEX']._serialized_end=1072
-  _globals['_LISTFIELDSREQUEST']._serialized_start=1074
-  _globals['_LISTFIELDSREQUEST']._serialized_end=1139
-  _globals['_LISTFIELDSRESPONSE']._serialized_start=1141
-  _globals['_LISTFIELDSRESPONSE']._serialized_end=1261
-  _globals['_FIELD']._serialized_start=1264
-  _globals['_FIELD']._serialized_end=1407
-  _globals['_FIELDTYPE']._serialized_start=1409
-  _globals['_FIELDTYPE']._serialized_end=1449
-  _globals['_FIELDVALUE']._serialized_start=1451
-  _globals['_FIELDVALUE']._serialized_end=1517
-  _globals['_FILTERSERVICE']._serialized_start=1600
-  _globals['_FILTERSERVICE']._serialized_end=1822
+  _globals['_FILTERSERVICE'].methods_by_name['ListFields']._serialized_options = b'\312\363\030\016audiences.read\202\323\344\223\002\027\022\025/crm/audiences/fields'
+  _globals['_PLANKIND']._serialized_start=1549
+  _globals['_PLANKIND']._serialized_end=1627
+  _globals['_EXPLAINFILTERREQUEST']._serialized_start=199
+  _globals['_EXPLAINFILTERREQUEST']._serialized_end=412
+  _globals['_EXPLAINFILTERRESPONSE']._serialized_start=415
+  _globals['_EXPLAINFILTERRESPONSE']._serialized_end=607
+  _globals['_QUERYPLAN']._serialized_start=610
+  _globals['_QUERYPLAN']._serialized_end=961
+  _globals['_INDEXADVICE']._serialized_start=963
+  _globals['_INDEXADVICE']._serialized_end=1061
+  _globals['_INDEX']._serialized_start=1063
+  _globals['_INDEX']._serialized_end=1102
+  _globals['_LISTFIELDSREQUEST']._serialized_start=1104
+  _globals['_LISTFIELDSREQUEST']._serialized_end=1169
+  _globals['_LISTFIELDSRESPONSE']._serialized_start=1171
+  _globals['_LISTFIELDSRESPONSE']._serialized_end=1291
+  _globals['_FIELD']._serialized_start=1294
+  _globals['_FIELD']._serialized_end=1437
+  _globals['_FIELDTYPE']._serialized_start=1439
+  _globals['_FIELDTYPE']._serialized_end=1479
+  _globals['_FIELDVALUE']._serialized_start=1481
+  _globals['_FIELDVALUE']._serialized_end=1547
+  _globals['_FILTERSERVICE']._serialized_start=1630
+  _globals['_FILTERSERVICE']._serialized_end=1922
 # @@protoc_insertion_point(module_scope)
