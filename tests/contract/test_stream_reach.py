@@ -75,7 +75,7 @@ def streamed(client: Client, request: dict[str, Any]) -> list[Any]:
 @pytest.mark.parametrize("where", [LEADS, MATCH_NONE, {"state": "archived"}])
 def test_a_stream_begins_with_an_estimate_and_ends_with_the_count(crowd: Client, where: dict[str, Any]) -> None:
     messages = streamed(crowd, {"filter": contacts(where)})
-    assert len(messages) > 2
+    assert len(messages) >= 2
     first, last = messages[0], messages[-1]
     assert first.scanned_count < CROWD == first.total_count
     assert last.count == crowd.count(filter=contacts(where)) == len(crowd.members(filter=contacts(where)))

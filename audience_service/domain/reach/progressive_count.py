@@ -1,21 +1,22 @@
 """Progressive counts: estimates from a growing sample, then exact counts slice by slice, up to the exact total.
 
-Worked example: 1,000,000 records with a key sample of 20,000 keys, so a key range has about 50 records.
+Worked example: 1,000,000 records with a key sample of 7,812 keys, so a key range has about 128 records.
 
     step      query                           members found       estimate   95 % interval
-    sample 1  500 drawn keys                  145 of 500           290,000   250,569 to 331,935
-    sample 2  1,500 further keys              570 of 2,000         285,000   265,293 to 305,339
-    sample 3  2,000 further keys              1,174 of 4,000       293,500   279,418 to 307,884
+    sample 1  500 drawn keys                  151 of 500           302,000   262,029 to 344,330
+    sample 2  1,500 further keys              613 of 2,000         306,500   286,340 to 327,229
+    sample 3  500 further keys                763 of 2,500         305,200   287,185 to 323,672
     prefetch  values of the filter's joins
-    slice 1   41 key ranges, 2,026 records    600                  293,226   279,171 to 307,583
-    slice 2   about 8,100 records: slice 1 took 20 ms, a quarter of the target
+    slice 1   62 key ranges, 8,002 records    2,345                305,389   287,434 to 323,800
+    slice 2   about 128,000 records: slice 1 took a sixteenth of the target, or less
     ...
     last      all remaining records           the exact total and one member
 
 Invariants:
 
-1. Every step is one query of at most 200 ms. Only the prefetch (30 s) and a slice of one key range (the deadline) may
-   take longer. A caller that stops between two steps causes no further queries.
+1. Every step is one query: a sample of at most 200 ms, or a slice of at most 4 s. Only the prefetch (30 s) and a
+   slice of one key range (the deadline) may take longer. A caller that stops between two steps causes no further
+   queries.
 2. A sample or slice that exceeds its limit is retried with fewer records, and a late prefetch is skipped. Only the
    caller's deadline ends a count with OutOfTime.
 3. Slices cover all keys without gap or overlap, including records newer than the key sample. The total is exact.
@@ -40,21 +41,26 @@ MAX_SAMPLE_SIZE = 4_000
 
 _INITIAL_SAMPLE, _SAMPLE_GROWTH = 500, 3
 """Records of the first sample of a stream, and the factor by which each further sample is larger."""
-_SEEK_THRESHOLD = 100
-"""Larger samples than the initial one have at most one record in 100: a seek costs more than a sequential read."""
+_SEEK_THRESHOLD = 400
+"""Larger samples than the initial one have at most one record in 400: a seek costs as much as 30 sequential reads."""
 _EXACT_LIMIT = 1_000
 """Up to this many records are counted in one query, without a sample."""
-_TARGET_QUERY_SECONDS, _MAX_QUERY_SECONDS = 0.08, 0.2
-"""The target duration of a query, and the limit after which a smaller one replaces it."""
+_MAX_SAMPLE_SECONDS = 0.2
+"""The limit of a sample, after which a smaller one replaces it."""
+_TARGET_SLICE_SECONDS, _MAX_SLICE_SECONDS = 2.0, 4.0
+"""The target duration of a slice, and its limit, after which smaller slices replace it.
+
+Each query has a fixed cost, so many short slices take longer than one count. A cancelled call costs up to the limit.
+"""
 _PREFETCH_TIMEOUT_SECONDS = 30.0
 """The limit of the prefetch, which spares each slice most of the work for related records."""
-INITIAL_SLICE = 2_000
+INITIAL_SLICE = 8_000
 """Records of the first slice. Slow slices shrink no further than this, because overhead may be the cause.
 
 Only a slice that times out makes the next one smaller.
 """
-MAX_SLICE_GROWTH = 4
-"""The largest factor by which a slice grows or shrinks from one query to the next."""
+MAX_SLICE_GROWTH, _SHRINKAGE = 16, 4
+"""The largest factor by which a slice grows from one query to the next, and by which a slow slice or sample shrinks."""
 _SECONDS_PER_RECORD = 50e-6
 """A rough cost of one sampled record, to choose a sample that fits the deadline."""
 _MIN_SAMPLE_SIZE = 100
@@ -117,7 +123,7 @@ class ProgressiveCounter:
             except OutOfTime:
                 if is_last_attempt:
                     raise
-                size = affordable_size // MAX_SLICE_GROWTH
+                size = affordable_size // _SHRINKAGE
         # A drawn member may have left since, and a snapshot's list may contain records that no longer exist.
         drawn_members = (
             self._first_member(key_sample.end(hit), key_sample.keys[hit])
@@ -175,10 +181,10 @@ class ProgressiveCounter:
         size = _INITIAL_SAMPLE
         while order:
             try:
-                sample = self._evaluate_sample(sample, order[:size], self._deadline.min_with(_MAX_QUERY_SECONDS))
+                sample = self._evaluate_sample(sample, order[:size], self._deadline.min_with(_MAX_SAMPLE_SECONDS))
             except OutOfTime:
                 self._deadline.check()
-                order = order[: size // MAX_SLICE_GROWTH]
+                order = order[: size // _SHRINKAGE]
                 size = max(len(order), 1)
             else:
                 order, size = order[size:], size * _SAMPLE_GROWTH
@@ -202,16 +208,16 @@ class ProgressiveCounter:
         after, until = key_sample.end(slice_count), key_sample.end(end) if end <= len(key_sample.keys) else ""
         records = sample.remaining_count(slice_count) - (sample.remaining_count(end) if until else 0)
         is_smallest = end == slice_count + 1
-        deadline = self._deadline if is_smallest else self._deadline.min_with(_MAX_QUERY_SECONDS)
+        deadline = self._deadline if is_smallest else self._deadline.min_with(_MAX_SLICE_SECONDS)
         started_at = time.monotonic()
         try:
             found = self._slices.count_range(self._org, self._population, after, until, deadline)
         except OutOfTime:
-            self._slice_size = max(records / MAX_SLICE_GROWTH, 1.0)
+            self._slice_size = max(records / _SHRINKAGE, 1.0)
             raise
-        ratio = _TARGET_QUERY_SECONDS / max(time.monotonic() - started_at, 1e-6)
+        ratio = _TARGET_SLICE_SECONDS / max(time.monotonic() - started_at, 1e-6)
         self._slice_size = max(
-            records * min(max(ratio, 1 / MAX_SLICE_GROWTH), MAX_SLICE_GROWTH), min(records, INITIAL_SLICE), 1.0
+            records * min(max(ratio, 1 / _SHRINKAGE), MAX_SLICE_GROWTH), min(records, INITIAL_SLICE), 1.0
         )
         if found and not self._member_range:
             self._member_range = after, until

@@ -110,25 +110,25 @@ def test_a_closed_generator_sends_no_more_queries() -> None:
 
 
 def test_slow_queries_are_cancelled_and_retried_smaller(clock: Clock) -> None:
-    slices = FakeKeyRanges(1_200, lambda n: n % 3 == 0, clock, seconds=0.002)
+    slices = FakeKeyRanges(1_200, lambda n: n % 3 == 0, clock, seconds=0.02)
     steps, late = [], [0.0]
     for step in narrowing(slices).run():
         steps.append(step)
         late.append(clock.now)
     assert steps[-1].estimate == Estimate.of(400)
-    assert max(after - before for before, after in itertools.pairwise(late)) <= 0.2 + 1e-9
+    assert max(after - before for before, after in itertools.pairwise(late)) <= 4 + 1e-9
     repeated = [step for step, before in itertools.pairwise(steps) if step == before]
     assert repeated, "a cancelled call is noticed while queries time out"
 
 
 @pytest.mark.slow
 def test_slices_grow_to_the_target_duration(clock: Clock) -> None:
-    slices = FakeKeyRanges(500_000, lambda n: n < 0, clock, seconds=1e-6)
+    slices = FakeKeyRanges(500_000, lambda n: n < 0, clock, seconds=20e-6)
     list(narrowing(slices).run())
-    counted = slices.queries[3:]
+    counted = slices.queries[2:]
     assert sum(counted) == 500_000
-    assert counted[:3] == pytest.approx([2_000, 8_000, 32_000], rel=0.01)
-    assert counted[3:-1] == pytest.approx([80_000] * len(counted[3:-1]), rel=0.01)
+    assert counted[0] == pytest.approx(8_000, rel=0.01)
+    assert counted[1:-1] == pytest.approx([100_000] * len(counted[1:-1]), rel=0.01)
 
 
 def test_a_deadline_that_passes_midway_ends_the_stream_without_an_exact_count(clock: Clock) -> None:
