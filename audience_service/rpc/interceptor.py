@@ -106,8 +106,11 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     def responses(
         self, method: Method, behavior: Callable[..., Any], messages: Iterator[bytes], call: OpenCall
-    ) -> Generator[Message, None, None]:
-        """The responses of a call: one, or those of a stream. Raises the errors of the call."""
+    ) -> Generator[Message | bytes, None, None]:
+        """The responses of a call: one, or those of a stream. Raises the errors of the call.
+
+        A servicer may serialize its responses itself.
+        """
         ctx = self._authenticate(method, call)
         self._admission.rates.check(ctx.caller)
         if method.is_client_streaming:
@@ -185,7 +188,7 @@ class CallInterceptor(grpc.ServerInterceptor):
                 closing(self.responses(method, behavior, messages, call)) as responses,
             ):
                 for response in responses:
-                    message = serialize(response)
+                    message = response if isinstance(response, bytes) else serialize(response)
                     del response  # while the client receives the message, its bytes are all that stays in memory
                     call.send(message, self._timeouts.idle)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
+from audience_service.pb.audience.v1.membership_service_pb2 import StreamMembersResponse
 from audience_service.rpc.calls import OpenCall
 from audience_service.rpc.interceptor import CallInterceptor
 from audience_service.rpc.method import Method
@@ -18,7 +19,8 @@ def adapt(interceptor: CallInterceptor, method: Method, behavior: Callable[..., 
             interceptor.boundary(method.path, call),
             closing(interceptor.responses(method, behavior, iter([request.SerializeToString()]), call)) as responses,
         ):
-            yield from responses
+            for response in responses:
+                yield StreamMembersResponse.FromString(response) if isinstance(response, bytes) else response
 
     def unary(request: Any, context: Any) -> Any:
         [response] = stream(request, context)

@@ -55,10 +55,10 @@ def encode_exclusions(values: Iterable[Exclusion]) -> list[pb.Exclusion]:
     return [pb.Exclusion(reason=value.reason, count=value.count) for value in values]
 
 
-def encode_batches(value: MemberBatch, encoding: MemberEncoding) -> Iterator[pb.StreamMembersResponse]:
-    """The messages of a batch: one, or as many as keep each below gRPC's default limit of 4 MiB."""
+def encode_batches(value: MemberBatch, encoding: MemberEncoding) -> Iterator[bytes]:
+    """The StreamMembersResponses of a batch, serialized: one, or as many as keep each below gRPC's limit of 4 MiB."""
     message = _encode_batch(value, encoding)
-    if value.split is None or message.ByteSize() <= _MAX_BATCH_BYTES:
+    if value.split is None or len(message) <= _MAX_BATCH_BYTES:
         yield message
     else:
         for half in value.split():
@@ -112,19 +112,19 @@ def encode_membership_explanation(value: MembershipExplanation) -> pb.ExplainMem
     return message
 
 
-def _encode_batch(value: MemberBatch, encoding: MemberEncoding) -> pb.StreamMembersResponse:
+def _encode_batch(value: MemberBatch, encoding: MemberEncoding) -> bytes:
     message = pb.StreamMembersResponse(cursor=value.cursor)
     if value.totals is not None:
         message.totals.member_count = value.totals.members
         message.totals.exclusions.extend(encode_exclusions(value.totals.exclusions))
     if isinstance(value.members, Documents):
         message.documents, message.document_count = value.members.content, value.members.count
-        return message
-    if encoding is MemberEncoding.BSON:
+    elif encoding is MemberEncoding.BSON:
         message.documents, message.document_count = b"".join(map(bson.encode, value.members)), len(value.members)
-        return message
-    message.MergeFromString(encode_members(value.members, value.fields))
-    return message
+    else:
+        # Serialized messages that follow each other are one message with the fields of both.
+        return message.SerializeToString() + encode_members(value.members, value.fields)
+    return message.SerializeToString()
 
 
 def _encode_condition(value: EvaluatedCondition, depth: int) -> pb.ConditionResult:

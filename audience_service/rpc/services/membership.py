@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import grpc
 
@@ -58,10 +59,8 @@ class MembershipServicer(MembershipServiceServicer):
         self._exports = exports
         self._watch_streams = watch_streams
 
-    def StreamMembers(
-        self, request: pb.StreamMembersRequest, context: grpc.ServicerContext
-    ) -> Iterator[pb.StreamMembersResponse]:
-        """Stream the members in batches."""
+    def StreamMembers(self, request: pb.StreamMembersRequest, context: grpc.ServicerContext) -> Iterator[Any]:
+        """Stream the members in batches, as serialized responses."""
         size = decode_size(request.batch_size, "batch_size", default=1_000, maximum=10_000)
         encoding = decode_encoding(request)
         batches = self._membership.stream(
