@@ -189,7 +189,7 @@ def test_a_documented_command_succeeds(command: Command, world: World, files: Ca
     _, *arguments = shlex.split(files(world.replace(text, "")))
     settings = {"AUDIENCE_LISTEN": f"127.0.0.1:{world.service.app.port}", "AUDIENCE_JWT_KEY": KEY}
     settings["AUDIENCE_SEALING_KEY"] = SEALING_KEY
-    needs_database = arguments[0] in {"indexes", "seed", "taxonomy"}
+    needs_database = arguments[0] in {"erasures", "indexes", "seed", "taxonomy"}
     if needs_database and world.service.kind == "mongodb":
         settings |= {"AUDIENCE_MONGODB_URI": URI, "AUDIENCE_DATABASE": world.service.store.database.name}
     if "remove" in arguments and world.service.kind == "mongodb":

@@ -10,6 +10,7 @@ from audience_service.settings import SettingsError
 _COMMANDS = (
     "demo",
     "doctor",
+    "erasures",
     "gateway",
     "health",
     "indexes",

@@ -1,37 +1,25 @@
 """Backup and restore: a dump of the collections, restored into an empty database, is the same service."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pymongo import MongoClient
 
-from audience_service.mongo.core.privileges import OWN_COLLECTIONS
 from audience_service.mongo.store import mongo_store
 from tests.conftest import mongo_database, run_service, seeded
 from tests.support.client import Client
+from tests.support.command import run
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
 
-OPTIONS = ("unique", "sparse", "expireAfterSeconds")
-
-
-def dump(database: Any) -> dict[str, tuple[list[Any], dict[str, Any]]]:
-    """The documents and indexes of each collection, as mongodump reads them."""
-    names = [*OWN_COLLECTIONS, "contact"]
-    return {name: (list(database[name].find()), database[name].index_information()) for name in names}
-
-
-def restore(database: Any, backup: dict[str, tuple[list[Any], dict[str, Any]]]) -> None:
-    for name, (documents, indexes) in backup.items():
-        if documents:
-            database[name].insert_many(documents)
-        for index, description in indexes.items():
-            if index != "_id_":
-                options = {
-                    key: description[key] for key in ("unique", "sparse", "expireAfterSeconds") if key in description
-                }
-                database[name].create_index(description["key"], name=index, **options)
+PAGE = Path(__file__).parents[2] / "docs/how-to/backup.md"
+CODE: dict[str, Any] = {}
+exec(re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)[0], CODE)  # noqa: S102 - it is of this repository
+dump, restore = CODE["dump"], CODE["restore"]
 
 
 def contents(client: Client, ids: dict[str, str]) -> dict[str, Any]:
@@ -59,7 +47,7 @@ def create(client: Client, contacts: list[str]) -> dict[str, str]:
     return {"dynamic": dynamic.id, "static": static.id, "snapshot": snapshot.id}
 
 
-def test_a_restored_backup_serves_the_same_audiences(real_uri: str) -> None:
+def test_a_restored_backup_serves_the_same_audiences(real_uri: str, tmp_path: Path) -> None:
     with mongo_database() as source, MongoClient[dict[str, Any]](real_uri, tz_aware=True) as admin:
         name = source.database.name
         target = f"{name}_restored"
@@ -69,11 +57,39 @@ def test_a_restored_backup_serves_the_same_audiences(real_uri: str) -> None:
                 ids = create(client, service.insert("acme", [{"data": {"age": age}} for age in range(10, 40)]))
                 before = contents(client, ids)
                 assert len(before["dynamic"]) == len(before["snapshot"]) == 22
-                restore(admin[target], dump(admin[name]))
+                dump(admin[name], tmp_path)
+            restore(admin[target], tmp_path)
             restored = mongo_store(real_uri, target, seeded)
-            missing = restored.missing_indexes(("contact",))
-            assert {index.collection for index in missing} == {"subscriber"}  # the platform restores it
+            assert restored.missing_indexes(("contact",)) == []
             for service in run_service("mongodb", restored):
                 assert contents(service.client("acme"), ids) == before
+        finally:
+            admin.drop_database(target)
+
+
+def test_a_person_erased_after_the_backup_is_erased_again(real_uri: str, tmp_path: Path) -> None:
+    """The newest tombstones are written back to the restored database."""
+    with mongo_database() as source, MongoClient[dict[str, Any]](real_uri, tz_aware=True) as admin:
+        name = source.database.name
+        target = f"{name}_restored"
+        try:
+            for service in run_service("mongodb", source):
+                client = service.client("acme")
+                contacts = service.insert("acme", [{"data": {"age": age}} for age in range(20, 23)])
+                ids = create(client, contacts)
+                dump(admin[name], tmp_path)
+                client.call("EraseContact", {"contactId": contacts[0]})
+                tombstones = list(admin[name]["audience_erasure"].find())
+            restore(admin[target], tmp_path)
+            admin[target]["audience_erasure"].insert_many(tombstones)
+            settings = {"AUDIENCE_MONGODB_URI": real_uri, "AUDIENCE_DATABASE": target}
+            repeated = run("erasures", "repeat", **settings)
+            assert "1 tombstones again" in repeated.stdout, repeated.stderr
+            rows = admin[target]["audience_member"]
+            assert rows.count_documents({"pk": contacts[0]}) == 2
+            for service in run_service("mongodb", mongo_store(real_uri, target, seeded)):
+                found = contents(service.client("acme"), ids)
+                assert found["dynamic"] == found["static"] == found["snapshot"] == sorted(contacts[1:])
+                eventually(lambda: not rows.count_documents({"pk": contacts[0]}))
         finally:
             admin.drop_database(target)

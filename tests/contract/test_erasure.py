@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -218,6 +219,26 @@ def test_what_a_running_writer_adds_late_is_hidden_and_swept(erasing: Service) -
     assert traces(erasing) == []
     [event] = erasing.store.event_log.read(ORG, epoch, watch["seq"], None, 10, Deadline(None))
     assert (event.seq, event.change.pk) == (watch["seq"] + 1, "")  # numbered without a gap
+
+
+def test_a_removal_that_nobody_repeated_in_time_happens_late_and_once(erasing: Service) -> None:
+    """After an erasure that failed half way, and a day on which no process ran."""
+    client, database = erasing.client(ORG), erasing.store.database
+    static = client.create(name="static", type="static", contactIds=["contact-ann-1", "contact-bob-2"]).id
+    [row] = database["audience_member"].find({"pk": "contact-ann-1"})
+    client.call("EraseContact", {"contactId": "contact-ann-1"})
+    for expected in (0, 1):
+        database["audience_member"].insert_one(row)
+        database["audience_erasure"].update_many(
+            {"sweep_until": {"$exists": True}}, {"$set": {"sweep_until": now() - timedelta(days=1)}}
+        )
+        database["audience_erasure"].update_many({}, {"$set": {"lease_until": now()}})
+        erasing.app._erasure.sweep(now())
+        assert database["audience_member"].count_documents({"audience": static, "pk": "contact-ann-1"}) == expected
+    assert client.members(audienceId=static) == ["contact-bob-2"]
+    client.call("EraseContact", {"contactId": "contact-ann-1"})
+    [tombstone] = database["audience_erasure"].find()
+    assert tombstone["sweep_until"] > now()
 
 
 def test_an_address_that_another_contact_has_stays(erasing: Service) -> None:

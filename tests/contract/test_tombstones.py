@@ -11,11 +11,13 @@ from unittest.mock import Mock
 import pytest
 
 from audience_service.domain.core.clock import now
+from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import StoreUnavailable
-from audience_service.domain.erasure.model import Person
+from audience_service.domain.erasure.model import Person, Tombstone
 from audience_service.domain.erasure.sealing import PersonSealer
 from audience_service.mongo.core.collections import ERASURES
 from audience_service.mongo.erasure import tombstones as tombstones_module
+from audience_service.mongo.erasure.repository import MongoErasures
 from audience_service.mongo.erasure.tombstones import Tombstones
 from audience_service.mongo.store import Store
 from tests.support.waiting import eventually
@@ -28,6 +30,19 @@ def stored(name: str, **fields: Any) -> dict[str, Any]:
     key = f"acme/{ERASURES}/{name}"
     sealed = SEALER.seal(Person((f"contact-{name}",), (f"acme/contact/{name}",)))
     return {"_id": key, "sk": key, "keys": [], "sealed": sealed, "changed_at": now(), **fields}
+
+
+def test_a_writer_whose_clock_is_behind_is_not_overlooked(store: Store) -> None:
+    """The time of a change is that of the database's clock."""
+    collection, tombstones = store.database[ERASURES], Tombstones(store.database, SEALER)
+    collection.insert_one(stored("a"))
+    assert len(tombstones.sks("acme")) == tombstones.version() == 1
+    erasures = MongoErasures(store.database, store.scope, store.snapshot_rows, tombstones.expire)
+    hours_ago = now() - timedelta(hours=2)
+    person = SEALER.seal(Person(("contact-b",), ("acme/contact/b",)))
+    erasures.store("acme", Tombstone("b", frozenset(), person, hours_ago, hours_ago), Deadline.after(10))
+    assert tombstones.sks("acme") == {"acme/contact/a", "acme/contact/b"}
+    assert tombstones.version() == 2
 
 
 def test_a_writer_whose_clock_is_ahead_hides_no_one(store: Store) -> None:

@@ -106,5 +106,7 @@ ERASURES = "audience_erasure"
 """Tombstones of erased people: {_id: sk, sk: "<org>/audience_erasure/<keyed hash>", keys, sealed, erased_at,
 changed_at, sweep_until, lease_until}.
 
+`changed_at` is a time of the database's clock. `sweep_until` is unset after the last removal.
+
 `keys` are keyed hashes of ids, addresses and numbers. `sealed` is encrypted. See domain/erasure/model.py.
 """

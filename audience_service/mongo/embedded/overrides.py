@@ -8,6 +8,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import Any
 
 import bson
@@ -49,13 +50,15 @@ def embedded_database(records: Iterable[Record]) -> Database[dict[str, Any]]:
     Raises UnsupportedByStore if the extra `embedded` is not installed, and for records with decimals.
     """
     try:
-        import mongomock_ng
+        import mongomock_ng.helpers
     except ImportError:
         raise UnsupportedByStore(
             "the embedded store is not installed: set AUDIENCE_MONGODB_URI, or install audience-service[embedded]"
         ) from None
     # mongomock-ng warns that it ignores time limits and batch sizes. In memory neither matters.
     warnings.filterwarnings("ignore", message=r".* is accepted by .* for pymongo compatibility", category=UserWarning)
+    # $currentDate stores what this returns, and mongomock-ng compares dates without a timezone.
+    mongomock_ng.helpers.utcnow = lambda: datetime.now(UTC).replace(tzinfo=None)
     database: Database[dict[str, Any]] = mongomock_ng.MongoClient(tz_aware=True)["crm"]
     by_collection: dict[str, list[dict[str, Any]]] = {}
     for record in records:

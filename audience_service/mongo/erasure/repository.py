@@ -13,7 +13,6 @@ from bson import Binary
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
-from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import StoreUnavailable
 from audience_service.domain.core.idempotency import CreationState
@@ -135,13 +134,13 @@ class MongoErasures:
             "sk": key,
             "sealed": Binary(tombstone.sealed),
             "erased_at": tombstone.erased_at,
-            "changed_at": now(),
             "lease_until": tombstone.erased_at,
         }
         update = {
             "$set": fields,
             "$addToSet": {"keys": {"$each": [Binary(found) for found in sorted(tombstone.keys)]}},
             "$max": {"sweep_until": tombstone.sweep_until},
+            "$currentDate": {"changed_at": True},  # by the clock of the database, since those of processes differ
         }
         with with_deadline(self._database, deadline):
             self._database[ERASURES].update_one({"_id": key}, update, upsert=True)

@@ -22,7 +22,7 @@ from audience_service.mongo.core.scope import org_of
 _MAX_AGE_SECONDS = 1.0
 _READ_TIMEOUT_SECONDS = 3.0
 _OVERLAP = timedelta(minutes=1)
-"""Tombstones are read again for this long: the clocks of their writers differ, and a write becomes visible late."""
+"""Tombstones are read again for this long: a write becomes visible late, and the clocks of database nodes differ."""
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -40,6 +40,7 @@ class Tombstones:
         self._sks: dict[str, frozenset[str]] = {}
         self._keys: dict[str, frozenset[bytes]] = {}
         self._known: dict[str, bytes] = {}
+        self._version = 0
         self._unreadable: dict[str, StoreUnavailable] = {}
         self._failed_at, self._failure = float("-inf"), AudienceError("")
 
@@ -56,7 +57,7 @@ class Tombstones:
     def version(self) -> int:
         """Return a number that grows with each erasure. Raises StoreUnavailable, OutOfTime."""
         self._refresh()
-        return len(self._known)
+        return self._version
 
     def expire(self) -> None:
         """Read the tombstones at the next use, whatever their age. Waits for a read that may have begun too early."""
@@ -113,3 +114,4 @@ class Tombstones:
         self._sks[org] = self._sks.get(org, frozenset()).union(person.sks)
         self._keys[org] = self._keys.get(org, frozenset()).union(map(bytes, document["keys"]))
         self._known[document["_id"]] = document["sealed"]
+        self._version += 1
