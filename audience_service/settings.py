@@ -31,10 +31,61 @@ class SettingsError(Exception):
     """The environment has invalid settings. The message has a line with the problem of each variable."""
 
 
-class Settings(BaseSettings):
-    """The settings, read from `AUDIENCE_<NAME>`. `make docs` lists them in docs/reference/settings.md."""
+class ConnectionSettings(BaseSettings):
+    """The settings of the commands that call a server. They need none of the server's."""
 
     model_config = SettingsConfigDict(env_prefix="AUDIENCE_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    address: str = Field(
+        "",
+        description="address and port of the server that commands call, such as `audiences.internal:443`; unset: "
+        "AUDIENCE_LISTEN on this machine",
+    )
+    org: str = Field("", description="the org that commands act for; `--org` overrides it")
+    cli_token: SecretStr | None = Field(
+        None, description="the token of commands that call a server; unset: one signed with the server's key"
+    )
+    cli_tls: bool = Field(
+        False,
+        description="whether the server at AUDIENCE_ADDRESS has TLS with a certificate of a public authority; "
+        "AUDIENCE_CLI_TLS_CA_FILE implies TLS",
+    )
+    cli_tls_ca_file: Path | None = Field(
+        None,
+        description="authorities that commands trust in a server with TLS; unset: the certificate of the server with "
+        "these settings",
+    )
+    cli_tls_certificate_file: Path | None = Field(
+        None, description="the certificate that commands present to a server with mutual TLS"
+    )
+    cli_tls_key_file: Path | None = Field(None, description="the key of AUDIENCE_CLI_TLS_CERTIFICATE_FILE")
+
+    @field_validator("address")
+    @classmethod
+    def _check_server_address(cls, value: str) -> str:
+        return _check_address(value)
+
+    @model_validator(mode="after")
+    def _check_certificate(self) -> Self:
+        if bool(self.cli_tls_certificate_file) != bool(self.cli_tls_key_file):
+            raise ValueError("AUDIENCE_CLI_TLS_CERTIFICATE_FILE and AUDIENCE_CLI_TLS_KEY_FILE go together; set both")
+        return self
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings of the environment. Raises SettingsError, also for a variable that is not a setting."""
+        problems = list(_unknown_variables())
+        try:
+            settings = cls()
+        except ValidationError as error:
+            problems += [_format_error(item["loc"], item["msg"]) for item in error.errors()]
+        if problems:
+            raise SettingsError("\n".join(problems))
+        return settings
+
+
+class Settings(ConnectionSettings):
+    """The settings, read from `AUDIENCE_<NAME>`. `make docs` lists them in docs/reference/settings.md."""
 
     listen: str = Field("127.0.0.1:50051", description="address and port to serve on; port 0 selects a free port")
     mongodb_uri: SecretStr | None = Field(
@@ -92,11 +143,6 @@ class Settings(BaseSettings):
     sealing_key_file: Path | None = Field(
         None, description="a file with these secrets, one a line, instead of AUDIENCE_SEALING_KEY"
     )
-    cli_token: SecretStr | None = Field(
-        None,
-        description="token of the commands that call a server (`reach`, `overlap`, `insights`, `lookalike`, `upload`); "
-        "unset: one signed with the key",
-    )
     tls_certificate_file: Path | None = Field(
         None, description="the server's certificate chain as PEM, read again when it changes; unset: no TLS"
     )
@@ -104,14 +150,6 @@ class Settings(BaseSettings):
     tls_client_ca_file: Path | None = Field(
         None, description="certificate authorities of clients as PEM; set: clients need a certificate (mutual TLS)"
     )
-    cli_tls_ca_file: Path | None = Field(
-        None,
-        description="authorities that commands trust in a server with TLS; unset: the server's own certificate",
-    )
-    cli_tls_certificate_file: Path | None = Field(
-        None, description="the certificate that commands present to a server with mutual TLS"
-    )
-    cli_tls_key_file: Path | None = Field(None, description="the key of AUDIENCE_CLI_TLS_CERTIFICATE_FILE")
     workers: int = Field(
         1, ge=1, le=64, description="processes that share the port, about one per core; a crashed one is replaced"
     )
@@ -361,12 +399,8 @@ class Settings(BaseSettings):
 
     @field_validator("listen", "http_listen", "metrics_listen")
     @classmethod
-    def _check_address(cls, value: str) -> str:
-        if value and not re.fullmatch(r".+:\d{1,9}", value):
-            raise ValueError(f"{value} is not an address with a port; write it like 127.0.0.1:50051")
-        if value and int(value.rpartition(":")[2]) > _MAX_PORT:
-            raise ValueError(f"{value} has a port above {_MAX_PORT}")
-        return value
+    def _check_local_address(cls, value: str) -> str:
+        return _check_address(value)
 
     @field_validator("metrics_orgs", mode="before")
     @classmethod
@@ -402,30 +436,7 @@ class Settings(BaseSettings):
             raise ValueError("AUDIENCE_TLS_CERTIFICATE_FILE and AUDIENCE_TLS_KEY_FILE go together; set both or neither")
         if self.tls_client_ca_file and not self.tls_certificate_file:
             raise ValueError("AUDIENCE_TLS_CLIENT_CA_FILE needs AUDIENCE_TLS_CERTIFICATE_FILE; set it as well")
-        if bool(self.cli_tls_certificate_file) != bool(self.cli_tls_key_file):
-            raise ValueError("AUDIENCE_CLI_TLS_CERTIFICATE_FILE and AUDIENCE_CLI_TLS_KEY_FILE go together; set both")
         return self
-
-    @classmethod
-    def load(cls) -> Self:
-        """The settings of the environment. Raises SettingsError, also for a variable that is not a setting."""
-        problems = list(cls._unknown_variables())
-        try:
-            settings = cls()
-        except ValidationError as error:
-            problems += [_format_error(item["loc"], item["msg"]) for item in error.errors()]
-        if problems:
-            raise SettingsError("\n".join(problems))
-        return settings
-
-    @classmethod
-    def _unknown_variables(cls) -> Iterator[str]:
-        """A message for each variable that is not a setting."""
-        known = {f"AUDIENCE_{name.upper()}" for name in cls.model_fields}
-        for name in sorted(os.environ):
-            if name.startswith("AUDIENCE_") and not name.startswith("AUDIENCE_TEST_") and name not in known:
-                similar = difflib.get_close_matches(name, known, n=1)
-                yield f"{name}: is not a setting" + (f"; did you mean {similar[0]}?" if similar else "")
 
     @property
     def collections(self) -> tuple[str, ...]:
@@ -492,3 +503,20 @@ class Settings(BaseSettings):
 def _format_error(location: tuple[int | str, ...], message: str) -> str:
     message = message.removeprefix("Value error, ")
     return f"AUDIENCE_{str(location[0]).upper()}: {message}" if location else message
+
+
+def _check_address(value: str) -> str:
+    if value and not re.fullmatch(r".+:\d{1,9}", value):
+        raise ValueError(f"{value} is not an address with a port; write it like 127.0.0.1:50051")
+    if value and int(value.rpartition(":")[2]) > _MAX_PORT:
+        raise ValueError(f"{value} has a port above {_MAX_PORT}")
+    return value
+
+
+def _unknown_variables() -> Iterator[str]:
+    """A message for each variable that is not a setting of the service or of its commands."""
+    known = {f"AUDIENCE_{name.upper()}" for name in Settings.model_fields}
+    for name in sorted(os.environ):
+        if name.startswith("AUDIENCE_") and not name.startswith("AUDIENCE_TEST_") and name not in known:
+            similar = difflib.get_close_matches(name, known, n=1)
+            yield f"{name}: is not a setting" + (f"; did you mean {similar[0]}?" if similar else "")

@@ -21,7 +21,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # a process takes sec
 
 
 def test_help_names_every_command_and_says_in_a_line_what_it_does() -> None:
-    names = "demo doctor erasures health indexes insights lookalike overlap reach seed serve taxonomy token upload"
+    names = (
+        "check demo doctor erasures explain export fields gateway health indexes insights lists lookalike members overlap"
+        " reach seed segments serve snapshots sync taxonomy token watch"
+    )
     shown = run("--help").stdout
     assert re.findall(r"^  (\w+)  ", shown, re.M) == names.split()
     assert not re.findall(r"^  \w+  .*\.\.\.$", shown, re.M), "these are cut"

@@ -175,7 +175,19 @@ def test_a_token_comes_from_the_environment_or_the_key(environment: Any, org: st
     assert (done.returncode, "AUDIENCE_CLI_TOKEN: is missing" in done.stderr) == (78, True)
 
 
-def test_an_unreachable_server_is_a_plain_error() -> None:
+def test_an_unreachable_server_is_a_plain_error_that_may_pass() -> None:
     done = run("reach", "--where", "{}", "--org", "acme", AUDIENCE_LISTEN="127.0.0.1:1", AUDIENCE_JWT_KEY=KEY)
-    output = "UNAVAILABLE; no server responds at this address: start one, or set AUDIENCE_LISTEN to another"
-    assert (done.returncode, done.stderr.strip()) == (1, f"Error: 127.0.0.1:1: {output}")
+    output = "UNAVAILABLE; no server responds at this address: start one, or set AUDIENCE_ADDRESS to another"
+    assert (done.returncode, done.stderr.strip()) == (75, f"Error: 127.0.0.1:1: {output}")
+
+
+def test_a_command_needs_only_the_settings_of_its_connection(service: Service, org: str, ids: list[str]) -> None:
+    """The server's key is elsewhere; its invalid settings do not matter, but a misspelt variable does."""
+    token = run("token", "--org", org, AUDIENCE_JWT_KEY=KEY).stdout.strip()
+    address = f"127.0.0.1:{service.app.port}"
+    settings = {"AUDIENCE_ADDRESS": address, "AUDIENCE_ORG": org, "AUDIENCE_CLI_TOKEN": token}
+    done = run("reach", "--where", "{}", "--quiet", **settings, AUDIENCE_WORKERS="many")
+    assert (done.returncode, done.stdout) == (0, "4\n"), done.stderr
+    assert "give --org, or set AUDIENCE_ORG" in run("reach", "--where", "{}", **{**settings, "AUDIENCE_ORG": ""}).stderr
+    misspelt = run("reach", "--where", "{}", **settings, AUDIENCE_ADRESS=address)
+    assert (misspelt.returncode, "did you mean AUDIENCE_ADDRESS?" in misspelt.stderr) == (78, True)

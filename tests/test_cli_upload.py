@@ -1,4 +1,4 @@
-"""`audience-service upload`, as a user runs it."""
+"""`audience-service lists upload`, as a user runs it."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ FILE = "E-Mail;note\n" + "".join(f"Person{n}@Example.com;{n}\n" for n in range(5
 def environment(service: Service, org: str) -> Any:
     """Run the command about the test's org; it finds the server and the key in its settings."""
     settings = {"AUDIENCE_LISTEN": f"127.0.0.1:{service.app.port}", "AUDIENCE_JWT_KEY": KEY, "COLUMNS": "100"}
-    return lambda *arguments, **more: run("upload", *arguments, "--org", org, **{**settings, **more})
+    return lambda *arguments, **more: run("lists", "upload", *arguments, "--org", org, **{**settings, **more})
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_upload_resumes_after_a_broken_connection(real_service: Service, tmp_pat
     made = client.custom(name="list").id
     proxy = BreakingProxy("127.0.0.1", real_service.app.port, 250_000)
     settings = {"AUDIENCE_LISTEN": f"127.0.0.1:{proxy.port}", "AUDIENCE_JWT_KEY": KEY}
-    done = run("upload", str(path), "--audience", made, "--mode", "append", "--org", org, "--json", **settings)
+    done = run("lists", "upload", str(path), "--audience", made, "--mode", "append", "--org", org, "--json", **settings)
     proxy.disconnect()
     assert done.returncode == 0, done.stderr
     assert "UNAVAILABLE; resuming in 0.5 s" in done.stderr

@@ -1,4 +1,4 @@
-"""The command line. `gateway`, `insights`, `lookalike`, `overlap`, `reach` and `upload` call a running server."""
+"""The command line. Most commands call a running server (`client.py`); docs/how-to/command-line.md is their guide."""
 
 from importlib import import_module
 
@@ -8,27 +8,39 @@ from audience_service.domain.core.errors import AudienceError
 from audience_service.settings import SettingsError
 
 _COMMANDS = (
+    "check",
     "demo",
     "doctor",
     "erasures",
+    "explain",
+    "export",
+    "fields",
     "gateway",
     "health",
     "indexes",
     "insights",
+    "lists",
     "lookalike",
+    "members",
     "overlap",
     "reach",
     "seed",
+    "segments",
     "serve",
+    "snapshots",
+    "sync",
     "taxonomy",
     "token",
-    "upload",
+    "watch",
 )
 """The commands. Each is in the module of the same name."""
 
 
 EX_CONFIG = 78
 """The exit code of an invalid configuration (sysexits.h). A restart does not cure it."""
+
+EX_TEMPFAIL = 75
+"""The exit code of a failure that may pass by itself (sysexits.h): the same command can succeed later."""
 
 
 class ConfigurationError(click.ClickException):

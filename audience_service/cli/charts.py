@@ -1,28 +1,14 @@
 """Bar charts of counts in a terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rich.bar import Bar
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from audience_service.pb.audience.v1.resources_pb2 import ResultWarning
+from audience_service.cli.output import printable
 
 _BAR_WIDTH = 32
-
-
-def printable(text: str) -> Text:
-    """The text, safe to print: markup has no effect, and control characters are replaced."""
-    return Text("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text))
-
-
-def print_warnings(console: Console, warnings: Iterable[ResultWarning]) -> None:
-    """Print why a result means little, one line for each warning."""
-    for warning in warnings:
-        console.print(
-            Text(f"{warning.reason}: ", style="yellow").append(printable(warning.description)), soft_wrap=True
-        )
 
 
 def percent(part: float, total: float) -> str:

@@ -1,9 +1,11 @@
 """A client of a running server for the commands. It adds a token, and turns error statuses into messages.
 
-The commands use the server's settings. So a misspelt one is refused, and a token need not appear in the list of
-processes.
+Without AUDIENCE_ADDRESS and a token of its own, a command uses the settings of the server on the same machine. So a
+misspelt one is refused, and a token need not appear in the list of processes.
 """
 
+import functools
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,50 +18,86 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from audience_service.cli.token import mint
+from audience_service.cli import EX_TEMPFAIL
 from audience_service.domain.core.context import Scope
+from audience_service.pb.audience.v1.audience_service_pb2_grpc import AudienceServiceStub
 from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceStub
+from audience_service.pb.audience.v1.filter_service_pb2_grpc import FilterServiceStub
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
 from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceStub
 from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceStub
-from audience_service.settings import Settings, SettingsError
+from audience_service.pb.audience.v1.sync_service_pb2_grpc import SyncServiceStub
+from audience_service.settings import ConnectionSettings, Settings, SettingsError
 
 _WILDCARD_ADDRESSES = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - compared, not bound
+_RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Seconds to wait before each attempt to resume a stream. A message between attempts starts the list again."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Response = TypeVar("Response", bound=Message)
 
 
-def server_address(settings: Settings) -> str:
-    """The address at which this machine reaches a server with these settings."""
-    host, _, port = settings.listen.rpartition(":")
+class TemporaryError(click.ClickException):
+    """A call failed, and the same call can succeed later."""
+
+    exit_code = EX_TEMPFAIL
+
+
+def server_address(settings: ConnectionSettings) -> str:
+    """The address of the server that these settings name, or that this machine serves with these settings."""
+    if settings.address:
+        return settings.address
+    host, _, port = _as_server(settings).listen.rpartition(":")
     return f"{_WILDCARD_ADDRESSES.get(host, host)}:{port}"
 
 
-def open_channel(settings: Settings) -> grpc.Channel:
-    """A channel to the server with these settings, with TLS if it has a certificate. Raises SettingsError."""
+def open_channel(settings: ConnectionSettings) -> grpc.Channel:
+    """A channel to that server, with TLS if the settings ask for it or serve it. Raises SettingsError."""
     address, credentials = server_address(settings), channel_credentials(settings)
     return grpc.secure_channel(address, credentials) if credentials else grpc.insecure_channel(address)
 
 
-def channel_credentials(settings: Settings) -> grpc.ChannelCredentials | None:
-    """The credentials for a server with these settings, None if it has no certificate. Raises SettingsError."""
-    if not (settings.tls_certificate_file or settings.cli_tls_ca_file):
+def channel_credentials(settings: ConnectionSettings) -> grpc.ChannelCredentials | None:
+    """The credentials for a channel to that server, None for one without TLS. Raises SettingsError."""
+    authorities = settings.cli_tls_ca_file
+    if not settings.address:
+        authorities = authorities or _as_server(settings).tls_certificate_file
+    if not (authorities or settings.cli_tls):
         return None
-    paths = (
-        settings.cli_tls_ca_file or settings.tls_certificate_file,
-        settings.cli_tls_key_file,
-        settings.cli_tls_certificate_file,
-    )
+    paths = (authorities, settings.cli_tls_key_file, settings.cli_tls_certificate_file)
     try:
         return grpc.ssl_channel_credentials(*(path.read_bytes() if path else None for path in paths))
     except OSError as error:
         raise SettingsError(f"AUDIENCE_CLI_TLS_CA_FILE, AUDIENCE_CLI_TLS_CERTIFICATE_FILE: {error}") from None
 
 
+def _as_server(settings: ConnectionSettings) -> Settings:
+    """All settings: the given ones if they are, or those of the environment."""
+    return settings if isinstance(settings, Settings) else Settings.load()
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """The options that every command of a client has. `org` and `token` are empty by default."""
+
+    org: str
+    token: str
+    timeout: float
+    as_json: bool
+    quiet: bool
+
+
 def client_options(command: Command) -> Command:
-    """The command with the options of a client: `org`, `token`, `timeout` and `as_json`."""
+    """The command with the options of a client, which it gets as `options`."""
+
+    @functools.wraps(command)
+    def run(**parameters: Any) -> Any:
+        options = ClientOptions(*(parameters.pop(name) for name in ClientOptions.__dataclass_fields__))
+        return command(options=options, **parameters)
+
+    decorated: Any = run
     for option in (
+        click.option("--quiet", is_flag=True, help="Print ids or counts alone, and no progress."),
         click.option("--json", "as_json", is_flag=True, help="Print the response as JSON."),
         click.option(
             "--timeout", default=30.0, show_default=True, type=click.FloatRange(0.1), help="Timeout in seconds."
@@ -69,20 +107,24 @@ def client_options(command: Command) -> Command:
             default="",
             help="The caller's token. Default: AUDIENCE_CLI_TOKEN, or one signed with the server's key.",
         ),
-        click.option("--org", required=True, help="The org to act for."),
+        click.option("--org", default="", help="The org to act for. Default: AUDIENCE_ORG."),
     ):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
     """The stubs of a server, with the metadata and timeout of one caller."""
 
+    org: str
     segments: Any
+    filters: Any
     reach: Any
     membership: Any
     custom_audiences: Any
+    uses: Any
+    syncs: Any
     metadata: tuple[tuple[str, str], ...]
     timeout: float
 
@@ -90,20 +132,77 @@ class Client:
         """The response of an RPC of one of the stubs. Raises grpc.RpcError."""
         return rpc(request, metadata=self.metadata, timeout=self.timeout)
 
+    def pages(self, rpc: Callable[..., Response], request: Any) -> Iterator[Response]:
+        """Each page of a list RPC, read when it is needed. Raises grpc.RpcError."""
+        while True:
+            response: Any = self.call(rpc, request)
+            yield response
+            request.page_token = response.next_page_token
+            if not request.page_token:
+                return
+
+    def stream(
+        self, rpc: Callable[..., Any], request: Any, is_last: Callable[[Any], bool], position: str = "cursor"
+    ) -> Iterator[Any]:
+        """The messages of a stream up to the last one. A broken stream is resumed after the last message received.
+
+        `position` is the field of request and response with the position. Raises grpc.RpcError if resuming does not
+        help.
+        """
+        attempts = 0
+        while True:
+            call = rpc(request, metadata=self.metadata)
+            try:
+                for message in call:
+                    setattr(request, position, getattr(message, position))
+                    yield message
+                    attempts = 0
+                    if is_last(message):
+                        return
+                raise click.ClickException("the stream ended before its last message; run the command again")
+            except grpc.RpcError as error:
+                if not is_temporary(error) or attempts == len(_RETRY_DELAYS):
+                    raise
+                time.sleep(_RETRY_DELAYS[attempts])
+                attempts += 1
+            finally:
+                call.cancel()
+
 
 @contextmanager
-def connect(org: str, token: str, timeout: float, scopes: tuple[Scope, ...] = (Scope.READ,)) -> Iterator[Client]:
-    """A client of the server at AUDIENCE_LISTEN. Raises ClickException for an error status, with its field paths."""
-    settings = Settings.load()
-    address = server_address(settings)
-    metadata = (("authorization", f"Bearer {token or _resolve_token(settings, org, scopes)}"), ("orgid", org))
+def connect(options: ClientOptions, *scopes: Scope) -> Iterator[Client]:
+    """A client of the server. A token signed here has these scopes, by default to read.
+
+    Raises UsageError if no org is named, and ClickException for an error status, with its field paths.
+    """
+    settings = ConnectionSettings.load()
+    org = options.org or settings.org
+    if not org:
+        raise click.UsageError("no org is named; give --org, or set AUDIENCE_ORG")
+    token = options.token or _resolve_token(settings, org, scopes or (Scope.READ,))
+    metadata = (("authorization", f"Bearer {token}"), ("orgid", org))
     with open_channel(settings) as channel:
-        stubs = (SegmentServiceStub, ReachServiceStub, MembershipServiceStub, CustomAudienceServiceStub)
         try:
-            segments, reach, membership, custom_audiences = (stub(channel) for stub in stubs)
-            yield Client(segments, reach, membership, custom_audiences, metadata, timeout)
+            yield client_of(channel, org, metadata, options.timeout)
         except grpc.RpcError as error:
-            raise click.ClickException(_format_error(error, address)) from None
+            kind = TemporaryError if is_temporary(error) else click.ClickException
+            raise kind(_format_error(error, server_address(settings))) from None
+
+
+def client_of(channel: grpc.Channel, org: str, metadata: tuple[tuple[str, str], ...], timeout: float) -> Client:
+    """A client on an open channel."""
+    return Client(
+        org=org,
+        segments=SegmentServiceStub(channel),
+        filters=FilterServiceStub(channel),
+        reach=ReachServiceStub(channel),
+        membership=MembershipServiceStub(channel),
+        custom_audiences=CustomAudienceServiceStub(channel),
+        uses=AudienceServiceStub(channel),
+        syncs=SyncServiceStub(channel),
+        metadata=metadata,
+        timeout=timeout,
+    )
 
 
 def reason_of(error: Any) -> str:
@@ -112,26 +211,37 @@ def reason_of(error: Any) -> str:
     return next((info.reason for detail in (status.details if status else ()) if detail.Unpack(info)), "")
 
 
+def is_temporary(error: Any) -> bool:
+    """Whether the same call can succeed later: the server is unreachable or busy, or the time was too short."""
+    if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return True
+    status, info = rpc_status.from_call(error), error_details_pb2.RetryInfo()
+    return any(detail.Unpack(info) for detail in (status.details if status else ()))
+
+
 def as_dict(message: Message) -> dict[str, Any]:
     """The JSON object of a message, with its default values."""
     return MessageToDict(message, always_print_fields_with_no_presence=True)
 
 
-def _resolve_token(settings: Settings, org: str, scopes: tuple[Scope, ...]) -> str:
+def _resolve_token(settings: ConnectionSettings, org: str, scopes: tuple[Scope, ...]) -> str:
     if settings.cli_token:
         return settings.cli_token.get_secret_value()
-    if not settings.has_key:
+    server = _as_server(settings)
+    if not server.has_key:
         raise SettingsError(
             "AUDIENCE_CLI_TOKEN: is missing; set it, give --token, or set the server's AUDIENCE_JWT_KEY"
         )
-    return mint(settings, org=org, subject="cli", scopes=scopes)
+    from audience_service.cli.token import mint  # 40 ms, and only this case needs it
+
+    return mint(server, org=org, subject="cli", scopes=scopes)
 
 
 def _format_error(error: Any, address: str) -> str:
     """The text of an error: reason, message and metadata, and a line for each invalid field if there are several."""
     status = rpc_status.from_call(error)
     if status is None:
-        hint = "; no server responds at this address: start one, or set AUDIENCE_LISTEN to another"
+        hint = "; no server responds at this address: start one, or set AUDIENCE_ADDRESS to another"
         return f"{address}: {error.code().name}{hint if error.code() is grpc.StatusCode.UNAVAILABLE else ''}"
     lines = [status.message]
     for detail in status.details:

@@ -7,14 +7,14 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from audience_service.cli.client import open_channel, server_address
-from audience_service.settings import Settings
+from audience_service.settings import ConnectionSettings
 
 
 @click.command()
 @click.option("--timeout", default=3.0, show_default=True, type=click.FloatRange(0.1), help="Timeout in seconds.")
 def health(*, timeout: float) -> None:
-    """Check the health of the server at AUDIENCE_LISTEN. Exits with 0 if it is SERVING, otherwise with 1."""
-    settings = Settings.load()
+    """Check the health of the server. Exits with 0 if it is SERVING, otherwise with 1."""
+    settings = ConnectionSettings.load()
     address = server_address(settings)
     try:
         with open_channel(settings) as channel:

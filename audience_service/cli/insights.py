@@ -1,7 +1,5 @@
 """`audience-service insights`: bar charts of an audience's dimensions, from a running server."""
 
-import json
-
 import click
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.bar import Bar
@@ -9,8 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from audience_service.cli.charts import print_warnings, printable
-from audience_service.cli.client import as_dict, client_options, connect
+from audience_service.cli.audiences import find_id
+from audience_service.cli.client import ClientOptions, client_options, connect
+from audience_service.cli.output import output_console, print_json, print_warnings, printable
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 
 _BAR_WIDTH, _LABEL_WIDTH = 30, 40
@@ -19,7 +18,7 @@ _HIGH_INDEX, _LOW_INDEX = 120, 80
 
 
 @click.command()
-@click.argument("audience_id")
+@click.argument("audience")
 @click.option("--dimension", "dimensions", multiple=True, help="A dimension or a field path. Repeatable. Default: all.")
 @click.option("--limit", default=10, show_default=True, help="The most buckets per dimension; the rest are summed up.")
 @click.option(
@@ -33,34 +32,29 @@ _HIGH_INDEX, _LOW_INDEX = 120, 80
 )
 @client_options
 def insights(
-    *,
-    audience_id: str,
-    dimensions: tuple[str, ...],
-    limit: int,
-    points: int | None,
-    org: str,
-    token: str,
-    timeout: float,
-    as_json: bool,
+    *, audience: str, dimensions: tuple[str, ...], limit: int, points: int | None, options: ClientOptions
 ) -> None:
-    """Break an audience down by dimension, compared with its org.
-
-    Calls the server at AUDIENCE_LISTEN.
-    """
+    """Break an audience down by dimension, compared with its org."""
     size_history = None if points is None else pb.SizeHistoryQuery(point_count=points)
-    request = pb.GetInsightsRequest(
-        audience_id=audience_id, dimensions=dimensions, max_buckets=limit, size_history=size_history
-    )
-    with connect(org, token, timeout) as client:
+    with connect(options) as client:
+        request = pb.GetInsightsRequest(
+            audience_id=find_id(client, audience),
+            dimensions=dimensions,
+            max_buckets=limit,
+            size_history=size_history,
+        )
         response = client.call(client.reach.GetInsights, request)
-    if as_json:
-        click.echo(json.dumps(as_dict(response), ensure_ascii=False))
+    if options.as_json:
+        print_json(response)
         return
-    console = Console(highlight=False)
+    if options.quiet:
+        click.echo(response.count)
+        return
+    console = output_console()
     console.print(
         f"{response.count:,} members, of {response.baseline_count:,} in the org; index 100: share equal to the org's\n"
     )
-    print_warnings(console, response.warnings)
+    print_warnings(response.warnings)
     if points is not None:
         _print_history(console, response.size_history)
     for dimension in response.dimensions:

@@ -1,6 +1,5 @@
 """`audience-service lookalike`: creates or refreshes a lookalike on a running server, and shows its model."""
 
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -9,15 +8,14 @@ from typing import Any
 import click
 from click.core import ParameterSource
 from rich.bar import Bar
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from audience_service.cli.charts import print_warnings, printable
-from audience_service.cli.client import Client, as_dict, client_options, connect
+from audience_service.cli.audiences import CUSTOM_AUDIENCE, find_id
+from audience_service.cli.client import Client, ClientOptions, client_options, connect
+from audience_service.cli.output import note_console, output_console, print_json, print_warnings, printable
 from audience_service.domain.core.context import Scope
-from audience_service.domain.custom_audiences.model import CUSTOM_PREFIX, CustomType
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 from audience_service.pb.audience.v1.resources_pb2 import CREATION_STATE_CREATING, CREATION_STATE_FAILED
 
@@ -26,7 +24,7 @@ _POLL_SECONDS = 0.5
 
 
 @click.command()
-@click.argument("audience_id")
+@click.argument("audience")
 @click.option("--create", "name", default="", metavar="NAME", help="Create a lookalike of this audience first.")
 @click.option("--share", type=float, help="Size of the lookalike, as a share of the org's records: 0.01.")
 @click.option("--count", type=int, help="Size of the lookalike, in members.")
@@ -57,7 +55,7 @@ _POLL_SECONDS = 0.5
 @client_options
 def lookalike(
     *,
-    audience_id: str,
+    audience: str,
     name: str,
     share: float | None,
     count: int | None,
@@ -67,14 +65,11 @@ def lookalike(
     include_source: bool,
     refresh: bool,
     limit: int,
-    org: str,
-    token: str,
-    timeout: float,
-    as_json: bool,
+    options: ClientOptions,
 ) -> None:
     """Show the model of a lookalike: its weights and its curve.
 
-    Calls the server at AUDIENCE_LISTEN. With --create, AUDIENCE_ID is the source of the new lookalike, and --share or
+    With --create, AUDIENCE is the source of the new lookalike, and --share or
     --count is its size. The server creates and refreshes lookalikes in the background, which takes minutes. The
     command waits for that, without a limit unless --timeout is given.
     """
@@ -83,17 +78,15 @@ def lookalike(
         raise click.UsageError("--create and --refresh are both given; give one of them")
     if (share is not None) + (count is not None) != bool(name):
         raise click.UsageError("with --create give one of --share and --count; without --create give neither")
-    if not name and not audience_id.startswith(CUSTOM_PREFIX):
-        raise click.UsageError(
-            f"{audience_id} is not the id of a lookalike ({CUSTOM_PREFIX}...); give --create to create one from it"
-        )
+    if not name and audience.startswith(("segment-", "snapshot-")):
+        raise click.UsageError(f"{audience} is not a lookalike; give --create to create one from it")
     is_default = click.get_current_context().get_parameter_source("timeout") is ParameterSource.DEFAULT
-    wait_until = math.inf if is_default else time.monotonic() + timeout
+    wait_until = math.inf if is_default else time.monotonic() + options.timeout
     scopes = (Scope.READ, Scope.WRITE) if is_writing else (Scope.READ,)
-    with connect(org, token, timeout, scopes) as client:
+    with connect(options, *scopes) as client:
         if name:
             spec = pb.LookalikeSpec(
-                source_audience_id=audience_id,
+                source_audience_id=find_id(client, audience),
                 countries=countries,
                 include_source=include_source,
                 fields=fields,
@@ -103,26 +96,29 @@ def lookalike(
                 spec.share = share
             if count is not None:
                 spec.count = count
-            draft = pb.CustomAudience(name=name, type=CustomType.LOOKALIKE, lookalike=spec)
+            draft = pb.CustomAudience(name=name, type="lookalike", lookalike=spec)
             request = pb.CreateCustomAudienceRequest(custom_audience=draft)
-            audience = client.call(client.custom_audiences.CreateCustomAudience, request)
-        elif refresh:
-            refresh_request = pb.RefreshCustomAudienceRequest(id=audience_id)
-            audience = client.call(client.custom_audiences.RefreshCustomAudience, refresh_request)
+            found = client.call(client.custom_audiences.CreateCustomAudience, request)
         else:
-            audience = client.call(
-                client.custom_audiences.GetCustomAudience, pb.GetCustomAudienceRequest(id=audience_id)
-            )
-        audience_id = audience.id
+            audience_id = find_id(client, audience, [CUSTOM_AUDIENCE])
+            if refresh:
+                refresh_request = pb.RefreshCustomAudienceRequest(id=audience_id)
+                found = client.call(client.custom_audiences.RefreshCustomAudience, refresh_request)
+            else:
+                get_request = pb.GetCustomAudienceRequest(id=audience_id)
+                found = client.call(client.custom_audiences.GetCustomAudience, get_request)
         if is_writing:
-            audience = _wait_until_ready(client, audience, wait_until)
-        model = client.call(client.custom_audiences.GetLookalikeModel, pb.GetLookalikeModelRequest(id=audience_id))
-    if as_json:
-        click.echo(json.dumps(as_dict(model), ensure_ascii=False))
+            found = _wait_until_ready(client, found, wait_until, quiet=options.quiet)
+        model = client.call(client.custom_audiences.GetLookalikeModel, pb.GetLookalikeModelRequest(id=found.id))
+    if options.as_json:
+        print_json(model)
         return
-    console = Console(highlight=False)
-    members = f": {audience.contact_count:,} members by model {model.model_version}"
-    console.print(printable(f"{audience_id} {audience.name}").append(members))
+    if options.quiet:
+        click.echo(found.id)
+        return
+    console = output_console()
+    members = f": {found.contact_count:,} members by model {model.model_version}"
+    console.print(printable(f"{found.id} {found.name}").append(members))
     quality = f"; AUC on a holdout of {model.holdout_count:,}: {model.auc:.3f}" if model.HasField("auc") else ""
     console.print(f"trained on a seed of {model.seed_count:,} and a baseline of {model.baseline_count:,}{quality}")
     if model.excluded_protected_fields:
@@ -131,20 +127,22 @@ def lookalike(
         )
     if model.source_filter_fields:
         console.print(Text("fields of the source's filter: ").append(printable(", ".join(model.source_filter_fields))))
-    print_warnings(console, model.warnings)
+    print_warnings(model.warnings)
     for field in model.fields:
         if field.decorrelation:
             console.print(field_chart(field, limit))
     console.print(curve_table(model))
 
 
-def _wait_until_ready(client: Client, audience: pb.CustomAudience, wait_until: float) -> pb.CustomAudience:
+def _wait_until_ready(
+    client: Client, audience: pb.CustomAudience, wait_until: float, *, quiet: bool
+) -> pb.CustomAudience:
     """The lookalike once its creation or refresh has ended. Shows a progress bar until then.
 
     Raises ClickException if the work failed, or has not ended at `wait_until` (monotonic seconds).
     """
     columns: tuple[Any, ...] = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
-    with Progress(*columns, console=Console(stderr=True, highlight=False)) as progress:
+    with Progress(*columns, console=note_console(), disable=quiet) as progress:
         task = progress.add_task(audience.name, total=100)
         while (work := _latest_work(audience)).state == CREATION_STATE_CREATING:
             if time.monotonic() > wait_until:

@@ -1,40 +1,40 @@
 """`audience-service overlap`: the overlap of audiences, as bars and as a matrix."""
 
-import json
 from collections.abc import Sequence
 from string import ascii_uppercase
 from typing import TypeAlias
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from audience_service.cli.arguments import name_and_datatype
-from audience_service.cli.charts import bar_chart, percent, printable
-from audience_service.cli.client import as_dict, client_options, connect
+from audience_service.cli.audiences import find
+from audience_service.cli.charts import bar_chart, percent
+from audience_service.cli.client import ClientOptions, client_options, connect
+from audience_service.cli.output import output_console, print_json, printable
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 
 Regions: TypeAlias = pb.GetOverlapRegionsResponse
 
 
 @click.command()
-@click.argument("audience_ids", nargs=-1, required=True)
+@click.argument("audiences", nargs=-1, required=True)
 @client_options
-def overlap(*, audience_ids: Sequence[str], org: str, token: str, timeout: float, as_json: bool) -> None:
-    """Show the overlap of two to eight audiences.
-
-    Calls the server at AUDIENCE_LISTEN.
-    """
-    with connect(org, token, timeout) as client:
+def overlap(*, audiences: Sequence[str], options: ClientOptions) -> None:
+    """Show the overlap of two to eight audiences, by id or name."""
+    with connect(options) as client:
+        found = [find(client, audience) for audience in audiences]
+        audience_ids, names = [one.id for one in found], [one.name for one in found]
         request = pb.GetOverlapRegionsRequest(audience_ids=audience_ids)
         response: Regions = client.call(client.reach.GetOverlapRegions, request)
-        names = [name_and_datatype(client, audience_id)[0] for audience_id in ([] if as_json else audience_ids)]
-    if as_json:
-        click.echo(json.dumps(as_dict(response), ensure_ascii=False))
+    if options.as_json:
+        print_json(response)
+        return
+    if options.quiet:
+        click.echo(response.union_count)
         return
     letters = dict(zip(audience_ids, ascii_uppercase, strict=False))
-    console = Console(highlight=False)
+    console = output_console()
     labels = [Text(f"{letter}  ") + printable(name) for letter, name in zip(letters.values(), names, strict=True)]
     sizes = [(label, size.size) for label, size in zip(labels, response.sizes, strict=True)]
     regions = [(Text(_format_region(letters, region.audience_ids)), region.count) for region in response.regions]

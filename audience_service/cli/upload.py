@@ -1,8 +1,7 @@
-"""`audience-service upload`: uploads a CSV file to a custom audience, and resumes after connection failures."""
+"""`audience-service lists upload`: uploads a CSV file to a custom audience, and resumes after connection failures."""
 
 import csv
 import hashlib
-import json
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +13,9 @@ import grpc
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from audience_service.cli.charts import printable
-from audience_service.cli.client import Client, as_dict, client_options, connect, reason_of
+from audience_service.cli.audiences import CUSTOM_AUDIENCE, find_id
+from audience_service.cli.client import Client, ClientOptions, client_options, connect, reason_of
+from audience_service.cli.output import note_console, output_console, print_json, printable
 from audience_service.domain.core.context import Scope
 from audience_service.domain.filters.describe.values import format_count
 from audience_service.domain.identifiers.readings import CHANGES
@@ -46,7 +46,7 @@ _DELIMITERS = {"auto": "", "comma": ",", "semicolon": ";", "pipe": "|", "tab": "
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--audience", "audience_id", required=True, help="The custom audience (file_upload or customer_match).")
+@click.option("--audience", required=True, help="The custom audience (file_upload or customer_match), by id or name.")
 @click.option(
     "--mode",
     required=True,
@@ -84,7 +84,7 @@ _DELIMITERS = {"auto": "", "comma": ",", "semicolon": ";", "pipe": "|", "tab": "
 def upload(
     *,
     file: Path,
-    audience_id: str,
+    audience: str,
     mode: str,
     upload_id: str,
     delimiter: str,
@@ -95,19 +95,15 @@ def upload(
     force: bool,
     unmatched: Path | None,
     rejected: Path | None,
-    org: str,
-    token: str,
-    timeout: float,
-    as_json: bool,
+    options: ClientOptions,
 ) -> None:
     """Upload a CSV file in UTF-8, and publish its list.
 
-    Calls the server at AUDIENCE_LISTEN. --timeout does not apply to the upload itself, which has no limit. Exits with
+    --timeout does not apply to the upload itself, which has no limit. Exits with
     1 if the upload was not published. Run the command again with the same file and options to resume it. After it is
     published, the same command uploads the file again, unless --upload-id names the same upload.
     """
     header = pb.UploadHeader(
-        audience_id=audience_id,
         mode=pb.UploadMode.Value(f"UPLOAD_MODE_{mode.upper()}"),
         delimiter=_DELIMITERS.get(delimiter, delimiter),
         has_header=not no_header,
@@ -116,9 +112,10 @@ def upload(
         phones_have_country_code=phones_have_country_code,
         force=force,
     )
-    console = Console(stderr=True, highlight=False)
+    console = note_console(quiet=options.quiet)
     scopes = (Scope.READ, Scope.WRITE, *((Scope.EXPORT,) if unmatched else ()))
-    with file.open("rb") as content, connect(org, token, timeout, scopes) as client:
+    with file.open("rb") as content, connect(options, *scopes) as client:
+        audience_id = header.audience_id = find_id(client, audience, [CUSTOM_AUDIENCE])
         digest = _compute_digest(content, header)
         header.upload_id = upload_id
         try:
@@ -136,10 +133,12 @@ def upload(
         if unmatched:
             unmatched_count = _write_unmatched(client, audience_id, header.upload_id, unmatched)
             console.print(f"{format_count(unmatched_count, 'unmatched row')} written to {unmatched}")
-    if as_json:
-        click.echo(json.dumps(as_dict(result), ensure_ascii=False))
+    if options.as_json:
+        print_json(result)
+    elif options.quiet:
+        click.echo(result.list_size)
     else:
-        _print_summary(Console(highlight=False), result)
+        _print_summary(output_console(), result)
 
 
 class _UploadFile:

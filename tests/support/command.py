@@ -22,8 +22,19 @@ COMMAND = [sys.executable, "-m", "audience_service"]
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command with these settings alone."""
+    return run_in(Path.cwd(), *arguments, **environment)
+
+
+def run_in(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a working directory."""
     return subprocess.run(  # noqa: S603
-        [*COMMAND, *arguments], env=_environment(environment), capture_output=True, text=True, timeout=50, check=False
+        [*COMMAND, *arguments],
+        env=environment_of(environment),
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        cwd=folder,
     )
 
 
@@ -43,7 +54,8 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _environment(settings: dict[str, str]) -> dict[str, str]:
+def environment_of(settings: dict[str, str]) -> dict[str, str]:
+    """The environment of a command: these settings, and no other of the service."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
     return {**kept, **settings, "PYTHONUNBUFFERED": "1"}
 
@@ -74,7 +86,7 @@ def _run_until(
 ) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
     """A process that has logged an event, the address in it, and what it printed until then."""
     process = subprocess.Popen(  # noqa: S603
-        [*COMMAND, *arguments], env=_environment(environment), stderr=subprocess.PIPE, text=True
+        [*COMMAND, *arguments], env=environment_of(environment), stderr=subprocess.PIPE, text=True
     )
     assert process.stderr
     printed: list[str] = []

@@ -1,0 +1,165 @@
+"""Audiences as arguments of commands: segments, custom audiences and snapshots, by id or by name."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from audience_service.cli.client import Client
+from audience_service.cli.output import printable
+from audience_service.pb.audience.v1 import custom_audience_service_pb2 as custom_audiences_pb
+from audience_service.pb.audience.v1 import membership_service_pb2 as membership_pb
+from audience_service.pb.audience.v1 import segment_service_pb2 as segments_pb
+from audience_service.pb.audience.v1 import sync_service_pb2 as syncs_pb
+from audience_service.pb.audience.v1.resources_pb2 import Filter
+
+_MAX_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A resource that has an id and a name. `datatype` is that of its members, empty for a sync."""
+
+    id: str
+    name: str
+    kind: str
+    datatype: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of resource: the prefix of its ids, and how to get one, or all whose names may contain a text."""
+
+    name: str
+    prefix: str
+    get: Callable[[Client, str], Named]
+    list: Callable[[Client, str], Iterator[Named]]
+
+
+def _segment(found: Any) -> Named:
+    return Named(found.id, found.name, "segment", found.filter.datatype)
+
+
+def _custom_audience(found: Any) -> Named:
+    return Named(found.id, found.name, "custom audience", found.datatype)
+
+
+def _snapshot(found: Any) -> Named:
+    return Named(found.id, found.name or found.id, "snapshot", found.datatype)
+
+
+def _sync(found: Any) -> Named:
+    return Named(found.id, found.name, "sync")
+
+
+def _list_segments(client: Client, text: str) -> Iterator[Named]:
+    request = segments_pb.ListSegmentsRequest(name=text, page_size=1000)
+    for page in client.pages(client.segments.ListSegments, request):
+        yield from map(_segment, page.segments)
+
+
+def _list_custom_audiences(client: Client, text: str) -> Iterator[Named]:
+    request = custom_audiences_pb.ListCustomAudiencesRequest(name=text, page_size=1000)
+    for page in client.pages(client.custom_audiences.ListCustomAudiences, request):
+        yield from map(_custom_audience, page.custom_audiences)
+
+
+def _list_snapshots(client: Client, _: str) -> Iterator[Named]:
+    for page in client.pages(client.membership.ListSnapshots, membership_pb.ListSnapshotsRequest(page_size=100)):
+        yield from map(_snapshot, page.snapshots)
+
+
+def _list_syncs(client: Client, _: str) -> Iterator[Named]:
+    for page in client.pages(client.syncs.ListSyncs, syncs_pb.ListSyncsRequest(page_size=100)):
+        yield from map(_sync, page.syncs)
+
+
+SEGMENT = Kind(
+    "segment",
+    "segment-",
+    lambda client, found: _segment(
+        client.call(client.segments.GetSegment, segments_pb.GetSegmentRequest(id=found)),
+    ),
+    _list_segments,
+)
+CUSTOM_AUDIENCE = Kind(
+    "custom audience",
+    "custom-",
+    lambda client, found: _custom_audience(
+        client.call(client.custom_audiences.GetCustomAudience, custom_audiences_pb.GetCustomAudienceRequest(id=found))
+    ),
+    _list_custom_audiences,
+)
+SNAPSHOT = Kind(
+    "snapshot",
+    "snapshot-",
+    lambda client, found: _snapshot(
+        client.call(client.membership.GetSnapshot, membership_pb.GetSnapshotRequest(id=found))
+    ),
+    _list_snapshots,
+)
+SYNC = Kind(
+    "sync",
+    "sync-",
+    lambda client, found: _sync(client.call(client.syncs.GetSync, syncs_pb.GetSyncRequest(id=found))),
+    _list_syncs,
+)
+AUDIENCES = (SEGMENT, CUSTOM_AUDIENCE, SNAPSHOT)
+
+
+def find(client: Client, id_or_name: str, kinds: Iterable[Kind] = AUDIENCES) -> Named:
+    """The resource of one of the kinds with an id or a name. The case of a name matters only if it decides.
+
+    Raises ClickException for a name that none has, and for one that several have, with their ids. Raises
+    grpc.RpcError, also for an unknown id.
+    """
+    kinds = tuple(kinds)
+    for kind in kinds:
+        if id_or_name.startswith(kind.prefix):
+            return kind.get(client, id_or_name)
+    similar = [
+        found
+        for kind in kinds
+        for found in kind.list(client, id_or_name)
+        if id_or_name.casefold() in found.name.casefold()
+    ]
+    exact = [found for found in similar if found.name == id_or_name]
+    matches = exact or [found for found in similar if found.name.casefold() == id_or_name.casefold()]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        lines = "".join(f"\n  {found.id}  {found.kind} {printable(found.name)}" for found in matches)
+        raise click.ClickException(f"{printable(id_or_name)} is the name of several; give the id of one:{lines}")
+    names = ", ".join(str(printable(found.name)) for found in similar[:_MAX_SHOWN])
+    hint = f"; names that contain it: {names}" if names else ""
+    label = " or ".join(kind.name for kind in kinds)
+    raise click.ClickException(f"no {label} has the id or name {printable(id_or_name)}{hint}")
+
+
+def find_id(client: Client, id_or_name: str, kinds: Iterable[Kind] = AUDIENCES) -> str:
+    """The id of a resource, without a call if it is given. Raises as find does."""
+    kinds = tuple(kinds)
+    if any(id_or_name.startswith(kind.prefix) for kind in kinds):
+        return id_or_name
+    return find(client, id_or_name, kinds).id
+
+
+def filter_options(command: Any) -> Any:
+    """The command with the options `where` and `datatype`, for a filter instead of an audience."""
+    for option in (
+        click.option("--where", default="", help='A filter as JSON, instead of an audience: \'{"country": "US"}\'.'),
+        click.option("--datatype", default="contact", show_default=True, help="The datatype of --where."),
+    ):
+        command = option(command)
+    return command
+
+
+def select(client: Client, request: Any, audience: str, where: str, datatype: str) -> None:
+    """Make a request about an audience, or about a filter. Raises UsageError unless exactly one is given."""
+    if bool(audience) == bool(where):
+        raise click.UsageError("give one of AUDIENCE and --where")
+    if audience:
+        request.audience_id = find_id(client, audience)
+    else:
+        request.filter.CopyFrom(Filter(datatype=datatype, where_json=where))

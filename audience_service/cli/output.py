@@ -1,0 +1,109 @@
+"""What commands print: tables and JSON to stdout, notes and progress to stderr."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import click
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from audience_service.cli.client import ClientOptions, as_dict
+from audience_service.pb.audience.v1.resources_pb2 import Filter
+
+_Item = TypeVar("_Item", bound=Message)
+
+_PIPE_WIDTH = 1_000
+"""The width of a line that goes to a file or another program, so that a row is one line."""
+_MAX_CELL_WIDTH = 60
+
+
+def output_console() -> Console:
+    """A console for results. It wraps the cells of a table in a terminal, and not in a pipe."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
+
+
+def note_console(*, quiet: bool = False) -> Console:
+    """A console for notes and progress, which goes to stderr. It prints nothing if `quiet`."""
+    return Console(stderr=True, highlight=False, quiet=quiet)
+
+
+def printable(text: str) -> Text:
+    """The text, safe to print: markup has no effect, and control characters are replaced."""
+    return Text("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table without borders. Numbers are aligned on the right."""
+    cells = [list(row) for row in rows]
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(table.columns):
+        if any(isinstance(row[index], (int, float)) for row in cells):
+            column.justify = "right"
+        column.overflow = "fold"
+        column.max_width = _MAX_CELL_WIDTH if output_console().is_terminal else None
+    for row in cells:
+        table.add_row(*(_format_cell(cell) for cell in row))
+    output_console().print(table)
+
+
+def print_list(
+    options: ClientOptions,
+    items: Sequence[_Item],
+    identify: Callable[[_Item], object],
+    columns: Mapping[str, Callable[[_Item], object]],
+) -> None:
+    """Print items as a table; with --json as objects, one a line; with --quiet only what identifies each."""
+    if options.as_json:
+        print_json(*items)
+    elif options.quiet:
+        click.echo("".join(f"{identify(item)}\n" for item in items), nl=False)
+    else:
+        print_table(list(columns), ([read(item) for read in columns.values()] for item in items))
+
+
+def print_properties(rows: Iterable[tuple[str, object]]) -> None:
+    """Print names and values, one a line. Names without a value are left out."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        if value not in (None, ""):
+            table.add_row(name, _format_cell(value))
+    output_console().print(table)
+
+
+def print_json(*messages: Message) -> None:
+    """Print messages as JSON objects, one a line, with their default values."""
+    for message in messages:
+        click.echo(json.dumps(as_dict(message), ensure_ascii=False))
+
+
+def print_warnings(warnings: Iterable[Any]) -> None:
+    """Print warnings about a filter or a result to stderr, one a line."""
+    console = note_console()
+    for warning in warnings:
+        path = getattr(warning, "field_path", "")
+        line = Text(f"{warning.reason}: ", style="yellow").append(f"{path}: " if path else "")
+        console.print(line.append(printable(warning.description)), soft_wrap=True)
+
+
+def format_time(timestamp: Timestamp) -> str:
+    """A time in UTC, to the second; empty if it is unset."""
+    return f"{timestamp.ToDatetime():%Y-%m-%d %H:%M:%S}" if timestamp.seconds else ""
+
+
+def format_filter(value: Filter) -> str:
+    """The conditions of a filter as JSON text: Extended JSON if it was sent so."""
+    if value.HasField("where_json"):
+        return value.where_json
+    return json.dumps(MessageToDict(value.where), ensure_ascii=False)
+
+
+def _format_cell(cell: object) -> Text:
+    return cell if isinstance(cell, Text) else printable(f"{cell:,}" if isinstance(cell, int) else str(cell))
