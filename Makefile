@@ -18,7 +18,7 @@ $(INSTALLED): requirements-dev.lock pyproject.toml clients/python/pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . --editable clients/python
 	@touch $@
 
-demo: install ## Serve sample contacts in memory and run a client against them
+demo: install ## Show a story on sample contacts: find, count, follow and protect an audience
 	@$(BIN)/audience-service demo
 
 run: install ## Serve, in memory with sample contacts unless AUDIENCE_MONGODB_URI is set

@@ -20,6 +20,7 @@ from audience_service.cli.log import configure_logs
 from audience_service.cli.malloc import limit_arenas, tune_gc
 from audience_service.cli.supervisor import BEAT_SECONDS, PortTaken, Supervisor, watch_supervisor
 from audience_service.cli.token import mint
+from audience_service.mongo.embedded.refusals import LACKING_RPCS
 from audience_service.observability.metrics import MULTIPROCESS_VARIABLE, forget_process, serve_metrics
 from audience_service.observability.tracing import close_tracing, configure_tracing
 from audience_service.settings import Settings, SettingsError
@@ -63,6 +64,8 @@ def serve(*, dev: bool) -> None:
         has_key, settings = settings.has_key, settings.with_dev_keys()
         if not has_key:
             _print_dev_token(settings)
+        if settings.mongodb_uri is None:
+            _print_lacks()
     (
         build_key_ring(settings),
         settings.sealing_keys(),
@@ -166,6 +169,14 @@ def _supervise(settings: Settings, stop: StopSignal, metrics_directory: Path | N
     except PortTaken as error:
         raise click.ClickException(f"AUDIENCE_LISTEN: cannot serve on {settings.listen}: {error}") from None
     sys.exit(supervisor.run(stop.wait))
+
+
+def _print_lacks() -> None:
+    click.echo(
+        f"The store is in memory. It lacks {', '.join(LACKING_RPCS)}, lookalikes, and filters such as $related and"
+        " $expr (docs/reference/filters.md); set AUDIENCE_MONGODB_URI to use them.",
+        err=True,
+    )
 
 
 def _print_dev_token(settings: Settings) -> None:

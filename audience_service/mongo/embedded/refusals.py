@@ -14,6 +14,9 @@ from audience_service.domain.filters.ast import And, Node, Nor, Not, Or, Related
 from audience_service.domain.filters.compiler import to_match
 from audience_service.domain.filters.population import Population
 
+LACKING_RPCS = ("ExplainFilter", "GetInsights", "StreamSyncChanges", "AcknowledgeSyncBatch", "ResetSync")
+"""The RPCs that the embedded store always refuses. It also refuses lookalikes, and some filters."""
+
 _LOGICAL = frozenset(("$and", "$or", "$nor"))
 _CLASSES = re.compile(r"\\(?![nrtf])[^\W_]|\[[:.=]|\(\?(?![:=!>])")
 """Escapes and groups that Python and PCRE may read differently. The service's own patterns for dates have none."""
