@@ -23,7 +23,11 @@ _log = structlog.get_logger()
 
 @click.command()
 def gateway() -> None:
-    """Serve JSON over HTTP at AUDIENCE_HTTP_LISTEN, for the server at AUDIENCE_LISTEN, until SIGTERM or SIGINT."""
+    """Serve JSON over HTTP, for a running server.
+
+    It listens at AUDIENCE_HTTP_LISTEN until SIGTERM or SIGINT, and calls the server at AUDIENCE_ADDRESS, or else at
+    AUDIENCE_LISTEN.
+    """
     settings = Settings.load()
     configure_logs(settings.log_format, settings.log_level)
     try:
