@@ -28,6 +28,7 @@ from google.protobuf.message import Message
 
 from audience_service.domain.core.context import Scope
 from audience_service.domain.watch.errors import ServerStopping
+from audience_service.rpc.converters.member_bytes import SerializedMembers
 
 UNRECORDED = frozenset({
     "GetSegment", "ListSegments", "ListSegmentVersions", "GetAudienceUsage", "GetCustomAudience", "GetSync",
@@ -83,9 +84,11 @@ class AuditedCall:
         if self.action != "read":
             self.row_count += _count_rows(request)
 
-    def observe_response(self, response: Message) -> None:
+    def observe_response(self, response: Message | SerializedMembers) -> None:
         """Count the rows of a response, and note the id of what was created."""
-        if self.action in ("change", "delete"):
+        if isinstance(response, SerializedMembers):
+            self.row_count += response.member_count
+        elif self.action in ("change", "delete"):
             self._note_ids(response, depth=0)
             self.row_count += getattr(response, "row_count", 0)  # of an upload
             self.row_count += getattr(response, "contact_count", 0) if self.rpc.endswith("EraseContact") else 0

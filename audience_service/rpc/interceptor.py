@@ -34,6 +34,7 @@ from audience_service.rpc.auth import Authenticator
 from audience_service.rpc.call_observer import CallObserver, current_request_id, observe_request
 from audience_service.rpc.calls import CallEnded, OpenCall, OpenCalls
 from audience_service.rpc.context import set_context
+from audience_service.rpc.converters.member_bytes import SerializedMembers
 from audience_service.rpc.errors import abort, code_of
 from audience_service.rpc.method import Method
 
@@ -106,11 +107,8 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     def responses(
         self, method: Method, behavior: Callable[..., Any], messages: Iterator[bytes], call: OpenCall
-    ) -> Generator[Message | bytes, None, None]:
-        """The responses of a call: one, or those of a stream. Raises the errors of the call.
-
-        A servicer may serialize its responses itself.
-        """
+    ) -> Generator[Message | SerializedMembers, None, None]:
+        """The responses of a call: one, or those of a stream. Raises the errors of the call."""
         ctx = self._authenticate(method, call)
         self._admission.rates.check(ctx.caller)
         if method.is_client_streaming:
@@ -188,7 +186,7 @@ class CallInterceptor(grpc.ServerInterceptor):
                 closing(self.responses(method, behavior, messages, call)) as responses,
             ):
                 for response in responses:
-                    message = response if isinstance(response, bytes) else serialize(response)
+                    message = response.content if isinstance(response, SerializedMembers) else serialize(response)
                     del response  # while the client receives the message, its bytes are all that stays in memory
                     call.send(message, self._timeouts.idle)
 

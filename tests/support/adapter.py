@@ -6,6 +6,7 @@ from typing import Any
 
 from audience_service.pb.audience.v1.membership_service_pb2 import StreamMembersResponse
 from audience_service.rpc.calls import OpenCall
+from audience_service.rpc.converters.member_bytes import SerializedMembers
 from audience_service.rpc.interceptor import CallInterceptor
 from audience_service.rpc.method import Method
 
@@ -20,7 +21,11 @@ def adapt(interceptor: CallInterceptor, method: Method, behavior: Callable[..., 
             closing(interceptor.responses(method, behavior, iter([request.SerializeToString()]), call)) as responses,
         ):
             for response in responses:
-                yield StreamMembersResponse.FromString(response) if isinstance(response, bytes) else response
+                yield (
+                    StreamMembersResponse.FromString(response.content)
+                    if isinstance(response, SerializedMembers)
+                    else response
+                )
 
     def unary(request: Any, context: Any) -> Any:
         [response] = stream(request, context)

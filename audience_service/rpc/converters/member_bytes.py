@@ -15,6 +15,7 @@ Values of rare types are encoded as messages, by `encode_value`.
 
 import struct
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -34,6 +35,14 @@ _CACHED_SIZES = 256
 """Texts below this number of bytes have a cached prefix."""
 
 _pack_number = struct.Struct("<d").pack
+
+
+@dataclass(frozen=True, slots=True)
+class SerializedMembers:
+    """A serialized StreamMembersResponse, and the number of members in it."""
+
+    content: bytes
+    member_count: int
 
 
 def encode_members(records: Iterable[Record], fields: Projection) -> bytes:

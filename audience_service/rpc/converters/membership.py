@@ -15,7 +15,7 @@ from audience_service.domain.membership.partitions import Partition
 from audience_service.domain.membership.service import MemberBatch, MemberEncoding
 from audience_service.domain.schema.projection import MISSING
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
-from audience_service.rpc.converters.member_bytes import encode_members
+from audience_service.rpc.converters.member_bytes import SerializedMembers, encode_members
 from audience_service.rpc.converters.structs import decode_timestamp, encode_timestamp, encode_value
 
 _MAX_BATCH_BYTES = 3 * 1024 * 1024
@@ -55,10 +55,10 @@ def encode_exclusions(values: Iterable[Exclusion]) -> list[pb.Exclusion]:
     return [pb.Exclusion(reason=value.reason, count=value.count) for value in values]
 
 
-def encode_batches(value: MemberBatch, encoding: MemberEncoding) -> Iterator[bytes]:
+def encode_batches(value: MemberBatch, encoding: MemberEncoding) -> Iterator[SerializedMembers]:
     """The StreamMembersResponses of a batch, serialized: one, or as many as keep each below gRPC's limit of 4 MiB."""
     message = _encode_batch(value, encoding)
-    if value.split is None or len(message) <= _MAX_BATCH_BYTES:
+    if value.split is None or len(message.content) <= _MAX_BATCH_BYTES:
         yield message
     else:
         for half in value.split():
@@ -112,19 +112,20 @@ def encode_membership_explanation(value: MembershipExplanation) -> pb.ExplainMem
     return message
 
 
-def _encode_batch(value: MemberBatch, encoding: MemberEncoding) -> bytes:
+def _encode_batch(value: MemberBatch, encoding: MemberEncoding) -> SerializedMembers:
     message = pb.StreamMembersResponse(cursor=value.cursor)
     if value.totals is not None:
         message.totals.member_count = value.totals.members
         message.totals.exclusions.extend(encode_exclusions(value.totals.exclusions))
+    encoded, count = b"", value.members.count if isinstance(value.members, Documents) else len(value.members)
     if isinstance(value.members, Documents):
-        message.documents, message.document_count = value.members.content, value.members.count
+        message.documents, message.document_count = value.members.content, count
     elif encoding is MemberEncoding.BSON:
-        message.documents, message.document_count = b"".join(map(bson.encode, value.members)), len(value.members)
+        message.documents, message.document_count = b"".join(map(bson.encode, value.members)), count
     else:
-        # Serialized messages that follow each other are one message with the fields of both.
-        return message.SerializeToString() + encode_members(value.members, value.fields)
-    return message.SerializeToString()
+        encoded = encode_members(value.members, value.fields)
+    # Serialized messages that follow each other are one message with the fields of both.
+    return SerializedMembers(message.SerializeToString() + encoded, count)
 
 
 def _encode_condition(value: EvaluatedCondition, depth: int) -> pb.ConditionResult:
