@@ -20,17 +20,18 @@ class ErasureFeature:
     erasures: Erasures
     tombstones: Tombstones
     sweep: Callable[[datetime], None]
+    close: Callable[[], None]
 
 
 def build_erasure(settings: Settings, store: Store) -> ErasureFeature:
-    """The feature of this process, whose queries exclude erased people from now on."""
+    """The feature of this process, whose queries exclude erased people until it is closed."""
     secret = settings.hash_secret() if settings.hash_key else None
     sealer = PersonSealer(secret) if secret else None
     tombstones = Tombstones(store.database, sealer)
     repository = MongoErasures(store.database, store.scope, store.snapshot_rows, tombstones.expire)
-    store.scope.exclude(tombstones.sks)
     return ErasureFeature(
         Erasures(repository, store.identifiers, settings.datatypes, secret, tombstones),
         tombstones,
         ErasureSweeper(store.database, repository, sealer).sweep if sealer else lambda _: None,
+        store.scope.exclude(tombstones.sks),
     )

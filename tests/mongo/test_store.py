@@ -80,9 +80,12 @@ def test_the_tenant_scope_is_next_to_the_filter() -> None:
 def test_people_erased_in_one_store_stay_in_another_of_the_process() -> None:
     """Each store has its own scope, and so have its repositories."""
     first, second = (embedded_store([envelope("acme", {"id": "1"})], ("contact",)) for _ in range(2))
-    first.scope.exclude(lambda org: frozenset({f"{org}/contact/1"}))
+    end = first.scope.exclude(lambda org: frozenset({f"{org}/contact/1"}))
+    first.scope.exclude(lambda _: frozenset())
     everyone = FilterCompiler(["contact"]).compile(Filter("contact", {}))
     assert [store.members.count("acme", everyone, Deadline.after(10)) for store in (first, second)] == [0, 1]
+    end()
+    assert first.members.count("acme", everyone, Deadline.after(10)) == 1
 
 
 @pytest.mark.parametrize(

@@ -16,15 +16,21 @@ class TenantScope:
     """The scopes of one store's orgs. Every repository of the store has this object."""
 
     def __init__(self) -> None:
-        self._find_erased: ErasedSks = lambda _: frozenset()
+        self._finders: tuple[ErasedSks, ...] = ()
 
-    def exclude(self, find_erased: ErasedSks) -> None:
-        """Exclude these contacts from now on. A store that nobody calls this for has erased nobody."""
-        self._find_erased = find_erased
+    def exclude(self, find_erased: ErasedSks) -> Callable[[], None]:
+        """Exclude these contacts as well, until the returned function is called."""
+        self._finders = (*self._finders, find_erased)
+
+        def end() -> None:
+            self._finders = tuple(finder for finder in self._finders if finder is not find_erased)
+
+        return end
 
     def erased_sks(self, org: str) -> frozenset[str]:
         """Return the sort keys that every scope of the org excludes. Raises StoreUnavailable, OutOfTime."""
-        return self._find_erased(org)
+        found = [find_erased(org) for find_erased in self._finders]
+        return found[0] if len(found) == 1 else frozenset().union(*found)
 
     def match(self, org: str, *conditions: Document) -> Document:
         """Return the match of the org's records that meet all conditions, without those of erased people.
