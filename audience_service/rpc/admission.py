@@ -1,7 +1,10 @@
 """The limits that a call passes before it works: permits, slots, and the bodies that are being received."""
 
+import threading
 from dataclasses import dataclass
 
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.errors import TooManyCalls, TooManyStreams
 from audience_service.rpc.permits import PermitPool, Shares, WaitingBytes
 from audience_service.rpc.rate_limits import RateLimiter
 from audience_service.rpc.stream_limits import StreamLimiter
@@ -14,6 +17,9 @@ _MAX_PENDING_REQUESTS = 128
 """The most requests that are being received. Each may take `MAX_REQUEST_BYTES`."""
 _MAX_WAITING_BYTES = 64 * 1024 * 1024
 """The most bytes of received requests that wait for a permit."""
+_REFUSAL_DELAY_SECONDS = 1.0
+_MAX_REFUSALS, _MAX_REFUSALS_PER_ORG = 1_024, 512
+"""The most refused calls whose refusal is delayed, in all and by org. Each occupies a thread."""
 _MAX_REFLECTION_STREAMS = 4
 _MAX_HEALTH_WATCHES, _MAX_HEALTH_WATCHES_PER_PEER = 64, 4
 """The most watches of the health, in all and by connection. Each occupies a thread."""
@@ -56,9 +62,34 @@ class Admission:
             workload: StreamLimiter(workload.label, number, org=shares.of_org(number), caller=shares.of_caller(number))
             for workload, number in ((Workload.STREAM, limits.streams), (Workload.WATCH, limits.watch_streams))
         }
+        self.refusals = StreamLimiter("refusal", _MAX_REFUSALS, org=_MAX_REFUSALS_PER_ORG)
+        """Slots to delay a refusal."""
         self.open_requests = StreamLimiter("health", _MAX_OPEN_CALLS, connection=_MAX_OPEN_CALLS_PER_PEER)
         """Slots to receive a request that needs no token."""
         self.health_watches = StreamLimiter(
             "health_watch", _MAX_HEALTH_WATCHES, connection=_MAX_HEALTH_WATCHES_PER_PEER
         )
         self.reflection_streams = StreamLimiter("reflection", _MAX_REFLECTION_STREAMS)
+
+    def check_place(self, workload: Workload, ctx: RequestContext) -> None:
+        """Refuse a call that finds neither a permit nor a place to wait. Its request has not been received.
+
+        A place may become free within a second, so the refusal comes after it. Clients that call again at once, without
+        the delay of RetryInfo, cannot keep the process busy with refusals then. Raises TooManyCalls, OutOfTime.
+        """
+        pool = self.permits[workload]
+        try:
+            pool.check(ctx.caller)
+        except TooManyCalls as error:
+            try:
+                with self.refusals.acquire(org=ctx.org):
+                    seconds_left = ctx.deadline.remaining()
+                    delay = (
+                        _REFUSAL_DELAY_SECONDS
+                        if seconds_left is None
+                        else min(_REFUSAL_DELAY_SECONDS, seconds_left / 2)
+                    )
+                    (ctx.deadline.cancel_event or threading.Event()).wait(delay)
+            except TooManyStreams:
+                raise error from None
+            pool.check(ctx.caller)

@@ -117,7 +117,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             yield response
             return
         if not method.is_server_streaming:
-            self._admission.permits[method.workload].check(ctx.caller)
+            self._admission.check_place(method.workload, ctx)
         with self._admission.requests.acquire(ctx):
             raw = call.receive(messages, self._timeouts.request)
         if method.is_server_streaming:

@@ -147,6 +147,7 @@ class BlockedQueries:
 
 def test_an_org_that_uses_its_share_delays_no_other_org(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own calls wait, and further ones are refused with the delay to retry after."""
+    monkeypatch.setattr(admission, "_REFUSAL_DELAY_SECONDS", 0.01)
     with serving(max_concurrent_queries=4) as service:
         blocked = BlockedQueries(service, "greedy", monkeypatch)
         queries = service.app.server.admission.permits[Workload.QUERY]
@@ -169,6 +170,43 @@ def test_an_org_that_uses_its_share_delays_no_other_org(monkeypatch: pytest.Monk
         blocked.end_event.set()
         assert {future.code().name for future in futures[:-1] if future.exception(timeout=20) is None} == {"OK"}
         eventually(lambda: queries.running_count == 0)
+
+
+def test_a_call_finds_a_place_that_becomes_free_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not refused then. Until then its request is not received."""
+    monkeypatch.setattr(admission, "_REFUSAL_DELAY_SECONDS", 2.0)
+    with serving(max_concurrent_queries=4) as service:
+        blocked = BlockedQueries(service, "greedy", monkeypatch)
+        limits = service.app.server.admission
+        stub: Any = service.channel.unary_unary(REACH)
+        metadata = service.client("greedy").metadata
+        earlier = [stub.future(COUNT_ALL, metadata=metadata, timeout=30) for _ in range(18)]
+        eventually(lambda: limits.permits[Workload.QUERY].waiting_count == 16)
+        late = stub.future(COUNT_ALL, metadata=metadata, timeout=30)
+        eventually(lambda: limits.refusals.open_count == 1)
+        blocked.end_event.set()
+        assert [call.exception(timeout=20) for call in (*earlier, late)] == [None] * 19
+
+
+def test_few_refusals_are_delayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Further ones come at once, and a call that its client cancels is not delayed."""
+    monkeypatch.setattr(admission, "_REFUSAL_DELAY_SECONDS", 30.0)
+    monkeypatch.setattr(admission, "_MAX_REFUSALS_PER_ORG", 1)
+    with serving(max_concurrent_queries=4) as service:
+        blocked = BlockedQueries(service, "greedy", monkeypatch)
+        limits = service.app.server.admission
+        stub: Any = service.channel.unary_unary(REACH)
+        metadata = service.client("greedy").metadata
+        earlier = [stub.future(COUNT_ALL, metadata=metadata, timeout=60) for _ in range(18)]
+        eventually(lambda: limits.permits[Workload.QUERY].waiting_count == 16)
+        delayed = stub.future(COUNT_ALL, metadata=metadata, timeout=60)
+        eventually(lambda: limits.refusals.open_count == 1)
+        refusal = Refusal(stub.future(COUNT_ALL, metadata=metadata, timeout=60).exception(timeout=10))
+        assert (refusal.code.name, refusal.info.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_CALLS")
+        delayed.cancel()
+        eventually(lambda: limits.refusals.open_count == 0)
+        blocked.end_event.set()
+        assert [call.exception(timeout=20) for call in earlier] == [None] * 18
 
 
 def test_waiting_requests_of_an_org_are_limited_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
