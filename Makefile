@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format type test test-fast check-marked-values coverage run http demo docs protos protos-check clients breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting bench-platform-trees robustness taxonomies check-monitoring lock clean
+.PHONY: help install lint format type test test-fast check-marked-values coverage run http demo docs protos protos-check clients breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting bench-platform-trees bench-sync robustness taxonomies check-monitoring lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -117,6 +117,11 @@ bench-gateway: install ## Compare requests to the HTTP gateway with the same RPC
 
 bench-platform-trees: install ## Measure searches of an imported tree of 250,000 nodes: make bench-platform-trees URI=mongodb://...
 	$(BIN)/python -m bench.platform_trees --uri "$(URI)"
+
+MEMBERS ?= 1000000
+
+bench-sync: install ## Compare the difference of a sync with a full export: make bench-sync URI=mongodb://... [MEMBERS=100000]
+	$(BIN)/python -m bench.syncs --uri "$(URI)" --members "$(MEMBERS)"
 
 FUZZED_CALLS ?= 1000
 MIXED_CALLS ?= 20000

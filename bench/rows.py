@@ -63,13 +63,17 @@ class Client:
 
     def last(self, path: str, request: Message) -> bytes:
         """The last message of a stream."""
+        last = b""
+        for message in self.stream(path, request):
+            last = message
+        return last
+
+    def stream(self, path: str, request: Message) -> Iterator[bytes]:
+        """The messages of a stream."""
         call: Any = self._channel.unary_stream(
             f"/audience.v1.{path}", request_serializer=type(request).SerializeToString
         )
-        last = b""
-        for message in call(request, metadata=self._metadata):
-            last = message
-        return last
+        yield from call(request, metadata=self._metadata)
 
     def members(self, where: dict[str, Any], fields: list[str], *, bson: bool = False) -> int:
         """The number of members in a stream, from its last message."""
