@@ -111,13 +111,16 @@ class MongoSyncRows:
         total = 0
         for operation in (REMOVE, ADD):
             todo = {"$gte": f"{sync_id}/{operation}/", "$lt": f"{sync_id}/{operation}0"}
-            waiting = {"todo": todo, "scan": _found_by(operation, scan), **_NOT_IN_BATCH}
+            waiting = self._scope.match(org, {"todo": todo, "scan": _found_by(operation, scan), **_NOT_IN_BATCH})
+            with with_deadline(self._database, deadline):
+                if self._collection.find_one(waiting, {"_id": 1}) is None:
+                    continue
             stages = [
                 {"$match": _in_batches(self._scope, org, sync_id)},
                 _SHARING,
                 {"$unwind": "$sharing"},
                 {"$replaceRoot": {"newRoot": "$sharing"}},
-                {"$match": self._scope.match(org, waiting)},
+                {"$match": waiting},
                 {"$group": {"_id": "$_id", "row": {"$first": "$$ROOT"}}},
                 {"$replaceRoot": {"newRoot": "$row"}},
                 *_sendable(operation, scan),
