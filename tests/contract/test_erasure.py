@@ -15,8 +15,9 @@ from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.erasure import service as erasure_service
 from audience_service.mongo.core import collections
+from audience_service.mongo.core.indexes import required_indexes
 from audience_service.mongo.embedded.overrides import EmbeddedLists
-from audience_service.mongo.erasure.repository import TREATMENT
+from audience_service.mongo.erasure.repository import BOUNDARIES, CELLS, SENT, TEXTS, TREATMENT, org_documents
 from audience_service.mongo.store import Store, mongo_store
 from tests.conftest import URI, Service, run_service
 from tests.support.client import Client, Refusal
@@ -97,6 +98,14 @@ def traces(service: Service) -> list[str]:
             if pattern.search(repr(document)) or any(digest in bson.encode(document) for digest in binary)
         ]
     return found
+
+
+def test_a_removal_reads_no_document_of_other_orgs() -> None:
+    """An index leads to the org's documents in each collection that is read as a whole."""
+    first_fields = {(index.collection, index.keys[0][0]) for index in required_indexes(("contact",))}
+    for name, treatment in TREATMENT.items():
+        if treatment in {TEXTS, CELLS, BOUNDARIES, SENT}:
+            assert "_id" in org_documents(ORG, name) or (name, "sk") in first_fields, name
 
 
 def test_every_collection_has_a_treatment() -> None:

@@ -87,6 +87,11 @@ next StreamSyncChanges sends; others are deleted. platform: belongs to the platf
 the records.
 """
 
+_KEYED_BY_ORG = frozenset({
+    VERSIONS, UPLOADS, UPLOAD_REJECTIONS, UPLOAD_ROWS, USES, WATCHES, PARTITIONS, SYNC_ROWS, SYNC_BATCHES,
+})  # fmt: skip
+"""The collections whose `_id` starts with the org, and which have no index that starts with sk."""
+
 _MAX_ATTEMPTS = 10
 _LATE_SCANS = timedelta(seconds=5)
 
@@ -180,7 +185,7 @@ class MongoErasures:
                 if count := self._database[SUBSCRIBERS].count_documents(match):
                     found.append(Remainder("platform", SUBSCRIBERS, count))
             sent = {"values": {"$in": [*person.digests, *person.emails]}}
-            for row in self._database[SYNC_ROWS].find(complete_org_match(org, sent), {"sk": 1}):
+            for row in self._database[SYNC_ROWS].find(org_documents(org, SYNC_ROWS, sent), {"sk": 1}):
                 syncs[row["sk"].split("/")[2]] += 1
             uses = self._database[USES].find(self._scope.match(org, {"audience": {"$in": audiences}}))
             consumers = Counter((use["kind"], use["consumer_id"]) for use in uses)
@@ -199,7 +204,7 @@ class MongoErasures:
         nobody = {"$set": {"pk": "", "sk": erased_sk(org)}}
         counts[EVENTS] += self._database[EVENTS].update_many(by_sk, nobody).modified_count
         epochs: list[str] = []
-        for watch in self._database[WATCHES].find(complete_org_match(org), {"watch_epoch": 1, "stale_epochs": 1}):
+        for watch in self._database[WATCHES].find(org_documents(org, WATCHES), {"watch_epoch": 1, "stale_epochs": 1}):
             epochs += [watch["watch_epoch"], *watch["stale_epochs"]]
         keys = [f"{epoch}/{sk}" for epoch in epochs for sk in person.sks if epoch]
         states = complete_org_match(org, {"_id": {"$in": keys}})
@@ -209,7 +214,7 @@ class MongoErasures:
         names = [re.escape(name) for name in person.ids]
         texts = [part for part in (address_pattern(person), *(rf"^\s*{name}\s*$" for name in names)) if part]
         if texts:
-            match = complete_org_match(org, {"cells": {"$regex": "|".join(texts), "$options": "i"}})
+            match = org_documents(org, UPLOAD_ROWS, {"cells": {"$regex": "|".join(texts), "$options": "i"}})
             counts[UPLOAD_ROWS] += self._database[UPLOAD_ROWS].delete_many(match).deleted_count
 
     def _move_boundaries(self, org: str, person: Person, counts: Counter[str]) -> None:
@@ -219,7 +224,7 @@ class MongoErasures:
             before = self._scope.match(org, {"sk": {"$lt": sk}})
             previous = self._database[datatype].find_one(before, {"sk": 1}, sort=[("sk", -1)])
             moved = {"$set": {"keys.$": previous["sk"] if previous else f"{org}/"}}
-            match = complete_org_match(org, {"keys": sk})
+            match = org_documents(org, PARTITIONS, {"keys": sk})
             counts[PARTITIONS] += self._database[PARTITIONS].update_many(match, moved).modified_count
 
     def _remove_unsent(self, org: str, person: Person, erased_at: datetime, counts: Counter[str]) -> None:
@@ -229,7 +234,7 @@ class MongoErasures:
             "platform_keys": [],
             "batch": {"$exists": False},
         }
-        counts[SYNC_ROWS] += self._database[SYNC_ROWS].delete_many(complete_org_match(org, stored)).deleted_count
+        counts[SYNC_ROWS] += self._database[SYNC_ROWS].delete_many(org_documents(org, SYNC_ROWS, stored)).deleted_count
         # A comparison that had begun before every process knew of the erasure may have found the person.
         early = {"data.latest_scan.started_at": {"$lt": erased_at + _LATE_SCANS}}
         self._database[SYNCS].update_many(complete_org_match(org, early), {"$set": {"data.latest_scan": None}})
@@ -238,7 +243,7 @@ class MongoErasures:
         self, org: str, collection: str, pattern: re.Pattern[str], removal: Removal, deadline: Deadline
     ) -> None:
         with with_deadline(self._database, deadline):
-            for document in self._database[collection].find(complete_org_match(org)):
+            for document in self._database[collection].find(org_documents(org, collection)):
                 if not self._rewrite_one(collection, document, pattern, deadline):
                     continue
                 removal.counts[collection] += 1
@@ -292,6 +297,12 @@ class MongoErasures:
             expected = self._scope.match(org, {"_id": record["_id"], "version": record["version"]}, ready)
             with with_deadline(self._database, deadline):
                 self._database[SNAPSHOTS].update_one(expected, {"$set": fields})
+
+
+def org_documents(org: str, collection: str, *conditions: Document) -> Document:
+    """Return the match of the org's documents in a collection, which reads no document of another org."""
+    match = complete_org_match(org, *conditions)
+    return {"_id": match["sk"], **match} if collection in _KEYED_BY_ORG else match
 
 
 def _without_keys(document: Mapping[str, Any]) -> dict[str, Any]:
