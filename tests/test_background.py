@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import pytest
+import structlog.testing
 from grpc_health.v1 import health_pb2
 
 from audience_service import background
@@ -143,3 +144,18 @@ def test_a_long_removal_of_a_person_delays_no_other_sweep(store: Store, monkeypa
         swept.clear()
         eventually(lambda: len(swept) > 1)
         removed.set()
+
+
+def test_a_sweep_that_the_database_interrupts_is_logged(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An erased person whose removal fails would otherwise remain unnoticed."""
+
+    def fail(*_: object) -> None:
+        raise StoreUnavailable("another key")
+
+    monkeypatch.setattr(ErasureSweeper, "sweep", fail)
+    with structlog.testing.capture_logs() as lines:
+        for service in run_service("embedded", store):
+            eventually(lambda: any("sweep of erasures" in line["event"] for line in lines))
+            assert not service.app.background_tasks.failure_counts
+    [line] = [line for line in lines if "sweep" in line["event"]]
+    assert (line["log_level"], line["reason"], line["error"]) == ("warning", "STORE_UNAVAILABLE", "another key")
