@@ -120,7 +120,7 @@ def send_marked_values(service: Service, address: str) -> list[str]:
     for method in sorted(METHODS, key=lambda method: method.name == "EraseContact"):
         if method.name == "WatchMembership":
             continue  # it does not end
-        for names in ([segment], [uploaded], [address]):
+        for names in ([segment], [uploaded], [address], [f"segment-{address}"]):
             for request in marked(about(method, names), address):
                 refused = refusal(service, method, request, client.metadata)
                 errors += [f"{refused.code} {refused.message} {refused.details}"] if refused else []

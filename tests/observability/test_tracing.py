@@ -1,7 +1,9 @@
 """Traces: the spans of a call, whose trace they continue, and what they must not contain."""
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,3 +138,12 @@ def test_the_writer_of_an_upload_belongs_to_its_call(spans: InMemorySpanExporter
             inserts = named(spans, "insert audience_upload_row", "update audience_upload_row")
             assert {span.parent.span_id for span in inserts} == {call.context.span_id}
             assert not any(SECRET in span.to_json() for span in spans.get_finished_spans())
+
+
+def test_the_guide_lists_every_trace_of_background_work() -> None:
+    root = Path(__file__).parents[2]
+    sources = "".join(path.read_text() for path in (root / "audience_service").rglob("*.py"))
+    names = re.findall(r'background_span\(f?"([^"{]+)', sources)
+    assert len(names) > 5
+    guide = (root / "docs/how-to/monitor.md").read_text()
+    assert [name for name in names if f"`{name}" not in guide] == []
