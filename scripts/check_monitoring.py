@@ -64,11 +64,14 @@ def _service(uri: str, database: str) -> Iterator[tuple[str, int, str]]:
         "AUDIENCE_MONGODB_URI": uri,
         "AUDIENCE_DATABASE": database,
         "AUDIENCE_JWT_KEY": key,
+        "AUDIENCE_SEALING_KEY": secrets.token_hex(32),
+        "AUDIENCE_LOG_LEVEL": "error",
+        "AUDIENCE_AUDIT_LOG": "off",
     }
     command = [sys.executable, "-m", "audience_service"]
     for arguments in (["indexes"], ["seed", "--org", "demo", "--count", "2000"]):
         subprocess.run([*command, *arguments], env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
-    process = subprocess.Popen([*command, "serve"], env=environment, stderr=subprocess.DEVNULL)  # noqa: S603
+    process = subprocess.Popen([*command, "serve"], env=environment)  # noqa: S603
     try:
         yield f"127.0.0.1:{port}", metrics_port, key
     finally:
