@@ -153,6 +153,12 @@ class GatewayProtocol(H11Protocol):
         else:
             self._stop_receive_timer()
 
+    def on_response_complete(self) -> None:
+        """Wait for the next request, and for the rest of a body that was refused."""
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY:
+            self._start_receive_timer()
+
     def pause_writing(self) -> None:
         """Wait until the client has received what was written."""
         if self._send_timer is None:

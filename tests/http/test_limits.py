@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import psutil
 import pytest
@@ -22,10 +23,15 @@ def strict(service: Service) -> Iterator[Gateway]:
         "AUDIENCE_HTTP_MAX_BODY_BYTES": "2000",
         "AUDIENCE_REQUEST_TIMEOUT_SECONDS": "0.5",
         "AUDIENCE_STREAM_SEND_TIMEOUT_SECONDS": "0.5",
-        "AUDIENCE_HTTP_IDLE_TIMEOUT_SECONDS": "1",
     }
     with run_gateway(service.app.port, **limits) as (_, address):
         yield Gateway(address, {})
+
+
+def open_count(gateway: Gateway) -> int:
+    """The number of connections that the gateway has not closed."""
+    accepted = [each for each in psutil.net_connections("tcp") if each.pid and each.raddr]
+    return len([each for each in accepted if getattr(each.laddr, "port", 0) == gateway.port])
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -70,28 +76,22 @@ def test_a_client_that_sends_slowly_or_too_much_is_disconnected(strict: Gateway,
 
 
 def test_connections_above_the_limit_are_closed(strict: Gateway) -> None:
-    opened = [socket.create_connection(("127.0.0.1", strict.port)) for _ in range(3)]
-    try:
-        for connection in opened:
+    eventually(lambda: open_count(strict) == 0)  # those of other tests
+    with ExitStack() as stack:
+        for _ in range(3):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", strict.port)))
             connection.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n")
             assert connection.recv(12) == b"HTTP/1.1 200"
-        with socket.create_connection(("127.0.0.1", strict.port)) as connection:
-            assert read_all(connection) == b""
-    finally:
-        for connection in opened:
-            connection.close()
+        another = stack.enter_context(socket.create_connection(("127.0.0.1", strict.port)))
+        assert read_all(another) == b""
 
 
 def test_a_client_that_does_not_read_is_disconnected(strict: Gateway) -> None:
     """The gateway keeps what was not received for half a second, and then closes the connection."""
+    eventually(lambda: open_count(strict) == 0)
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         connection.connect(("127.0.0.1", strict.port))
-        own = connection.getsockname()
         connection.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 50)
-
-        def is_open() -> bool:
-            return any(each.raddr == own and each.pid for each in psutil.net_connections("tcp") if each.raddr)
-
-        assert is_open()
-        eventually(lambda: not is_open())
+        eventually(lambda: open_count(strict) == 1)
+        eventually(lambda: open_count(strict) == 0)
