@@ -18,6 +18,8 @@ from audience_service.domain.segments.loader import SegmentLoader
 from audience_service.domain.segments.model import ID_PREFIX
 from audience_service.domain.snapshots.model import SNAPSHOT_PREFIX
 from audience_service.domain.snapshots.reader import SnapshotReader
+from audience_service.domain.targeting.nearby_cities import CityFinder
+from audience_service.domain.targeting.taxonomy import packaged_taxonomies
 from audience_service.mongo.store import Store
 from audience_service.settings import Settings
 
@@ -38,7 +40,8 @@ class Core:
 
 def build_core(settings: Settings, store: Store, erased: ErasedKeys) -> Core:
     """The shared parts. Raises SettingsError if there is no sealing key."""
-    compiler = FilterCompiler(settings.datatypes, settings.related_datatypes)
+    cities = CityFinder(lambda: packaged_taxonomies()["places"])
+    compiler = FilterCompiler(settings.datatypes, settings.related_datatypes, find_cities=cities.near)
     snapshot_reader = SnapshotReader(store.snapshots, store.members, erased)
     loaders: dict[str, AudienceLoader] = {
         ID_PREFIX: SegmentLoader(store.segments),

@@ -58,6 +58,16 @@ def _files(name: str, rows: list[Row]) -> Iterator[tuple[str, str]]:
         yield f"{name}.{extension}", b"".join(lines).decode()
 
 
+def _spellings(rows: list[Row]) -> str:
+    """The names of cities and countries as their sources write them: a line of number and names for each node."""
+    lines = []
+    for number, row in enumerate(rows):
+        if row.kind in ("city", "country"):
+            cells = [str(number), *sorted({" ".join(name.split()) for name in row.names} - {""})]
+            lines.append("\t".join(cells) + "\n")
+    return "".join(lines)
+
+
 def main() -> None:
     """Write the files. With --check compare them, and exit with 1 if they differ."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -65,7 +75,8 @@ def main() -> None:
     check = parser.parse_args().check
     stale = []
     for name, rows in (("places", places()), ("interests", interests()), ("options", options())):
-        for file, text in _files(name, rows):
+        spellings = [("places.spellings", _spellings(rows))] if name == "places" else []
+        for file, text in (*_files(name, rows), *spellings):
             path = DATA / f"{file}.gz"
             if check:
                 if not path.exists() or gzip.decompress(path.read_bytes()).decode() != text:

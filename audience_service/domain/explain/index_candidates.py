@@ -122,7 +122,7 @@ def _index_use(name: str, operand: object) -> bool | None:
             return None if operand is None else True
         case (("$in" | "$all"), list()):
             return None if not operand or None in operand else name == "$all" or len(operand) <= _FEW_VALUES
-        case "$onDay", _:
+        case (("$onDay" | "$nearCity"), _):
             return False
         case (("$gt" | "$gte" | "$lt" | "$lte"), _):
             return None if operand is None else False

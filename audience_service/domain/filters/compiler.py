@@ -42,6 +42,7 @@ from audience_service.domain.filters.filter import Document, Filter, FilterLimit
 from audience_service.domain.filters.lint.lint import lint_filter
 from audience_service.domain.filters.lint.warning import FilterWarning
 from audience_service.domain.filters.member_list import MemberList
+from audience_service.domain.filters.near_city import FindCities
 from audience_service.domain.filters.near_date_check import ReadFields, check_near_dates
 from audience_service.domain.filters.parser import parse
 from audience_service.domain.filters.rebase_dates import zoned_dates
@@ -90,15 +91,17 @@ class FilterCompiler:
         related: Sequence[str] = (),
         limits: FilterLimits | None = None,
         clock: Callable[[], datetime] = now,
+        find_cities: FindCities | None = None,
     ) -> None:
         self._datatypes = tuple(datatypes)
         self._related = tuple(related)
         self._clock = clock
         self._limits = limits or FilterLimits()
+        self._find_cities = find_cities
 
     def at(self, timestamp: datetime) -> "FilterCompiler":
         """The same compiler as of a timestamp, at which relative dates are evaluated."""
-        return FilterCompiler(self._datatypes, self._related, self._limits, lambda: timestamp)
+        return FilterCompiler(self._datatypes, self._related, self._limits, lambda: timestamp, self._find_cities)
 
     def check_datatype(self, datatype: str) -> str:
         """The datatype, if the service serves it. Raises InvalidFilter, DatatypeNotAllowed."""
@@ -126,7 +129,14 @@ class FilterCompiler:
             raise InvalidFilter.at("where", "is missing; write {} for all records")
         field_path = "where_json" if audience_filter.exact else "where"
         self._check_size(audience_filter.where, field_path)
-        node = parse(audience_filter.where, field_path, self._limits, exact=audience_filter.exact, now=self._clock())
+        node = parse(
+            audience_filter.where,
+            field_path,
+            self._limits,
+            exact=audience_filter.exact,
+            now=self._clock(),
+            find_cities=self._find_cities,
+        )
         self._check_related(node)
         return node
 

@@ -27,6 +27,7 @@ from audience_service.domain.filters.expression_guards import can_evaluate
 from audience_service.domain.filters.fields import display_path
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.lint.warning import FilterWarning, LintRule
+from audience_service.domain.filters.near_city import NearCity, missing_country
 from audience_service.domain.filters.rebase_dates import zoned_dates
 from audience_service.domain.filters.record_timezones import RecordTimezone
 from audience_service.domain.filters.timezone_groups import unknown_timezone
@@ -73,7 +74,31 @@ class RecordsWithoutTimezone:
         return None if count == 0 else FilterWarning(self.field_path, LintRule.UNKNOWN_TIMEZONE, text)
 
 
-UnevaluatedRecords = FailingRecords | RecordsWithoutTimezone
+@dataclass(frozen=True, slots=True)
+class RecordsWithoutCountry:
+    """The records of a datatype that meet the conditions next to a $nearCity and name a city, but no country."""
+
+    field_path: str
+    datatype: str
+    match: Document
+    country: str
+
+    def warning(self, count: int | None) -> FilterWarning | None:
+        """The warning that there are `count` such records; None if there are none. A `count` of None is not known."""
+        path = display_path(self.country)
+        if count is None:
+            text = f"leaves out records without {path}; counting them took too long"
+        else:
+            records = (
+                "1 record that names one of the cities, but has"
+                if count == 1
+                else (f"{count:,} records that name one of the cities, but have")
+            )
+            text = f"leaves out {records} no {path}"
+        return None if count == 0 else FilterWarning(self.field_path, LintRule.UNKNOWN_COUNTRY, text)
+
+
+UnevaluatedRecords = FailingRecords | RecordsWithoutTimezone | RecordsWithoutCountry
 
 
 def failing_records(node: Node, datatype: str) -> list[UnevaluatedRecords]:
@@ -108,6 +133,9 @@ def _find(node: Node, datatype: str, guards: tuple[Node, ...]) -> Iterator[Uneva
         case Expression(document, fields, field_path, is_lenient=True):
             failing = Nor((Expression({"$and": [can_evaluate(document)]}, fields),))
             yield FailingRecords(field_path, datatype, to_match(And((*guards, failing))))
+        case Condition(path, _, NearCity() as operand, field_path) if operand.country:
+            match = {"$and": [to_match(And(guards)), missing_country(path, operand)]}
+            yield RecordsWithoutCountry(field_path, datatype, match, operand.country)
         case Condition() | ElementMatch() | ElementIs():
             for date in zoned_dates(node)[:1]:
                 match = {"$and": [to_match(And(guards)), unknown_timezone(date.timezone)]}

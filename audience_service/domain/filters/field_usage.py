@@ -12,6 +12,7 @@ from audience_service.domain.filters.ast import (
     children,
 )
 from audience_service.domain.filters.audience_inlining import NOT_ARCHIVED
+from audience_service.domain.filters.near_city import NearCity
 from audience_service.domain.filters.rebase_dates import zoned_dates
 
 
@@ -27,6 +28,8 @@ def further_paths(node: Condition | ElementMatch | ElementIs) -> Iterator[str]:
     """The paths in the record that a condition reads in addition to its own field."""
     for date in zoned_dates(node):
         yield date.timezone.path
+    if isinstance(node, Condition) and isinstance(node.operand, NearCity) and node.operand.country:
+        yield node.operand.country
 
 
 def _paths(node: Node, prefix: str = "") -> Iterator[str]:

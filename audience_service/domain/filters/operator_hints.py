@@ -3,7 +3,7 @@
 import difflib
 
 _NOT = '{"$not": {"$containsText": ...}}'
-_GEOMETRY = "for a distance compare coordinates in $expr; docs/reference/filters.md shows how"
+_GEOMETRY = "for stored coordinates write $geoWithin, for the name of a city $nearCity"
 _RANDOM = 'for a stable random share write {"$bucket": {"salt": "test", "of": 100, "from": 0, "below": 10}}'
 
 _HINTS = {
@@ -39,7 +39,8 @@ _HINTS = {
     **dict.fromkeys(("length", "len", "count"), "$size"),
     "nand": '{"$nor": [{"$and": [...]}]}',
     "xor": '{"$or": [{"$and": [a, not b]}, {"$and": [not a, b]}]}',
-    **dict.fromkeys(("near", "nearsphere", "geowithin", "geointersects", "within", "geonear"), _GEOMETRY),
+    **dict.fromkeys(("near", "nearsphere", "geointersects", "within", "geonear", "distance", "radius"), _GEOMETRY),
+    **dict.fromkeys(("incity", "nearby", "aroundcity", "cityradius"), "$nearCity"),
     **dict.fromkeys(("rand", "samplerate", "sample", "random"), _RANDOM),
     **dict.fromkeys(("where", "function", "accumulator", "jsonschema"), "conditions of this page, or $expr"),
     **dict.fromkeys(("lookup", "join", "exists_in"), "$related"),

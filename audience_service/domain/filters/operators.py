@@ -32,13 +32,17 @@ from audience_service.domain.filters.describe.phrases import (
     bucket_phrase,
     day_phrase,
     list_phrase,
+    near_city_phrase,
     order_phrase,
+    shape_phrase,
     text_phrase,
     value_phrase,
 )
 from audience_service.domain.filters.describe.values import format_count, truncate
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.folded_text import fold, patterns
+from audience_service.domain.filters.geometry import read_shape
+from audience_service.domain.filters.near_city import NearCity, near_city_conditions, near_city_match
 from audience_service.domain.filters.pcre import UnsupportedPattern, translate
 from audience_service.domain.filters.regex_safety import DangerousPattern, check_backtracking
 from audience_service.domain.filters.relative_dates import is_integer
@@ -320,6 +324,8 @@ _ROWS = (
     Operator("$equalsText", _texts, _folded_conditions("^", _END), text_phrase("is")),
     Operator("$onDay", OnDay.read, day_conditions, day_phrase, day_match),
     Operator("$anniversary", Anniversary.read, no_element_conditions, anniversary_phrase, anniversary_match),
+    Operator("$nearCity", NearCity.read, near_city_conditions, near_city_phrase, near_city_match),
+    Operator("$geoWithin", read_shape, _plain_condition("$geoWithin"), shape_phrase),
     Operator("$mod", _modulus, _plain_condition("$mod"), _describe_modulus),
     Operator("$bitsAllSet", _bits, _plain_condition("$bitsAllSet"), bits_phrase("has all of the bits {} set")),
     Operator("$bitsAllClear", _bits, _plain_condition("$bitsAllClear"), bits_phrase("has all of the bits {} clear")),

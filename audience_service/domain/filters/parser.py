@@ -30,6 +30,7 @@ from audience_service.domain.filters.expression_guards import UnguardedArgument,
 from audience_service.domain.filters.expressions import ExpressionParser
 from audience_service.domain.filters.fields import element_path, plain_path, record_path
 from audience_service.domain.filters.filter import FilterLimits
+from audience_service.domain.filters.near_city import FindCities, NearCity
 from audience_service.domain.filters.operator_hints import advice
 from audience_service.domain.filters.operators import (
     BUCKET,
@@ -66,12 +67,20 @@ _ELEMENT = _Scope(element_path, "$elemMatch")
 _RELATED = _Scope(record_path, "$related")
 
 
-def parse(where: Mapping[str, Any], field_path: str, limits: FilterLimits, *, exact: bool, now: datetime) -> Node:
-    """The nodes of a filter, with relative dates evaluated at `now`.
+def parse(
+    where: Mapping[str, Any],
+    field_path: str,
+    limits: FilterLimits,
+    *,
+    exact: bool,
+    now: datetime,
+    find_cities: FindCities | None = None,
+) -> Node:
+    """The nodes of a filter, with relative dates evaluated at `now`. Without `find_cities` no city is known.
 
     Raises InvalidFilter or FilterTooLarge, with paths that start at `field_path`.
     """
-    return _Parser(limits, ValueReader(limits, exact, now)).query(where, field_path, 1, _RECORD)
+    return _Parser(limits, ValueReader(limits, exact, now, find_cities)).query(where, field_path, 1, _RECORD)
 
 
 class _Parser:
@@ -307,8 +316,11 @@ class _Parser:
                 if isinstance(node, Condition) and node.operator.name in COMPUTED_OPERATORS:
                     text = "applies to fields of the record; move it out of $elemMatch"
                     raise InvalidFilter.at(node.field_path, text)
+            _check_country(query)
             return _check_timezones(ElementMatch(path, query, field_path))
         conditions = tuple(self._operators("", operand, field_path, depth + 1))
+        for condition in conditions:
+            _check_country(condition)
         try:
             element_documents(conditions, lambda _: {})
         except ValueError as error:
@@ -339,6 +351,14 @@ class _Parser:
         limit = self._limits.depth
         if depth > limit:
             raise FilterTooLarge.at(field_path, f"is nested more than {limit} levels deep", limit=str(limit))
+
+
+def _check_country(node: Node) -> None:
+    """Raise InvalidFilter if a condition on an element reads a country, which is a field of the record."""
+    for inner in walk(node):
+        if isinstance(inner, Condition) and isinstance(inner.operand, NearCity) and inner.operand.country:
+            text = "names a field of the record; omit it in $elemMatch, and write a condition on the element's country"
+            raise InvalidFilter.at(at_key(inner.field_path, "country"), text)
 
 
 _N = TypeVar("_N", Condition, ElementMatch, ElementIs)

@@ -8,7 +8,7 @@ from audience_service.domain.filters.operators import BUCKET, EXPRESSION_OPERATO
 from audience_service.domain.filters.relative_dates import is_relative
 
 _EXACT_IN_DOUBLE = 2**53
-_UNORDERED_OPERANDS = ("$onDay", "$anniversary")
+_UNORDERED_OPERANDS = ("$onDay", "$anniversary", "$nearCity", "$geoWithin")
 """Operators whose operand is an object of arguments, in any order."""
 
 # Protobuf readers stop at 100 nested messages. An object in a Struct takes three (Struct, map entry, Value), a list two

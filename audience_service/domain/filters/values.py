@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bson import Binary, Decimal128, Int64, ObjectId
 
@@ -12,6 +12,9 @@ from audience_service.domain.core.errors import FilterTooLarge, InvalidFilter
 from audience_service.domain.filters.filter import FilterLimits
 from audience_service.domain.filters.record_timezones import resolve
 from audience_service.domain.filters.relative_dates import NOW, is_relative
+
+if TYPE_CHECKING:
+    from audience_service.domain.filters.near_city import FindCities
 
 Scalar = None | bool | int | float | str | datetime | Int64 | Decimal128 | ObjectId | Binary | bytes
 _SCALARS = (type(None), bool, int, float, str, datetime, Decimal128, ObjectId, Binary, bytes)
@@ -36,12 +39,14 @@ class ValueReader:
     """Reads the operands of one filter, within its limits.
 
     `exact` is the filter's: without it, values that a protobuf Struct may have changed are refused. Relative dates are
-    evaluated at `now` and become ISO text, which matches every spelling of dates in storage.
+    evaluated at `now` and become ISO text, which matches every spelling of dates in storage. `find_cities` is None if
+    the process has no places.
     """
 
     limits: FilterLimits
     exact: bool
     now: datetime
+    find_cities: "FindCities | None" = None
     _pattern_characters: int = 0
 
     def text(self, value: Any, field_path: str) -> str:

@@ -22,7 +22,7 @@ _ORDER = ("$gt", "$gte", "$lt", "$lte")
 _DATE_OPERATORS = (*_ORDER, "$onDay", "$anniversary")
 _BITS = ("$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear")
 _OPERATORS_BY_TYPE: dict[str, tuple[str, ...]] = {
-    "string": ("$regex", *TEXT_OPERATORS),
+    "string": ("$regex", *TEXT_OPERATORS, "$nearCity"),
     "date": _DATE_OPERATORS,
     "timestamp": _ORDER,
     "double": (*_ORDER, "$mod"),
@@ -31,7 +31,8 @@ _OPERATORS_BY_TYPE: dict[str, tuple[str, ...]] = {
     "int": (*_ORDER, "$mod", *_BITS),
     "long": (*_ORDER, "$mod", *_BITS),
     "binData": _BITS,
-    "array": ("$all", "$size", "$elemMatch"),
+    "array": ("$all", "$size", "$elemMatch", "$geoWithin"),
+    "object": ("$geoWithin",),
 }
 """The operators that fit values of a type, in addition to _ANY_TYPE. Text is ordered only if it contains dates."""
 

@@ -124,6 +124,11 @@ class Taxonomy:
         """The nodes with these numbers, in this order."""
         return [self.node(number) for number in numbers]
 
+    def coordinates(self, number: int) -> tuple[float, float] | None:
+        """The latitude and longitude of a node in degrees, None if its source has none."""
+        cells = self._rows[number].split(b"\t", _LONGITUDE + 1)
+        return (float(cells[_LATITUDE]), float(cells[_LONGITUDE])) if cells[_LATITUDE] else None
+
     def node(self, number: int) -> Node:
         """The node with this number."""
         cells = self._rows[number].decode().split("\t")

@@ -85,6 +85,8 @@ def _unsupported_in_field(path: str, operators: Mapping[str, Any]) -> Iterator[s
             yield "counts objects and strings in $size"
         if name == "$mod" or name.startswith("$bits"):
             yield f"does not support {name}"
+        if name == "$geoWithin":
+            yield "does not support $geoWithin"
         if name == "$type":
             yield "confuses types in $type"
         if name == "$exists" and is_nested:

@@ -15,13 +15,14 @@ from audience_service.domain.filters.ast import Node, Or
 from audience_service.domain.filters.field_profile import FieldProfile
 from audience_service.domain.filters.field_usage import used_fields
 from audience_service.domain.filters.fields import display_path
+from tests.support.places import find_cities
 
 ROWS = json.loads((Path(__file__).parents[2] / "data/index_advice.json").read_text())
 SCAN = QueryPlan(PlanKind.SCAN, "", 0, ExecutionStats(1_000_000, 0, 1_573, 900))
 
 
 def compiled(where: Any) -> CompiledFilter:
-    return FilterCompiler(["contact"], ["order"]).compile(Filter("contact", where))
+    return FilterCompiler(["contact"], ["order"], find_cities=find_cities).compile(Filter("contact", where))
 
 
 def existing(indexes: Sequence[Sequence[str]]) -> list[ExistingIndex]:

@@ -22,10 +22,12 @@ from audience_service.domain.filters.operators import LOGICAL, OPERATORS, RECORD
 from audience_service.domain.filters.relative_dates import EXPRESSIONS as RELATIVE
 from tests.domain.filters.test_compiler import ANYTHING, NAMES
 from tests.support.examples import examples
+from tests.support.places import find_cities
 from tests.support.strategies import filters
 
 PAIRS = json.loads((Path(__file__).parent.parent.parent / "data" / "descriptions.json").read_text())
-COMPILER = FilterCompiler(["contact"], ["order"], clock=lambda: datetime(2026, 4, 24, 12, tzinfo=UTC))
+NOW = datetime(2026, 4, 24, 12, tzinfo=UTC)
+COMPILER = FilterCompiler(["contact"], ["order"], clock=lambda: NOW, find_cities=find_cities)
 AUDIENCES = {"segment-vip": "VIPs"}
 
 

@@ -20,11 +20,12 @@ from audience_service.domain.filters.lint.linted_filter import LintedFilter
 from audience_service.domain.filters.lint.warning import FilterWarning, LintRule
 from tests.domain.filters.test_compiler import ANYTHING, NAMES
 from tests.support.examples import examples
+from tests.support.places import find_cities
 from tests.support.strategies import filters
 
 PAIRS = json.loads((Path(__file__).parent.parent.parent / "data" / "warnings.json").read_text())
 NOW = datetime(2026, 4, 24, 12, tzinfo=UTC)
-COMPILER = FilterCompiler(["contact"], ["order"], clock=lambda: NOW)
+COMPILER = FilterCompiler(["contact"], ["order"], clock=lambda: NOW, find_cities=find_cities)
 
 
 TODAY_THERE = {"$dateTrunc": {"date": "$$NOW", "unit": "day", "timezone": "$timezone"}}

@@ -115,16 +115,27 @@ def test_operators_fit_the_types() -> None:
     every = {"$eq", "$ne", "$in", "$nin", "$exists", "$type"}
     order = {"$gt", "$gte", "$lt", "$lte"}
     dates = {*order, "$onDay", "$anniversary"}
-    assert fitting(bool=1) == fitting(object=1) == fitting() == every
-    assert fitting(string=1) == {*every, "$regex", *TEXT_OPERATORS}
+    assert fitting(bool=1) == fitting() == every
+    assert fitting(object=1) == {*every, "$geoWithin"}
+    assert fitting(string=1) == {*every, "$regex", *TEXT_OPERATORS, "$nearCity"}
     assert fitting(date=1, null=0.5) == every | dates
     assert fitting(double=1) == {*every, *order, "$mod"}
     assert fitting(int=1) > fitting(double=1)
-    assert fitting(array=1, string=1) == {*every, "$regex", *TEXT_OPERATORS, "$all", "$size", "$elemMatch"}
+    assert fitting(array=1, string=1) == {
+        *every,
+        "$regex",
+        *TEXT_OPERATORS,
+        "$nearCity",
+        "$geoWithin",
+        "$all",
+        "$size",
+        "$elemMatch",
+    }
     assert set(operators_for(FieldProfile("x", {"string": 1}, 1.0, (), 0.2))) == {
         *every,
         "$regex",
         *TEXT_OPERATORS,
+        "$nearCity",
         *dates,
     }
 

@@ -16,7 +16,11 @@ from audience_service.domain.filters.describe.values import (
     describe_value,
     format_count,
     quote,
+    quote_name,
 )
+from audience_service.domain.filters.fields import display_path
+from audience_service.domain.filters.geometry import EARTH_RADIUS, Shape, count_points
+from audience_service.domain.filters.near_city import NearCity
 from audience_service.domain.filters.relative_dates import NOW, ResolvedDate
 
 Describe = Callable[[Any], str]
@@ -108,6 +112,25 @@ def bucket_phrase(operand: BucketRange) -> str:
     last = operand.below - 1
     buckets = f"bucket {last}" if operand.first == last else f"buckets {operand.first} to {last}"
     return f"is in {buckets} of {operand.count:,} by the salt {quote(operand.salt)}"
+
+
+def near_city_phrase(operand: NearCity) -> str:
+    """The phrase of $nearCity."""
+    country = f", by {display_path(operand.country)}" if operand.country else ""
+    cities = format_count(operand.cities.city_count, "city").replace("citys", "cities")
+    return f"is within {operand.kilometers:g} km of {quote_name(operand.cities.name)} ({cities}{country})"
+
+
+def shape_phrase(shape: Shape) -> str:
+    """The phrase of $geoWithin."""
+    [(name, argument)] = shape.items()
+    if name == "$centerSphere":
+        [[longitude, latitude], radius] = argument
+        return f"is within {radius * EARTH_RADIUS:.4g} km of latitude {latitude:g}, longitude {longitude:g}"
+    if name == "$box":
+        [[west, south], [east, north]] = argument
+        return f"is within latitude {south:g} to {north:g}, longitude {west:g} to {east:g}"
+    return f"is within a shape of {format_count(count_points(shape), 'point')}"
 
 
 def text_phrase(verb: str) -> Describe:

@@ -67,6 +67,11 @@ def quote(text: str) -> str:
     return f"'{''.join(shown)}{'...' if len(text) > _MAX_TEXT else ''}'"
 
 
+def quote_name(text: str) -> str:
+    """The text, in single quotes unless it is one word."""
+    return text if _is_bare(text) else quote(text)
+
+
 def truncate(text: str, length: int) -> str:
     """The text, truncated to a length and marked with `...`."""
     return text if len(text) <= length else f"{text[:length]}..."
@@ -86,7 +91,7 @@ def _describe(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case str():
-            return value if _is_bare(value) else quote(value)
+            return quote_name(value)
         case Mapping():
             return _inside(
                 "{", [f"{_describe(key)}: {_describe(item)}" for key, item in _first(value.items())], value, "}"

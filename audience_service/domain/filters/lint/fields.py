@@ -217,11 +217,13 @@ def _missed_kinds(node: Condition, profile: FieldProfile) -> list[tuple[str, flo
             shares[_BOOL] = 0.0 if True in operands or False in operands else profile.types.get("bool", 0.0)
         elif isinstance(operand, str) and _SPELLS_NUMBER.fullmatch(operand):
             shares[_NUMBER] = 0.0 if has_number else number_share
-    if name in ("$regex", *TEXT_OPERATORS):
+    if name in ("$regex", "$nearCity", *TEXT_OPERATORS):
         shares[_NUMBER] = number_share
         shares[_DATE] = profile.types.get("date", 0.0)
     if name in ("$mod", "$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear"):
         shares[_NUMBER_TEXT] = profile.number_texts
+    if name == "$geoWithin":
+        shares[_TEXT] = profile.types.get("string", 0.0)
     if name == "$bucket":
         shares = {kind: share for type_name, share in profile.types.items() if (kind := _NOT_IN_BUCKETS.get(type_name))}
         shares["null or missing"] = 1 - profile.fill_rate
@@ -307,11 +309,12 @@ _EXPECTED_KINDS: dict[str, Callable[[Any], _Kinds]] = {
     **dict.fromkeys(("$eq", "$ne"), _kinds_of),
     **dict.fromkeys(("$gt", "$gte", "$lt", "$lte"), _comparable_kinds),
     **dict.fromkeys(("$in", "$nin", "$all"), _kinds_of_all),
-    **dict.fromkeys(("$regex", *TEXT_OPERATORS), _constant_kinds(_TEXT)),
+    **dict.fromkeys(("$regex", "$nearCity", *TEXT_OPERATORS), _constant_kinds(_TEXT)),
     "$onDay": _constant_kinds(_DATE, _DATE_TEXT),
     "$bucket": _constant_kinds(_TEXT, _NUMBER, _ID),
     "$anniversary": _constant_kinds(_DATE, _DATE_TEXT, _YEARLESS_DAY),
     "$size": _constant_kinds(_LIST),
+    "$geoWithin": _constant_kinds(_LIST, _OBJECT),
     "$mod": _constant_kinds(_NUMBER),
     **dict.fromkeys(
         ("$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear"), _constant_kinds(_NUMBER, _BINARY)

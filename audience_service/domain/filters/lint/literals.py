@@ -18,7 +18,8 @@ _ONE_OF = ("$eq", "$in")
 _NULL = ("null", None)
 _FIELD_REQUIRING_OPERATORS = frozenset(
     ("$eq", "$in", "$all", "$gt", "$gte", "$lt", "$lte", "$exists", "$type", "$size", "$regex", "$mod", "$onDay",
-     "$anniversary", "$bucket", *TEXT_OPERATORS, "$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear")
+     "$anniversary", "$nearCity", "$geoWithin", "$bucket",
+     *TEXT_OPERATORS, "$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear")
 )  # fmt: skip
 """The operators that a missing field never meets. Other operators are assumed to match it, so they cause no warning."""
 

@@ -189,7 +189,9 @@ class FilterWarning(_message.Message):
     different elements of a list may meet the conditions. MISSING_IS_LESS: a missing field meets an expression.
     EMPTY_EXISTS: a field with an empty value exists. EXPRESSION_FAILS: a $tryExpr fails on records.
     BUCKETS_DIFFER: the database hashes in another way than MongoDB. UNKNOWN_TIMEZONE: records have no timezone that
-    exists, and a date in their timezone is in the default one.
+    exists, and a date in their timezone is in the default one. UNKNOWN_COUNTRY: records name a city, but no country.
+    SMALL_PLACES: places smaller than the packaged cities are left out. PATTERN_AS_TEXT: text has the form of a pattern
+    in another language.
     """
     description: _builtins.str
     """description is the problem in English, for people. It suggests a correction if one is known."""
