@@ -22,6 +22,8 @@ class FieldProfile:
     - `number_texts`: the share whose value is text that spells a number.
     - `empty_values`: the share whose value is null, an empty list or blank text.
     - `other_texts`: the share whose value is text that spells no ISO date.
+    - `other_dates`: the share whose value is text that spells a day in another form than ISO 8601: `11/20/2026`.
+    - `date_shape`: the most frequent form of such text, with 0 for digits and a for letters: `00/00/0000`.
     - `yearless_days`: the share whose value is text that spells a day without a year: `--02-27`.
     """
 
@@ -36,3 +38,5 @@ class FieldProfile:
     other_texts: float = 0.0
     empty_values: float = 0.0
     yearless_days: float = 0.0
+    other_dates: float = 0.0
+    date_shape: str = ""

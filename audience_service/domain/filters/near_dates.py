@@ -72,6 +72,7 @@ _BARE = re.compile(rf"\d{{1,6}}\s*(?:{_UNIT})", re.ASCII | re.IGNORECASE)
 _AMBIGUOUS = (_DIGITS, _MONTH_ALONE, _ORDINAL, _YEAR, _EPOCH, _QUARTER, _BARE)
 """Forms that numbers, months and versions have, too."""
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff]")
+_MAY_BE_DATE = re.compile(r"\d[-/.年]\d|\d{8}|\d.*[A-Za-z]{3}|[A-Za-z]{3}.*\d", re.ASCII)
 _MAX_LENGTH = 60
 
 
@@ -87,6 +88,14 @@ def suggest(text: str) -> str:
         inner = call[1].strip("\"' ")
         return json.dumps(inner) if read_instant(inner) else suggest(inner or "now")
     return _relative(plain) or _calendar(plain) or _numbered(plain) or _reference(plain)
+
+
+def is_other_date(text: str) -> bool:
+    """Whether a text spells a day in another form than ISO 8601: `11/20/2026`, `20 Nov 2026`, `20261120`."""
+    if len(text) > _MAX_LENGTH or not _MAY_BE_DATE.search(text) or read_instant(text):
+        return False
+    found = _calendar(" ".join(_INVISIBLE.sub("", text).split()))
+    return found.startswith('"')
 
 
 def is_unmistakable(text: str) -> bool:

@@ -16,6 +16,7 @@ from bson import Binary, Code, DatetimeMS, DBRef, Decimal128, Int64, MaxKey, Min
 from audience_service.domain.filters.dates import is_comparable, read_instant
 from audience_service.domain.filters.field_profile import FieldProfile
 from audience_service.domain.filters.fields import SYSTEM_FIELDS, join_steps
+from audience_service.domain.filters.near_dates import is_other_date
 from audience_service.domain.schema.sample_masking import MASKS, VISIBLE_FIELDS
 
 MAX_DEPTH = 8
@@ -60,6 +61,8 @@ class _PathStats:
     number_texts: int = 0
     other_texts: int = 0
     yearless_days: int = 0
+    other_dates: int = 0
+    date_shapes: Counter[str] = field(default_factory=Counter)
     empty_values: int = 0
     values: Counter[tuple[str, Any]] = field(default_factory=Counter)
 
@@ -139,9 +142,17 @@ def _add_values(stats: _PathStats, values: Sequence[Any]) -> None:
     )
     stats.number_texts += any(_NUMBER.fullmatch(text) for text in texts)
     stats.yearless_days += any(_YEARLESS_DAY.fullmatch(text) for text in texts)
+    shapes = {_shape(text) for text in texts if text not in instants and is_other_date(text)}
+    stats.other_dates += bool(shapes)
+    stats.date_shapes.update(shapes)
     stats.other_texts += any(text not in instants for text in texts)
     if not instants:
         stats.values.update({(type_name(item), item) for item in single if _is_showable(item)})
+
+
+def _shape(text: str) -> str:
+    """The form of a text: 0 for each digit, a for each letter."""
+    return "".join("0" if char.isdecimal() else "a" if char.isalpha() else char for char in text)
 
 
 def _is_showable(value: Any) -> bool:
@@ -162,6 +173,8 @@ def _build_profile(path: Path, stats: _PathStats, records: int) -> FieldProfile:
         other_texts=stats.other_texts / records,
         empty_values=stats.empty_values / records,
         yearless_days=stats.yearless_days / records,
+        other_dates=stats.other_dates / records,
+        date_shape=next((shape for shape, _ in stats.date_shapes.most_common(1)), ""),
     )
 
 

@@ -110,11 +110,28 @@ def find_unexpected_types(linted: LintedFilter) -> Iterator[FilterWarning]:
         if profile is None or not observed or expected == _ANY:
             continue
         name = display_path(conjunction.path(path))
-        if not expected & observed:
+        if isinstance(node, Condition) and (shape := _other_shape(node, profile)):
+            text = f"compares with a date, but {name} is text of another form in the sampled records{shape}"
+            yield FilterWarning(field_path, LintRule.TYPE_NEVER_OCCURS, text)
+        elif not expected & observed:
             advice = _operator_advice(node.operand) if isinstance(node, Condition) else ""
             yield FilterWarning(field_path, LintRule.TYPE_NEVER_OCCURS, _type_text(name, expected, observed) + advice)
         elif isinstance(node, Condition) and (missed := _missed_kinds(node, profile)):
             yield FilterWarning(field_path, LintRule.MIXED_TYPES, _mixed_text(name, missed))
+
+
+def _other_shape(node: Condition, profile: FieldProfile) -> str:
+    """The advice about dates in a field that has no dates, but text in another form; empty for other conditions."""
+    values = node.operand if node.operator.name in ("$in", "$nin", "$all") else [node.operand]
+    is_date = node.operator.name in ("$onDay", "$anniversary")
+    has_dates = is_date or any(isinstance(value, datetime) or read_instant(value) for value in values)
+    usable = profile.date_texts + profile.types.get("date", 0.0) + profile.yearless_days
+    if not has_dates or profile.other_dates == 0 or usable > 0:
+        return ""
+    return (
+        f", like {profile.date_shape} (0 is a digit, a a letter) in {percent(profile.other_dates)} of them; "
+        "store dates in ISO 8601, like 2026-11-20, or write the text as it is stored"
+    )
 
 
 def _operator_advice(operand: Any) -> str:

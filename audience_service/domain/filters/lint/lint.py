@@ -15,6 +15,7 @@ from audience_service.domain.filters.lint.date_operands import find_days, find_n
 from audience_service.domain.filters.lint.elements import find_separate_elements
 from audience_service.domain.filters.lint.field_index import FieldIndex
 from audience_service.domain.filters.lint.fields import find_empty_values, find_unexpected_types, find_unknown_fields
+from audience_service.domain.filters.lint.foreign_patterns import find_foreign_patterns
 from audience_service.domain.filters.lint.linted_filter import LintedFilter
 from audience_service.domain.filters.lint.places import find_small_places
 from audience_service.domain.filters.lint.stale_dates import find_stale_dates
@@ -56,9 +57,12 @@ RULES = (
     Rule(_FALSE, find_required_absent_fields, "A condition needs a field that must not exist."),
     Rule(_FALSE, find_other_datatypes, "A condition selects records of another datatype."),
     Rule(_FALSE, find_archived_states, "A condition selects archived records, which the active guard leaves out."),
-    Rule((LintRule.NEARLY_ALWAYS_TRUE,), find_alternative_negations, "An $or excludes different values of one field."),
+    Rule(
+        (LintRule.NEARLY_ALWAYS_TRUE,), find_alternative_negations, "An $or negates different conditions on one field."
+    ),
     Rule((LintRule.SYSTEM_FIELD,), find_system_fields, "A system field has the name of a field of the payload."),
     Rule((LintRule.SMALL_PLACES,), find_small_places, "Places smaller than the packaged cities are left out."),
+    Rule((LintRule.PATTERN_AS_TEXT,), find_foreign_patterns, "Text has the form of a pattern in another language."),
     Rule((LintRule.TEXT_ORDER,), find_text_order, "Text that spells a number is compared by its characters."),
     Rule((LintRule.MISSING_IS_LESS,), find_missing_less, "A missing field meets a comparison in an expression."),
     Rule(

@@ -4,6 +4,7 @@ Only certain findings are reported. For example, {"score": {"$gt": 5, "$lt": 3}}
 So bounds are compared only on single values: an element itself, or a field of the envelope.
 """
 
+import dataclasses
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
@@ -25,9 +26,12 @@ from audience_service.domain.filters.lint.intervals import find_contradiction
 from audience_service.domain.filters.lint.linted_filter import LintedFilter, group_by_path
 from audience_service.domain.filters.lint.literals import Literal, literal
 from audience_service.domain.filters.lint.warning import FilterWarning, LintRule
+from audience_service.domain.filters.operators import TEXT_OPERATORS
 
 _SINGLE_VALUED = frozenset(("pk", "sk", "name", "datatype", "version", "state", "createdate", "modifydate"))
 """The envelope's fields that have one value each, by the platform's record model."""
+_BOUNDS = ("$gt", "$gte", "$lt", "$lte", "$eq")
+_TEXTS = ("$regex", *TEXT_OPERATORS)
 _ARCHIVED_STATES = frozenset(("archived", "deleted"))
 
 
@@ -77,19 +81,41 @@ def find_constant_groups(linted: LintedFilter) -> Iterator[FilterWarning]:
 
 
 def find_alternative_negations(linted: LintedFilter) -> Iterator[FilterWarning]:
-    """The $or that excludes different values of one field: a value that one alternative excludes, another allows."""
+    """The $or that negates different conditions on one field: a value that one alternative excludes, another allows."""
     for node in linted.nodes:
         if not isinstance(node, Or) or _covers_all(node.children):
             continue
-        negated = [found for found in _single_literals(node.children) if not found.is_positive and found.values]
-        for group in group_by_path(negated):
-            values = [found.values or frozenset() for found in group]
-            if not frozenset.intersection(*values):
+        alternatives = [_negations(child) for child in node.children]
+        paths = dict.fromkeys(found[0].path for found in alternatives if found)
+        for path in paths:
+            negated = [found for found in alternatives if found and found[0].path == path]
+            if len(negated) > 1 and _rarely_hold_together(negated):
                 text = (
                     "matches nearly every record: no single value is excluded by all alternatives; write $nin, or $nor"
                 )
                 yield FilterWarning(node.field_path, LintRule.NEARLY_ALWAYS_TRUE, text)
                 break
+
+
+def _negations(node: Node) -> list[Literal]:
+    """The negated conditions of which a node consists, without their negation, if all are on one field."""
+    literals = [literal(part) for part in flatten(node)]
+    found = [each for each in literals if each and not each.is_positive]
+    return found if len(found) == len(literals) and len({each.path for each in found}) == 1 else []
+
+
+def _rarely_hold_together(alternatives: Sequence[Sequence[Literal]]) -> bool:
+    """Whether hardly a value meets one of the conditions of each alternative, without their negation."""
+    values = [[each.values for each in found] for found in alternatives]
+    if all(each for found in values for each in found):
+        excluded = [frozenset[Hashable]().union(*(each or () for each in found)) for found in values]
+        return not frozenset.intersection(*excluded)
+    conditions = [each for found in alternatives for each in found]
+    if all(each.name in _BOUNDS for each in conditions) and all(len(found) == 1 for found in alternatives):
+        positive = [dataclasses.replace(each, is_positive=True) for each in conditions]
+        return find_contradiction(positive) is not None
+    is_text = all(each.name in (*_TEXTS, "$eq", "$in") for each in conditions)
+    return is_text and len({each.identity or id(each) for each in conditions}) > 1
 
 
 def find_constant_counts(linted: LintedFilter) -> Iterator[FilterWarning]:
