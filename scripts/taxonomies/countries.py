@@ -26,7 +26,7 @@ ALIASES = {
     "BY": "Belorussia, Weißrussland, Belarus, Byelorussia",
     "CC": "Cocos Islands, Keeling Islands",
     "CD": "Democratic Republic of the Congo, République Démocratique du Congo, DRC, DR Congo, D.R. Congo, "
-    "Congo DR, Congo-Kinshasa, Congo (Kinshasa), Congo (DRC), Democratic Republic of Congo, Zaire, "
+    "Congo DR, Congo-Zaire, Congo-Kinshasa, Congo (Kinshasa), Congo (DRC), Democratic Republic of Congo, Zaire, "
     "RDC, RD Congo",
     "CF": "CAR, Central African Rep.",
     "CG": "République du Congo, Republic of the Congo, Congo-Brazzaville, Congo (Brazzaville), Congo "
@@ -40,7 +40,7 @@ ALIASES = {
     "DO": "Rep. Dominicana, Dom. Rep., Dominican Rep.",
     "EG": "Arab Republic of Egypt",
     "FK": "Falkland Islands, Falklands, Malvinas",
-    "FM": "Micronesia, FSM",
+    "FM": "Micronesia, FSM, Fed. States of Micronesia",
     "FO": "Faeroe Islands, The Faroes",
     "GB": "Großbritannien, Angleterre, Inghilterra, Inglaterra, Engeland, Англия, Cymru, GB-UK, United "
     "Kingdom of Great Britain, England & Wales, UK, U.K., Great Britain, Britain, G.B., England, "
@@ -49,7 +49,7 @@ ALIASES = {
     "GM": "Gambia, The Gambia",
     "GR": "Ελλάς, Ellada",
     "HK": "香港, HKSAR, Hong Kong China, Hong Kong, Hong Kong SAR, Hongkong",
-    "IE": "Republic of Ireland, Southern Ireland, ROI, Ireland (Republic)",
+    "IE": "Republic of Ireland, Southern Ireland, ROI, Ireland (Republic), Irish Republic",
     "IM": "IOM, I.O.M.",
     "IR": "Persia, Iran",
     "JE": "Jersey (Channel Islands)",
@@ -57,7 +57,8 @@ ALIASES = {
     "KG": "Kirghizia, Kyrgyz Republic",
     "KH": "Kampuchea",
     "KN": "St Kitts, Saint Kitts, St. Kitts and Nevis",
-    "KP": "Democratic People's Republic of Korea, D.P.R. Korea, North Korea, DPRK, Korea (North), Korea North",
+    "KP": "Democratic People's Republic of Korea, Democratic Republic of Korea, D.P.R. Korea, North Korea, "
+    "DPRK, Korea (North), Korea North",
     "KR": "Korea Republic, Republic of South Korea, 한국, South Korea, Republic of Korea, ROK, Korea (South), "
     "Korea South, Korea (Republic of), S. Korea",
     "KY": "Cayman, Grand Cayman",
@@ -71,6 +72,7 @@ ALIASES = {
     "MM": "Burma, Myanmar (Burma)",
     "MO": "澳門, Macau China, Macao China, Macau, Macao, Macau SAR",
     "MP": "Northern Marianas, CNMI, Saipan",
+    "MV": "Maldive Islands",
     "MX": "Méjico, Estados Unidos Mexicanos",
     "NL": "Hollande, Netherland, Netherlands, The Netherlands, Holland",
     "NZ": "Aotearoa",
@@ -87,6 +89,7 @@ ALIASES = {
     "SY": "Syria",
     "SZ": "Swaziland, Eswatini, eSwatini, Kingdom of Swaziland",
     "TC": "Turks and Caicos, Turks & Caicos, Turks and Caicos Is.",
+    "TF": "French Southern and Antarctic Lands, French Southern Lands",
     "TH": "ประเทศไทย",
     "TL": "East Timor, Timor, Timor Leste",
     "TR": "Türkiye Cumhuriyeti, Turkey, Turkiye, Republic of Turkey, Republic of Turkiye",

@@ -47,13 +47,20 @@ _LINK = re.compile(
 )
 """A link in a spreadsheet's formula, HTML or Markdown."""
 _ENTITIES = {"&lt;": "<", "&gt;": ">", "&quot;": '"', "&amp;": "&", "&nbsp;": " ", "&#39;": "'", "&#64;": "@"}
-_BRACKETED = re.compile(r"<\s*([^<>]*@[^<>]*)\s*>")
+_BRACKETED = re.compile(r"<\s*([^<>]*@[^<>]*)\s*(?:>|$)")
 _TYPOGRAPHY = str.maketrans(dict.fromkeys("‘’ʼ′", "'") | dict.fromkeys("‐‑‒–—−", "-"))
 """Apostrophes and hyphens that text processors insert."""
-_COMMENT = re.compile(r"(?<=[^\s(\[@])\s*[(\[][^()\[\]@]*[)\]]\s*$")
+_COMMENT = re.compile(r"(?<=[^\s(\[@])\s*[(\[][^()\[\]@]*[)\]]?\s*$")
 _IN_PARENTHESES = re.compile(r"[^@]*[(\[]\s*([^()\[\]@\s]+@[^()\[\]@\s]+)\s*[)\]]\s*$")
-_BEFORE, _AFTER = " \t;,:<([{|“„«»", " \t;,.:>)]}|/\\*“”«»"
-"""Punctuation that surrounds addresses. A dot can begin an address by mistake, so it stays and is invalid."""
+_BEFORE, _AFTER = " \t;,:<([{|“„«»*•·…¡¿→►▪‣=#!?", " \t;,.:>)]}|/\\*“”«»•·…!?~=+_^&#$%-–—"
+"""Punctuation that surrounds addresses. A dot can begin an address by mistake, so it stays and is invalid.
+
+RFC 5322 allows some of these signs at the beginning, but people write them as marks: "*ann@example.com". Other signs at
+the beginning, such as _ and +, belong to addresses that exist.
+"""
+_NUMBERED = re.compile(r"[(\[]?\d{1,4}[.)\]:]", re.ASCII)
+"""The number of an item in a list: `1.`, `(2)`."""
+_SPACED_AT = re.compile(r"([^\s@]+)\s*@\s*([^\s@]+)")
 _MAX_LAYERS = 4
 _WORDS = ("and", "or", "und", "oder", "et", "ou", "y", "o", "e", "en", "of", "og", "och", "i", "lub", "ve", "и", "или")
 _NOISE = frozenset((*_WORDS, *"&/-–+*•·"))
@@ -179,10 +186,22 @@ def _peel(text: str, found: list[str]) -> str:
     if "@" in address:
         found += ["punctuation"] if address != text and not prefix else []
         text = address  # mailto:ann@example.com?subject=Hello
-    bare = text.lstrip(_BEFORE).rstrip(_AFTER)
+    bare = _without_marks(text).lstrip(_BEFORE).rstrip(_AFTER)
+    bare = _SPACED_AT.sub(r"\1@\2", bare) if _SPACED_AT.fullmatch(bare) else bare
     if bare != text.strip():
         found.append("punctuation")
     return bare
+
+
+def _without_marks(text: str) -> str:
+    """The only word with an @, if the others are signs or the number of an item: "- ann@example.com"."""
+    words = text.split()
+    addresses = [word for word in words if "@" in word.strip("@")]
+    marks = [word for word in words if word not in addresses]
+    are_marks = all(
+        not any(map(str.isalnum, word)) or (word is words[0] and _NUMBERED.fullmatch(word)) for word in marks
+    )
+    return addresses[0] if marks and len(addresses) == 1 and are_marks else text
 
 
 def _lower(text: str) -> str:

@@ -19,16 +19,20 @@ _US_POST = frozenset(("US", "PR", "VI", "GU", "AS", "MP"))
 _LENGTHS = {
     **dict.fromkeys(("NO", "DK", "AU", "NZ", "ZA", "GE", "AM", "PH"), 4),
     **dict.fromkeys(("DE", "FR", "ES", "IT", "FI", "EE", "MX", "MY", "TR", "KR", "DZ", "LT", "UA", "PE"), 5),
-    **dict.fromkeys(("GT", "LK", "MM"), 5),
+    **dict.fromkeys(("GT", "LK", "MM", "PL", "SK", "KE", "LA"), 5),
     **dict.fromkeys(("CN", "RO", "SG", "KZ", "CO", "EC"), 6),
     "JP": 7,
     "BR": 8,
 }
 """Countries whose postal codes have only digits, always as many, and begin with 0 in some regions."""
-_TWO_ZEROS = frozenset(("NO", "ZA", "AM", "LK", "JP"))
-"""Countries in which some postal codes begin with two zeros."""
+_TWO_ZEROS = frozenset(("NO", "ZA", "AM", "LK", "JP", "IT", "FI", "PL", "KE"))
+"""Countries in which some postal codes begin with two zeros: 00184 in Rome, 00-950 in Warsaw."""
+_DIVIDED = {"BR": ((5, 3), "-"), "JP": ((3, 4), "-"), "PL": ((2, 3), "-"), "SK": ((3, 2), " ")}
+"""The lengths of the two parts of a postal code, and what people write between them: `060-0001`, `040 01`."""
+_THOUSANDS = re.compile(r"(\d{1,2})\.(\d{3}-\d{3})", re.ASCII)
+"""A Brazilian code with a full stop: `01.310-100`."""
 
-_COUNTRY_PREFIX = re.compile(r"([A-Za-z]{1,2}|〒)[\s-]*(?=\d{3,5}(?:[\s-]\d|$))")
+_COUNTRY_PREFIX = re.compile(r"([A-Za-z]{1,2}|〒)[\s-]*(?=\d{1,5}(?:[\s-]\d|$))")
 """A country's letters before its postal code: `D-01067`, `SE-111 22`, `CH 8001`."""
 _PREFIXES = {
     **{code: (letter, code) for letter, code in (("D", "DE"), ("A", "AT"), ("B", "BE"), ("F", "FR"), ("I", "IT"))},
@@ -55,6 +59,9 @@ def read_postal_codes(value: Any, context: RegionContext = UNKNOWN_REGION) -> li
     if prefix and prefix[1].upper() in _PREFIXES.get(context.country or "", (context.country,)):
         text = text[prefix.end() :]
         changes.append("uri_prefix")
+    if context.country == "BR" and (thousands := _THOUSANDS.fullmatch(text)):
+        text = f"{thousands[1]}{thousands[2]}"
+        changes.append("punctuation")
     restored = _restore_zeros(text, context.country)
     if restored != text:
         changes.append("leading_zeros")
@@ -100,6 +107,12 @@ def _restore_zeros(text: str, country: str | None) -> str:
         return f"{head.zfill(_US_LENGTH)}{dash}{extension}" if is_short else text
     length = _LENGTHS.get(country or "", 0)
     most = 2 if country in _TWO_ZEROS else 1
+    if country in _DIVIDED:
+        (first, second), divider = _DIVIDED[country]
+        head, found, rest = _DASHES.sub("-", text).partition(divider)
+        is_complete = rest.isdigit() and len(rest) == second and head.isdigit()
+        if found and is_complete and first - most <= len(head) < first:
+            return f"{head.zfill(first)}{divider}{rest}"
     return text.zfill(length) if text.isdigit() and length - most <= len(text) < length else text
 
 

@@ -15,6 +15,7 @@ from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.identifiers import emails, phones
 from audience_service.domain.identifiers.countries import find_country, read_default_region
 from audience_service.domain.identifiers.phones import RENUMBERED
+from audience_service.domain.identifiers.postal_codes import read_postal_codes
 from audience_service.domain.identifiers.readings import CHANGES, PROBLEMS, Reading
 from audience_service.domain.identifiers.region_context import RegionContext
 
@@ -47,6 +48,12 @@ def test_a_phone_number_is_read_in_e164(has_country_codes: bool) -> None:
 @pytest.mark.parametrize(("code", "names"), DATA["countries"])
 def test_a_country_is_found_by_the_names_that_people_write(code: str, names: list[str]) -> None:
     assert {name: find_country(name) or "" for name in names} == dict.fromkeys(names, code)
+
+
+@pytest.mark.parametrize(("country", "text", "value", "changes"), DATA["postal_codes"])
+def test_a_postal_code_gets_its_zeros_back(country: str, text: Any, value: str, changes: list[str]) -> None:
+    [reading] = read_postal_codes(text, RegionContext(country=country))
+    assert (reading.value, list(reading.changes)) == (value, changes)
 
 
 @pytest.mark.parametrize(
