@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format type test test-fast check-marked-values coverage run http demo docs protos protos-check clients breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting bench-platform-trees bench-sync robustness taxonomies check-monitoring lock clean
+.PHONY: help install lint format type test test-fast check-marked-values coverage run http demo docs protos protos-check clients breaking bench bench-indexes bench-sampling bench-parts bench-buckets bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting bench-platform-trees bench-sync robustness taxonomies check-monitoring lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +97,9 @@ bench-watch: install ## Measure the time from a write to its event, and the cost
 
 bench-parts: install ## Measure the balance of four partitions: make bench-parts URI=mongodb://...
 	$(BIN)/python -m bench.partitions --uri "$(URI)"
+
+bench-buckets: install ## Measure the evenness of buckets and the independence of salts: make bench-buckets [URI=mongodb://...]
+	$(BIN)/python -m bench.buckets $(if $(URI),--uri "$(URI)")
 
 bench-lookalike: install ## Measure accuracy and time of lookalikes (needs statsmodels, scikit-learn): URI=mongodb://...
 	$(BIN)/python -m bench.lookalike --uri "$(URI)" --contacts "$(CONTACTS)"

@@ -80,6 +80,13 @@ def bucket_of(value: str, salt: str, count: int) -> int:
 
 def bucket_match(path: str, operand: BucketRange) -> Document:
     """The match of the records whose value at a path is in one of the buckets."""
+    in_range = {"$and": [{"$gte": ["$$bucket", operand.first]}, {"$lt": ["$$bucket", operand.below]}]}
+    found = {"$let": {"vars": {"bucket": bucket_expression(path, operand)}, "in": in_range}}
+    return {"$expr": found}
+
+
+def bucket_expression(path: str, operand: BucketRange) -> Document:
+    """The expression of the bucket of the value at a path; null if the value is in none."""
     value = f"${path}"
     exact = {"$and": [{"$gt": [value, -_EXACT_IN_DOUBLE]}, {"$lt": [value, _EXACT_IN_DOUBLE]}]}
     is_double = {"$cond": [exact, {"$eq": [value, {"$trunc": [value]}]}, False]}
@@ -93,14 +100,9 @@ def bucket_match(path: str, operand: BucketRange) -> Document:
     start = {"$max": [0, {"$subtract": [{"$strLenCP": "$$digits"}, _DIGITS]}]}
     last = {"$convert": {"input": {"$substrCP": ["$$digits", start, _DIGITS]}, "to": "int", "onError": 0, "onNull": 0}}
     bucket = {"$mod": [{"$abs": last}, operand.count]}
-    in_range = {
-        "$let": {
-            "vars": {"bucket": {"$let": {"vars": {"digits": digits}, "in": bucket}}},
-            "in": {"$and": [{"$gte": ["$$bucket", operand.first]}, {"$lt": ["$$bucket", operand.below]}]},
-        }
-    }
+    found = {"$let": {"vars": {"digits": digits}, "in": bucket}}
     has_text = {"$ne": ["$$text", None]}
-    return {"$expr": {"$let": {"vars": {"text": text}, "in": {"$cond": [has_text, in_range, False]}}}}
+    return {"$let": {"vars": {"text": text}, "in": {"$cond": [has_text, found, None]}}}
 
 
 def _integer(value: Any, field_path: str, minimum: int, maximum: int) -> int:
