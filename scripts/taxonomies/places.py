@@ -5,20 +5,13 @@ import json
 import subprocess
 import sys
 
+from audience_service.domain.targeting.everyday_names import EVERYDAY_NAMES
 from audience_service.domain.targeting.model import LOCALES
 
 from .countries import country_names
 from .packages import BABEL, GEONAMES, PYCOUNTRY, read_json
 from .rows import Row
 from .subdivisions import CityLinks, list_subdivisions
-
-_CITY_ALIASES = {
-    "city-5128581": ("NYC", "New York, New York"),
-    "city-5368361": ("LA", "L.A."),
-    "city-5391959": ("SF",),
-    "city-4140963": ("Washington, D.C.", "Washington DC"),
-}
-"""Everyday abbreviations of cities that GeoNames lacks."""
 
 
 def places() -> list[Row]:
@@ -35,6 +28,8 @@ def places() -> list[Row]:
     # No source has the population of subdivisions. The sum of their cities ranks them, but the data omits it.
     order = {"country": 0, "subdivision": 1, "city": 2}
     rows = [*countries, *subdivisions, *cities]
+    for row in rows:
+        row.names.update(EVERYDAY_NAMES.get(row.id, ()))
     rows.sort(key=lambda row: (-(populations[row.id] or row.population), order[row.kind], row.id))
     return [*rows, *_languages()]
 
@@ -66,7 +61,7 @@ def _cities(countries: list[Row], subdivisions: list[Row]) -> list[Row]:
         parent = links.parent(entry) or (f"country-{country}" if country in known else "")
         row = Row(f"city-{entry['geonameid']}", entry["name"], "city", "GeoNames", parent, country)
         row.population, row.latitude, row.longitude = entry["population"], entry["latitude"], entry["longitude"]
-        row.names = {entry["name"], *entry["alternatenames"], *_CITY_ALIASES.get(row.id, ())}
+        row.names = {entry["name"], *entry["alternatenames"]}
         rows.append(row)
     return rows
 

@@ -114,6 +114,9 @@ def list_subdivisions() -> list[Row]:
         local = code.partition("-")[2]
         aliases = _ALIASES.get(code, ())
         row.names = {code, *row.localized.values(), *row.by_code, *aliases}
+        head, comma, rest = entry["name"].partition(", ")
+        if comma:
+            row.names.add(f"{rest} {head}")  # "London, City of"
         if local.isalpha() and len(local) > 1:
             row.names.add(local)  # "NY", as people write it
         rows.append(row)

@@ -2,21 +2,25 @@
 
 Springfield, IL   the nodes named Springfield below a country or subdivision named IL: Illinois, Israel
 springfield o     those below one whose name begins with O: Ohio, Oregon
+Camden, London    those named Camden within 50 km of a city named London, in its country
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from functools import reduce
+from itertools import islice
 from operator import or_
 
 from audience_service.domain.core.normalisation import normalise
-from audience_service.domain.targeting.bitmap import Bitmap, bitmap
+from audience_service.domain.targeting.bitmap import Bitmap, bitmap, members
+from audience_service.domain.targeting.nearby_cities import distance
 from audience_service.domain.targeting.tree import Tree
 
 SEPARATOR = re.compile(r"[,;/，、]")
 _POSTAL_CODE = re.compile(r"\s\d{4,6}(?:-\d{4})?\s*$")
 """The digits at the end of "Springfield, IL 62701"."""
 _MAX_WORDS = 8
+_MAX_CITIES, _MAX_NODES, _MAX_KILOMETERS = 5, 100, 50
 _SURROUNDING = ("country", "subdivision")
 
 
@@ -35,6 +39,8 @@ def find_qualified(tree: Tree, query: str) -> tuple[Bitmap, Bitmap]:
         if all(above):
             exact |= _inside(tree, found.exact, above)
             prefix |= _inside(tree, found.prefix, above) if len(name) > 1 else 0
+        if found.exact and len(surroundings) == 1 and SEPARATOR.search(query):
+            exact |= _around(tree, found.exact, surroundings[0])
     return exact, prefix & ~exact
 
 
@@ -59,6 +65,19 @@ def _surrounding(tree: Tree, name: str, *, is_last: bool) -> Bitmap:
         return exact
     names = tree.main_names(found.prefix & surrounding)
     return bitmap(number for number, main in names.items() if normalise(main).startswith(name))
+
+
+def _around(tree: Tree, numbers: Bitmap, city_name: str) -> Bitmap:
+    """The nodes within some kilometers of the largest cities with a name, in their country."""
+    named = list(islice(members(tree.find(city_name).exact & tree.kind_set("city")), _MAX_CITIES))
+    cities, found = tree.nodes(named), list(islice(members(numbers & ~bitmap(named)), _MAX_NODES))
+    return bitmap(
+        number
+        for number, node in zip(found, tree.nodes(found), strict=True)
+        for city in cities
+        if node.coordinates and city.coordinates and node.country == city.country
+        if distance(*node.coordinates, *city.coordinates) <= _MAX_KILOMETERS
+    )
 
 
 def _inside(tree: Tree, numbers: Bitmap, above: Sequence[Bitmap]) -> Bitmap:

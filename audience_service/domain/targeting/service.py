@@ -19,6 +19,7 @@ from audience_service.domain.core.pages import ListedPage, Page, PageKey, PageRe
 from audience_service.domain.identifiers.countries import find_country
 from audience_service.domain.targeting.bitmap import Bitmap, members
 from audience_service.domain.targeting.model import Node
+from audience_service.domain.targeting.own_names import with_own_name
 from audience_service.domain.targeting.platform_ids import PlatformIds
 from audience_service.domain.targeting.platform_tree import (
     PlatformTree,
@@ -165,11 +166,13 @@ def _match_classes(tree: Tree, query: NodeQuery) -> list[Bitmap]:
         raise InvalidArgument.at("query", f"is longer than {MAX_QUERY_LENGTH} characters; shorten it")
     if parent is not None:
         allowed &= tree.descendants(parent)
-    found = tree.find(normalise(query.query))
-    classes = [found.exact, found.prefix, found.word_prefix]
+    normalised = normalise(query.query)
+    found = tree.find(normalised)
+    own = with_own_name(tree, found.exact, normalised)
+    classes = [own, found.exact, found.prefix, found.word_prefix]
     if SEPARATOR.search(query.query):
         exact, prefix = find_qualified(tree, query.query)
-        classes = [found.exact, exact, found.prefix, found.word_prefix, prefix]
+        classes = [own, found.exact, exact, found.prefix, found.word_prefix, prefix]
     elif not any(classes):
         classes += find_qualified(tree, query.query)
     shown: Bitmap = 0

@@ -14,7 +14,7 @@ from audience_service.domain.core.errors import InvalidArgument, InvalidPageToke
 from audience_service.domain.core.normalisation import normalise
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.core.pages import ListedPage, PageRequest
-from audience_service.domain.targeting.bitmap import members
+from audience_service.domain.targeting.bitmap import bitmap, members
 from audience_service.domain.targeting.model import KINDS
 from audience_service.domain.targeting.platform_ids import ImportedIds, PlatformIds
 from audience_service.domain.targeting.service import NodeQuery, NodeWithIds, Targeting
@@ -87,9 +87,9 @@ def test_any_beginning_of_any_name_finds_its_node(number: int, data: st.DataObje
 
 def test_matches_rank_by_exactness_then_population() -> None:
     found = PLACES.names.find("york")
-    expected = [
-        PLACES.ids[number] for numbers in (found.exact, found.prefix, found.word_prefix) for number in members(numbers)
-    ]
+    own = bitmap(number for number in members(found.exact) if "York" in PLACES.name(number).split())
+    classes = (own, found.exact & ~own, found.prefix, found.word_prefix)
+    expected = [PLACES.ids[number] for numbers in classes for number in members(numbers)]
     expected = [node_id for node_id in expected if not node_id.startswith("language-")]
     assert ids(listed(query="york", size=200)) == expected
     cities = [node.population for node, _ in listed(kind="city", size=200).items]
