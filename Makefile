@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format type test test-fast check-marked-values coverage run http demo docs protos protos-check clients breaking bench bench-indexes bench-sampling bench-parts bench-buckets bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting bench-platform-trees bench-sync robustness taxonomies check-monitoring lock clean
+.PHONY: help install lint format type test test-fast check-marked-values coverage run http demo docs protos protos-check clients breaking bench bench-smoke bench-indexes bench-sampling bench-parts bench-buckets bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting bench-platform-trees bench-sync robustness taxonomies check-monitoring lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ CONTACTS ?= 10000,100000
 
 bench: install ## Compare speed with hand-written pymongo: make bench URI=mongodb://... [CONTACTS=10000,1000000]
 	$(BIN)/python -m bench --uri "$(URI)" --contacts "$(CONTACTS)" --json build/bench.json
+
+bench-smoke: install ## Fail if a ratio of 10,000 contacts is 1.5 times the recorded one: make bench-smoke URI=mongodb://...
+	$(BIN)/python -m bench.smoke --uri "$(URI)"
 
 bench-indexes: install ## Measure ten segments before and after their recommended indexes: make bench-indexes URI=mongodb://...
 	$(BIN)/python -m bench.indexes --uri "$(URI)"

@@ -17,12 +17,12 @@ DATATYPES = ("contact", "lead", "customer")
 _BATCH_SIZE = 5_000
 
 
-def prepare(uri: str, size: int, console: Console) -> str:
-    """The name of a database with `size` contacts. It is loaded unless an earlier run has completed it.
+def prepare(uri: str, size: int, console: Console, name: str = "") -> str:
+    """The name of a database with `size` contacts: `name`, or `bench_<size>`.
 
-    Deletes the segments and lists of earlier runs.
+    It is loaded unless an earlier run has completed it. Deletes the segments and lists of earlier runs.
     """
-    name = f"bench_{size}"
+    name = name or f"bench_{size}"
     store = mongo_store(uri, name)
     try:
         for collection in ("segment", "segment_version", "audience_member", "audience_use"):

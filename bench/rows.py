@@ -226,7 +226,7 @@ def _outside_list(client: Client, database: reference.Contacts) -> tuple[dict[st
     last = database["contact"].find_one(org_match, {"sk": 1}, sort=[("sk", 1)], skip=list_size - 1) or {}
     draft = resources.Segment(name="list", type="static", filter=_filter({"sk": {"$lte": last["sk"]}}))
     create = segments.CreateSegmentRequest(segment=draft)
-    created = client.unary("SegmentService/CreateSegment", create, resources.Segment)
+    created = client.unary("SegmentService/CreateSegment", create, resources.Segment, timeout=600)
     return {"$nor": [{"$inAudience": created.id}]}, created.contact_count
 
 
