@@ -14,6 +14,7 @@ MEMBERS = {
     "spent": ["ann"],
     "spent-little": ["cid", "dan"],
     "products": ["bob"],
+    "early-order": ["bob"],
     "last-order": ["bob"],
     "last-emails": ["ann"],
     "bought-after-cart": ["ann"],
@@ -33,7 +34,11 @@ def _order(contact: str, days: int, total: float, sku: str, status: str = "paid"
 def test_each_filter_finds_its_contacts(real_service: Service) -> None:
     org = f"guide{next(real_service.names)}x"
     companies = {"ann": "tech", "bob": "retail", "cid": "tech", "dan": "none"}
-    contacts = [{"id": name, "data": {"companyId": f"company-{company}"}} for name, company in companies.items()]
+    signed_up = datetime.now(UTC) - timedelta(days=101)
+    contacts = [
+        {"id": name, "createdate": signed_up, "data": {"companyId": f"company-{company}"}}
+        for name, company in companies.items()
+    ]
     real_service.insert(org, contacts)
     real_service.insert(org, [{"id": name, "data": {"industry": name}} for name in ("tech", "retail")], "company")
     orders = [_order("ann", 10, 300, "a"), _order("ann", 80, 250.5, "b"), _order("cid", 400, 50, "a")]

@@ -125,6 +125,21 @@ def test_joins_are_counted_and_their_index_is_advised(real_service: Service) -> 
         collection.drop_index(name)
 
 
+def test_the_cost_of_a_lookup_for_each_record_is_stated(real_service: Service) -> None:
+    org = f"lookups{next(real_service.names)}"
+    real_service.insert(org, [{"data": {"country": "JP"}} for _ in range(3)] + [{"data": {}}])
+    on = {"local": "pk", "foreign": "contactId"}
+    relation = {"datatype": "order", "on": on, "where": {"createdate": {"$gte": "$$record.createdate"}}}
+    written = {"datatype": "contact", "where": {"country": "JP", "$related": relation}}
+    [warning] = [
+        found
+        for found in real_service.client(org).call("ExplainFilter", {"filter": written, "analyze": True}).warnings
+        if found.reason == "LOOKUP_PER_RECORD"
+    ]
+    assert warning.field_path == "filter.where.$related"
+    assert "looked up for each of 3 contacts" in warning.description
+
+
 def test_audiences_are_explained_saved_or_inside_a_filter(contacts: Client) -> None:
     japan = {"datatype": "contact", "where": {"country": "JP"}}
     dynamic = contacts.create(name="Japan", filter=japan)

@@ -74,7 +74,11 @@ def world(real_service: Service) -> World:
     """Contacts with up to some ten orders, whose values are of all kinds. Some orders have several buyers, or none."""
     rng, org = random.Random(24), "behaviour"
     ids = real_service.insert(
-        org, [{"data": {"mail": rng.choice(["a", "b", ["a", "c"], None])}} for _ in range(CONTACTS)]
+        org,
+        [
+            {"data": {"mail": rng.choice(["a", "b", ["a", "c"], None]), "joined": value(rng, DATES)}}
+            for _ in range(CONTACTS)
+        ],
     )
     orders = []
     for _ in range(ORDERS):
@@ -126,7 +130,11 @@ def edge(rng: random.Random) -> dict[str, Any]:
     size = rng.choice((1, 1, 2, 3, 5))
     found: dict[str, Any] = {"by": rng.choice(("at", "at", "createdate", "meta.at", "mixed")), "n": size}
     if rng.random() < 0.8:
-        found["where"] = rng.choice(({"status": "paid"}, {"mail": "a", "status": "refunded"}, {"items.sku": "x"}))
+        found["where"] = (
+            since_joining(rng)
+            if rng.random() < 0.2
+            else rng.choice(({"status": "paid"}, {"mail": "a", "status": "refunded"}, {"items.sku": "x"}))
+        )
     if rng.random() < 0.6:
         found["count"] = rng.choice(({"$gte": size}, 0, {"$lte": 1}, 1, {"$gte": 1, "$lte": size}))
     return found
@@ -139,7 +147,7 @@ def second_step(rng: random.Random) -> dict[str, Any]:
     elif rng.random() < 0.5:
         found["at"] = rng.choice(("at", "createdate"))
     if rng.random() < 0.3:
-        found["where"] = {"status": "paid"}
+        found["where"] = rng.choice(({"status": "paid"}, since_joining(rng)))
     if rng.random() < 0.6:
         found["within"] = rng.choice(
             ({"amount": 7, "unit": "day"}, {"amount": 36, "unit": "hour"}, {"amount": 1, "unit": "day"}, LONG)
@@ -149,12 +157,21 @@ def second_step(rng: random.Random) -> dict[str, Any]:
     return found
 
 
+def since_joining(rng: random.Random) -> dict[str, Any]:
+    start, unit = "$$record.joined", rng.choice(("day", "hour"))
+    shift = {rng.choice(("$dateAdd", "$dateSubtract")): {"startDate": start, "unit": unit, "amount": 7}}
+    bounds = rng.choice(
+        ({"$gte": start}, {"$gt": start}, {"$eq": start}, {"$lt": shift}, {"$gt": start, "$lte": shift})
+    )
+    return {rng.choice(("at", "createdate", "meta.at", "mixed")): bounds}
+
+
 def relation(rng: random.Random) -> dict[str, Any]:
     made: dict[str, Any] = {"datatype": "order", "on": ON}
     if rng.random() < 0.3:
         made["on"] = {"local": "mail", "foreign": "mail"}
-    if rng.random() < 0.4:
-        made["where"] = {"status": "paid"}
+    if rng.random() < 0.5:
+        made["where"] = rng.choice(({"status": "paid"}, {"status": "paid"}, since_joining(rng)))
     chance = rng.random()
     if chance < 0.3:
         return {**made, rng.choice(("last", "first")): edge(rng)}

@@ -145,7 +145,11 @@ def test_a_relation_is_answered_or_refused_on_every_store(
         (related(where={"$where": "1"})["$related"], "$related.where.$where", "INVALID_FILTER"),
         (related(where={"a": {"$gt": "yesterday"}})["$related"], "$related.where.a.$gt", "INVALID_FILTER"),
         (related(where=related())["$related"], "$related.where.$related", "INVALID_FILTER"),
-        (related(where={"$inAudience": "segment-x"})["$related"], "$related.where.$inAudience", "INVALID_FILTER"),
+        (
+            related(last={"by": "at", "where": {"$inAudience": "segment-x"}})["$related"],
+            "$related.last.where.$inAudience",
+            "INVALID_FILTER",
+        ),
         (related({"$ne": 3})["$related"], "$related.count", "INVALID_FILTER"),
         (related({})["$related"], "$related.count", "INVALID_FILTER"),
         (related({"$gte": -1})["$related"], "$related.count.$gte", "INVALID_FILTER"),

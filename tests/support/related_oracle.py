@@ -1,7 +1,7 @@
 """Relations with a test, decided in plain Python: the reference for what the service answers about related records.
 
 It shares no code with the service. It knows `on`, `count`, `having`, `last`, `first`, `at` with `then`, and in `where`
-only fields that equal a value.
+only fields that equal a value or compare with a date of the contact.
 """
 
 import operator
@@ -39,7 +39,8 @@ def matches(contact: Record, relation: Mapping[str, Any], records: Records, now:
     related = related_records(contact, relation, records)
     for name in ("last", "first"):
         if name in relation:
-            found = [record for record in take(related, name, relation[name]) if has_values(record, relation[name])]
+            taken = take(related, name, relation[name])
+            found = [record for record in taken if has_values(record, relation[name], contact)]
             return meets(len(found), relation[name].get("count", {"$gte": 1}))
     having = relation.get("having")
     if having is None:
@@ -76,13 +77,30 @@ def related_records(contact: Record, relation: Mapping[str, Any], records: Recor
         for record in records[relation["datatype"]]
         if local & {_key(value) for value in values_at(record, relation["on"]["foreign"])}
         and record.get("state") not in ("archived", "deleted")
-        and has_values(record, relation)
+        and has_values(record, relation, contact)
     ]
 
 
-def has_values(record: Record, query: Mapping[str, Any]) -> bool:
-    """Whether a record has the values that `where` names."""
-    return all(value in values_at(record, path) for path, value in query.get("where", {}).items())
+def has_values(record: Record, query: Mapping[str, Any], contact: Record) -> bool:
+    """Whether a record has the values, and the dates relative to the contact's, that `where` names."""
+    return all(
+        all(_compares(record, path, name, bound, contact) for name, bound in value.items())
+        if isinstance(value, Mapping)
+        else value in values_at(record, path)
+        for path, value in query.get("where", {}).items()
+    )
+
+
+def _compares(record: Record, path: str, name: str, bound: Any, contact: Record) -> bool:
+    """Whether a date of the record meets a bound like "$$record.at", or one that $dateAdd or $dateSubtract shifts."""
+    shift = timedelta()
+    if isinstance(bound, Mapping):
+        [(direction, arguments)] = bound.items()
+        shift = timedelta(**{f"{arguments['unit']}s": arguments["amount"]}) * (1 if direction == "$dateAdd" else -1)
+        bound = arguments["startDate"]
+    dates = _dated([contact], bound.removeprefix("$$record."))
+    found = [date for value in values_at(record, path) if isinstance(date := comparable(value), datetime)]
+    return bool(dates) and any(_COMPARE[name](date, dates[0][0] + shift) for date in found)
 
 
 def take(related: Sequence[Record], name: str, operand: Mapping[str, Any]) -> list[Record]:

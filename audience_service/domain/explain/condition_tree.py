@@ -27,7 +27,7 @@ from audience_service.domain.filters.ast import (
 from audience_service.domain.filters.audience_inlining import (
     NOT_ARCHIVED,
     with_active_guard,
-    with_guarded_queries,
+    with_resolved_queries,
 )
 from audience_service.domain.filters.describe.sentence import describe
 from audience_service.domain.filters.member_list import MemberList
@@ -116,7 +116,8 @@ class ConditionTreeBuilder:
                 audience_tree = self.build_audience(audience_id, tree.field_path, f"{tree.field_path}.filter")
                 return replace(tree, node=audience_tree.node, children=audience_tree.children or (audience_tree,))
             case Related():
-                return replace(tree, node=with_guarded_queries(node))
+                resolved = with_resolved_queries(node, lambda step: self._build(step.query, prefix).node)
+                return replace(tree, node=resolved)
             case Condition(path) | ElementMatch(path) | ElementIs(path) | Expression(fields=(path,)):
                 return replace(tree, path=path)
         return tree

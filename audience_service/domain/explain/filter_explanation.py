@@ -16,10 +16,11 @@ from audience_service.domain.explain.index_advice import IndexAdvice, IndexEvide
 from audience_service.domain.explain.query_plan import QueryPlan
 from audience_service.domain.explain.repository import PlanRepository
 from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler, FilterWarning
-from audience_service.domain.filters.ast import Condition, InAudience, Node, Related, joins, walk
+from audience_service.domain.filters.ast import Condition, InAudience, Node, Related, joins
 from audience_service.domain.filters.buckets import HASH_VECTOR
 from audience_service.domain.filters.compiler import to_match
 from audience_service.domain.filters.describe.sentence import describe
+from audience_service.domain.filters.describe.values import format_count
 from audience_service.domain.filters.failing_expressions import failing_records
 from audience_service.domain.filters.field_usage import used_fields
 from audience_service.domain.filters.fields import display_path
@@ -29,6 +30,9 @@ from audience_service.domain.filters.operators import BUCKET
 from audience_service.domain.filters.population import Population
 from audience_service.domain.schema.repository import SampleRepository
 from audience_service.domain.schema.service import FieldCatalog, SampledFields
+
+_LOOKUP_SECONDS = 100e-6
+"""The usual time of one lookup of related records with an index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +85,17 @@ class FilterExplainer:
                 description, (), plan, IndexAdvice(population.datatype, (), useful=False, reason=reason), ()
             )
         node = self._parse_unresolved(ctx, selection)
-        audience_ids = [inner.audience_id for inner in walk(node) if isinstance(inner, InAudience)]
+        audience_ids = [inner.audience_id for inner in all_nodes(node) if isinstance(inner, InAudience)]
         sampled = self._catalog.sample_fields(ctx.org, population.datatype, ctx.deadline)
         return FilterExplanation(
             describe(node, self._names(ctx, audience_ids)),
             [display_path(path) for path in used_fields(population.node)],
             plan,
             advise(population, self._evidence(ctx, population, plan, sampled)),
-            self._warnings(ctx, node, population.datatype, sampled),
+            [
+                *self._warnings(ctx, node, population.datatype, sampled),
+                *self._lookup_warnings(ctx, node, population, analyze=analyze),
+            ],
         )
 
     def advise(self, ctx: RequestContext, population: CompiledFilter, plan: QueryPlan) -> IndexAdvice:
@@ -126,6 +133,22 @@ class FilterExplainer:
                 found.append(warning)
         found += self._bucket_warnings(ctx, node)
         return [replace(warning, field_path=f"filter.{warning.field_path}") for warning in found]
+
+    def _lookup_warnings(
+        self, ctx: RequestContext, node: Node, population: CompiledFilter, *, analyze: bool
+    ) -> Sequence[FilterWarning]:
+        """The relations that are looked up for each record, with the number of records if `analyze`."""
+        relations = [inner for inner in all_nodes(node) if isinstance(inner, Related) and inner.record_dates]
+        if not relations:
+            return []
+        cost, records = "about 0.1 ms each with an index on the foreign field", f"each {population.datatype}"
+        if analyze:
+            candidates = CompiledFilter(population.datatype, population.match)
+            count = self._repositories.members.count(ctx.org, candidates, ctx.deadline)
+            cost = f"{cost}, so {count * _LOOKUP_SECONDS:,.1f} s in total"
+            records = f"each of {format_count(count, population.datatype)}"
+        text = f"reads a date of the record, so it is looked up for {records} that the plain conditions leave: {cost}"
+        return [FilterWarning(f"filter.{each.field_path}", LintRule.LOOKUP_PER_RECORD, text) for each in relations]
 
     def _bucket_warnings(self, ctx: RequestContext, node: Node) -> Sequence[FilterWarning]:
         """The conditions on buckets, if the database hashes in another way than MongoDB."""

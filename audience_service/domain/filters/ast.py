@@ -11,6 +11,7 @@ Node
 └── Join              a condition that needs another collection
     ├── OnList        the record is on the list of an audience
     ├── Related       a number of related records match a node ($related)
+    ├── RecordDate    a date of a related record compares with one of the record ($$record)
     └── Suppressed    the record's address is suppressed; added by the service, never by callers
 
 A node's `field_path` is its path in the request. It does not count when nodes are compared.
@@ -154,7 +155,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A duration, in units of fixed length."""
+    """A duration, in units of fixed length. It is negative for a date before another."""
 
     amount: int
     unit: str
@@ -215,6 +216,11 @@ class Related:
         return (self, self.test.second) if isinstance(self.test, Then) else (self,)
 
     @property
+    def record_dates(self) -> "tuple[RecordDate, ...]":
+        """The comparisons with dates of the record."""
+        return tuple(join for query in self.queries for join in joins(query) if isinstance(join, RecordDate))
+
+    @property
     def own_queries(self) -> "tuple[Node, ...]":
         """The nodes that are about records of `datatype`, in the order of their evaluation, without a second step's."""
         return (self.query, self.test.query) if isinstance(self.test, Slice) else (self.query,)
@@ -236,6 +242,20 @@ class Related:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordDate:
+    """A date at `path` of a related record compares by `operator`, such as $gte, with one of the relation's own record.
+
+    The latter is the single date at `record_path`, shifted. Without it the condition does not hold.
+    """
+
+    path: str
+    operator: str
+    record_path: str
+    shift: Window | None
+    field_path: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Suppressed:
     """An unarchived subscriber record gives the record's address on a channel this status."""
 
@@ -244,7 +264,7 @@ class Suppressed:
     status: str
 
 
-Join = OnList | Related | Suppressed
+Join = OnList | Related | RecordDate | Suppressed
 Node = And | Or | Nor | Not | Condition | ElementMatch | ElementIs | Expression | InAudience | Join
 
 
@@ -276,7 +296,7 @@ def conjuncts(node: Node) -> Iterator[Node]:
 
 def joins(node: Node) -> tuple[Join, ...]:
     """The joins of a node, in order."""
-    return tuple(found for found in walk(node) if isinstance(found, OnList | Related | Suppressed))
+    return tuple(found for found in walk(node) if isinstance(found, OnList | Related | RecordDate | Suppressed))
 
 
 def is_state_selection(node: Node) -> bool:

@@ -60,12 +60,12 @@ def with_active_guard(node: Node, original: Node) -> Node:
     return NOT_ARCHIVED if node == And(()) else And((node, NOT_ARCHIVED))
 
 
-def with_guarded_queries(related: Related) -> Related:
-    """The relation with the active guard on the related records of each of its steps, unless they select states."""
-    test = related.test
+def with_resolved_queries(related: Related, resolve: Callable[[Related], Node]) -> Related:
+    """The relation with the resolved query of each of its steps, and the active guard unless it selects states."""
+    test, query = related.test, with_active_guard(resolve(related), related.query)
     if isinstance(test, Then):
-        test = replace(test, second=with_guarded_queries(test.second))
-    return replace(related, query=with_active_guard(related.query, related.query), test=test)
+        test = replace(test, second=with_resolved_queries(test.second, resolve))
+    return replace(related, query=query, test=test)
 
 
 @dataclass(slots=True)
@@ -81,7 +81,9 @@ class AudienceInliner:
     parse: Callable[[Filter], Node]
     limits: FilterLimits
     parents: tuple[str, ...] = ()
-    _nodes_by_audience: dict[str, Node] = field(default_factory=dict)
+    is_related: bool = False
+    """Whether the filter is on related records."""
+    _nodes_by_audience: dict[tuple[str, str], Node] = field(default_factory=dict)
     _conditions: int = 0
 
     def inline(self, node: Node) -> Node:
@@ -101,9 +103,20 @@ class AudienceInliner:
                 return Not(self._inline(child, parents))
             case InAudience():
                 return self._inline_audience(node, parents)
+            case Related() if self.is_related:
+                raise InvalidFilter.at(
+                    node.field_path, "names an audience with $related, which cannot be inside a $related"
+                )
             case Related():
-                return with_guarded_queries(node)
+                return with_resolved_queries(node, lambda step: self._inline_related(step, parents))
         return node
+
+    def _inline_related(self, step: Related, parents: tuple[str, ...]) -> Node:
+        """The query on the related records without any InAudience: its audiences are of their datatype."""
+        inner = replace(self, datatype=step.datatype, is_related=True)
+        query = inner._inline(step.query, parents)
+        self._conditions = inner._conditions
+        return query
 
     def _inline_audience(self, reference: InAudience, parents: tuple[str, ...]) -> Node:
         audience_id, field_path = reference.audience_id, reference.field_path
@@ -114,9 +127,10 @@ class AudienceInliner:
         if len(parents) - len(self.parents) >= self.limits.audience_depth:
             limit = self.limits.audience_depth
             raise FilterTooLarge.at(field_path, f"nests audiences more than {limit} levels deep", limit=str(limit))
-        node = self._nodes_by_audience.get(audience_id)
+        key = (self.datatype, audience_id)
+        node = self._nodes_by_audience.get(key)
         if node is None:
-            node = self._nodes_by_audience[audience_id] = self._load(audience_id, field_path)
+            node = self._nodes_by_audience[key] = self._load(audience_id, field_path)
         self._count(node, field_path)
         if isinstance(node, OnList):
             return And((node, NOT_ARCHIVED))

@@ -23,6 +23,7 @@ from audience_service.domain.filters.ast import (
     Not,
     OnList,
     Or,
+    RecordDate,
     Related,
     Suppressed,
     conjuncts,
@@ -180,7 +181,7 @@ class FilterCompiler:
         matches = [
             compiled.match,
             join_match,
-            *(to_match(query) for join in _related(compiled.node) for query in join.queries),
+            *(to_match(query, lambda _: {}) for join in _related(compiled.node) for query in join.queries),
         ]
         self._check_size(matches, compiled.field_path)
         self._check_nesting(matches, compiled.field_path)
@@ -227,13 +228,13 @@ class FilterCompiler:
 def compile_node(datatype: str, node: Node, field_path: str = "filter") -> CompiledFilter:
     """The compiled filter of a resolved node, which contains no InAudience."""
     parts = evaluation_order(list(conjuncts(node)))
-    without_joins = [part for part in parts if not joins(part)]
+    plain = [part for part in parts if not joins(part)]
     with_joins = [part for part in parts if joins(part)]
     records = (node, *(query for join in _related(node) for query in join.queries))
     has_expressions = any(isinstance(inner, Expression) for each in records for inner in walk(each))
     return CompiledFilter(
         datatype,
-        to_match(_all(without_joins)),
+        to_match(_all(plain)),
         _all(with_joins) if with_joins else None,
         field_path,
         has_expressions,
@@ -287,12 +288,17 @@ def to_match(node: Node, join_condition: JoinCondition = _no_join) -> Document:
                 return _any_of([{path: alternative} for alternative in operator.emit(operand)])
             case Expression(document, is_lenient=is_lenient):
                 return {"$expr": guarded(document) if is_lenient else document}
-            case OnList() | Related() | Suppressed():
+            case OnList() | Related() | RecordDate() | Suppressed():
                 return join_condition(node)
             case InAudience():
                 raise ValueError("the node contains an unresolved audience; inline it first")
 
     return inner(node)
+
+
+def without_joins(node: Node) -> Node:
+    """The conditions of a node that read the record alone, and must all hold."""
+    return _all([part for part in conjuncts(node) if not joins(part)])
 
 
 def _all(nodes: Sequence[Node]) -> Node:

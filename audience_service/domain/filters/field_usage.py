@@ -8,6 +8,7 @@ from audience_service.domain.filters.ast import (
     ElementMatch,
     Expression,
     Node,
+    RecordDate,
     Related,
     children,
 )
@@ -46,6 +47,9 @@ def _paths(node: Node, prefix: str = "") -> Iterator[str]:
             yield from fields
         case Related(steps=steps):
             yield from (step.local for step in steps)
+            yield from (date.record_path for date in node.record_dates)
+        case RecordDate(path):
+            yield path
         case _:
             yield from _paths_of_each(children(node), prefix)
 

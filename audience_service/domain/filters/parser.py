@@ -19,6 +19,7 @@ from audience_service.domain.filters.ast import (
     Nor,
     Not,
     Or,
+    RecordDate,
     Related,
     Slice,
     Then,
@@ -46,6 +47,7 @@ from audience_service.domain.filters.operators import (
     read_pattern_value,
 )
 from audience_service.domain.filters.rebase_dates import zoned_dates
+from audience_service.domain.filters.record_dates import is_record_date, read_record_date
 from audience_service.domain.filters.related import read_count, read_date_path, read_relation, read_slice, read_then
 from audience_service.domain.filters.values import ValueReader
 
@@ -65,6 +67,7 @@ class _Scope:
 _RECORD = _Scope(record_path)
 _ELEMENT = _Scope(element_path, "$elemMatch")
 _RELATED = _Scope(record_path, "$related")
+_SLICE = _Scope(record_path, "last and first")
 
 
 def parse(
@@ -88,6 +91,8 @@ class _Parser:
         self._limits = limits
         self._reader = reader
         self._conditions = 0
+        self._is_related = False
+        """Whether the conditions are on related records, and not on elements of their lists."""
 
     def query(self, where: Mapping[str, Any], field_path: str, depth: int, scope: _Scope) -> Node:
         """An object of fields and of operators in place of fields. All of them must hold."""
@@ -121,7 +126,8 @@ class _Parser:
 
     def _on_record(self, name: str, value: Any, field_path: str, depth: int, scope: _Scope) -> Node:
         """An operator on the complete record."""
-        if scope.operator == "$elemMatch" or (scope.operator and name not in EXPRESSION_OPERATORS):
+        is_allowed = name in EXPRESSION_OPERATORS or (name == "$inAudience" and scope is _RELATED)
+        if scope.operator == "$elemMatch" or (scope.operator and not is_allowed):
             raise InvalidFilter.at(field_path, f"applies to complete records; move it out of {scope.operator}")
         self._count(field_path)
         if name in EXPRESSION_OPERATORS:
@@ -175,11 +181,14 @@ class _Parser:
             raise InvalidFilter.at(count_path, text)
         return replace(related, min_count=min_count, max_count=max_count, test=having)
 
-    def _related_query(self, value: Mapping[str, Any], field_path: str, depth: int) -> Node:
+    def _related_query(self, value: Mapping[str, Any], field_path: str, depth: int, scope: _Scope = _RELATED) -> Node:
         where, where_path = value.get("where", {}), at_key(field_path, "where")
         if not isinstance(where, Mapping):
             raise InvalidFilter.at(where_path, 'takes an object of conditions, like {"total": {"$gte": 100}}')
-        return self.query(where, where_path, depth + 1, _RELATED)
+        self._is_related = True
+        query = self.query(where, where_path, depth + 1, scope)
+        self._is_related = False
+        return query
 
     def _slice(self, related: Related, value: Mapping[str, Any], name: str, depth: int) -> Related:
         """The relation with its `last` or `first`, whose count applies to the records of the slice that match."""
@@ -190,7 +199,7 @@ class _Parser:
         by, size = read_slice(operand, here)
         self._count(here)
         min_count, max_count = read_count(operand.get("count", {"$gte": 1}), at_key(here, "count"), size)
-        query = self._related_query(operand, here, depth + 1)
+        query = self._related_query(operand, here, depth + 1, _SLICE)
         test = Slice(name == "last", by, size, query, here)
         return replace(related, min_count=min_count, max_count=max_count, test=test)
 
@@ -247,6 +256,8 @@ class _Parser:
     def _field(self, path: str, value: Any, field_path: str, depth: int) -> list[Node]:
         if not isinstance(value, Mapping) or not any(key.startswith("$") for key in value):
             self._count(field_path)
+            if is_record_date(value):
+                return [self._record_date(path, "$eq", value, field_path)]
             return [Condition(path, OPERATORS["$eq"], self._reader.value(value, field_path), field_path)]
         return self._operators(path, value, field_path, depth)
 
@@ -288,6 +299,8 @@ class _Parser:
             raise InvalidFilter.at(
                 field_path, "reads neither an index of a list nor a key with $; name the field alone"
             )
+        if is_record_date(operand):
+            return [self._record_date(path, name, operand, field_path)]
         value = operator.read(operand, field_path, self._reader)
         _check_timezones(Condition(path, operator, value, field_path))
         if name == "$all" and any(read_instant(item) for item in value):
@@ -298,6 +311,12 @@ class _Parser:
             ]
         return [Condition(path, operator, value, field_path)]
 
+    def _record_date(self, path: str, name: str, operand: Any, field_path: str) -> RecordDate:
+        if not self._is_related:
+            text = "refers to $$record, which only conditions on related records do, outside $elemMatch"
+            raise InvalidFilter.at(field_path, text)
+        return read_record_date(path, name, operand, field_path)
+
     def _parse_not(self, path: str, operand: Any, field_path: str, depth: int) -> Node:
         self._check_depth(depth + 1, field_path)
         if not isinstance(operand, Mapping) or not operand:
@@ -306,6 +325,12 @@ class _Parser:
         return Not(nodes[0] if len(nodes) == 1 else And(nodes, field_path), field_path)
 
     def _element(self, path: str, operand: Any, field_path: str, depth: int) -> Node:
+        is_related, self._is_related = self._is_related, False
+        node = self._element_node(path, operand, field_path, depth)
+        self._is_related = is_related
+        return node
+
+    def _element_node(self, path: str, operand: Any, field_path: str, depth: int) -> Node:
         self._check_depth(depth + 1, field_path)
         if not isinstance(operand, Mapping):
             raise InvalidFilter.at(field_path, 'takes an object, like {"city": "Lyon"} or {"$gte": 1, "$lt": 5}')

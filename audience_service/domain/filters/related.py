@@ -117,7 +117,11 @@ def _join_paths(value: Mapping[str, Any], field_path: str) -> tuple[str, str]:
 def _window(value: Any, field_path: str) -> Window:
     if not isinstance(value, Mapping) or set(value) != set(_WINDOW_ARGUMENTS):
         raise InvalidFilter.at(field_path, 'takes {"amount": 7, "unit": "day"}')
-    unit, amount = value["unit"], value["amount"]
+    return read_window(value["amount"], value["unit"], field_path)
+
+
+def read_window(amount: Any, unit: Any, field_path: str) -> Window:
+    """A duration up to 36,500 days. Raises InvalidFilter, with paths below `field_path`."""
     if not isinstance(unit, str) or unit not in FIXED_UNITS:
         raise InvalidFilter.at(at_key(field_path, "unit"), f"is not one of {', '.join(FIXED_UNITS)}")
     if not is_integer(amount) or not 1 <= amount * FIXED_UNITS[unit] <= _MAX_WINDOW_DAYS * FIXED_UNITS["day"]:

@@ -42,7 +42,7 @@ from audience_service.domain.filters.ast import (
     joins,
     walk,
 )
-from audience_service.domain.filters.compiler import compile_node, to_match
+from audience_service.domain.filters.compiler import compile_node, to_match, without_joins
 from audience_service.domain.filters.date_timeline import RelativeDateTimeline
 from audience_service.domain.filters.dates import compare_conditions, iso_text, read_instant
 from audience_service.domain.filters.filter import Document
@@ -197,7 +197,7 @@ def _next_boundary(population: CompiledFilter, timestamp: datetime) -> datetime 
 
 def _next_end(first: Related, window: Window, timestamp: datetime, find_records: FindRecords) -> datetime:
     """A time up to which no window of a sequence ends."""
-    match = to_match(first.query)
+    match = to_match(without_joins(first.query))
     for lookahead in LOOKAHEADS:
         low, high = _window_starts(window, timestamp, timestamp + lookahead)
         ranges = [{"$and": [match, {first.at: bounds}]} for bounds in _range_conditions(low, high)]

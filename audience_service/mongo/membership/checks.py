@@ -21,7 +21,8 @@ from audience_service.domain.membership.repository import Measurement, Membershi
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.join_prefetch import measure_stages
-from audience_service.mongo.query.joins import Joins, Stages, lists_lookup
+from audience_service.mongo.query.joins import Joins, Stages
+from audience_service.mongo.query.lookups import lists_lookup
 from audience_service.mongo.query.pipeline import Pipeline, execute
 from audience_service.mongo.query.related_groups import measured
 

@@ -47,7 +47,7 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import InvalidFilter, OutOfTime, StoreUnavailable
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.ast import Expression, Having, Node, Related, Slice, Then, joins, walk
-from audience_service.domain.filters.compiler import MATCH_NONE, to_match
+from audience_service.domain.filters.compiler import MATCH_NONE
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import TenantScope
@@ -58,8 +58,11 @@ from audience_service.mongo.query.related_groups import (
     group_stages,
     has_sequence,
     is_flat,
+    matching_stages,
     measured_sequence,
     merge_stage,
+    query_stages,
+    record_variables,
     sequence_by_value_stages,
     slice_by_value_stages,
     slice_stages,
@@ -282,8 +285,10 @@ def _is_decidable_by_values(related: Related) -> bool:
     """Return whether conditions and lookups read the same values at the paths.
 
     They differ for a number in a path, which conditions also treat as an index of a list. The steps of a sequence must
-    be about the same values of the record.
+    be about the same values of the record, and no condition may read its dates.
     """
+    if related.record_dates:
+        return False
     paths = [related.local, *(step.foreign for step in related.steps)]
     has_numbers = any(name.isdigit() for path in paths for name in path.split("."))
     return not has_numbers and all(step.local == related.local for step in related.steps)
@@ -311,16 +316,15 @@ def _value_stages(scope: TenantScope, org: str, related: Related) -> Stages:
     enough: Document = {"$match": {"n": {"$gte": min((bound for bound in bounds if bound), default=1)}}}
     if isinstance(related.test, Slice):
         value = {"$setUnion": [values_at(f"${related.foreign}"), []]}
-        match = {"$match": scope.match(org, to_match(related.query))}
-        return [match, *slice_by_value_stages(related.test, value), enough]
+        return [*query_stages(scope, org, related.query), *slice_by_value_stages(related.test, value), enough]
     if isinstance(related.test, Then):
-        return sequence_by_value_stages(related, [scope.match(org, to_match(step.query)) for step in related.steps])
+        return sequence_by_value_stages(scope, org, related)
     path = f"${related.foreign}"
     key = path if is_flat(related.foreign) else values_at(path)
     value = {"$cond": [{"$isArray": "$_id"}, {"$setUnion": [values_at("$_id"), []]}, "$_id"]}
     having = related.test or Having(())
     stages: Stages = [
-        {"$match": scope.match(org, to_match(related.query))},
+        *query_stages(scope, org, related.query),
         *group_stages(having, key),
         {"$set": {"value": value}},
         {"$unwind": "$value"},
@@ -347,7 +351,7 @@ def related_lookup_stages(scope: TenantScope, org: str, related: Related, name: 
         case Having() as having:
             decision = [*group_stages(having, None), value_stage(having), decision_stage(related, having)]
         case Slice() as test:
-            decision = [*slice_stages(test), {"$match": to_match(test.query)}, *decision]
+            decision = [*slice_stages(test), *matching_stages(scope, org, test.query), *decision]
     return _lookup_stages(scope, org, related, name, [*decision, {"$project": {"_id": 1}}])
 
 
@@ -377,16 +381,14 @@ def _step_stages(scope: TenantScope, org: str, related: Related, name: str) -> S
 
 
 def _lookup_stages(scope: TenantScope, org: str, related: Related, name: str, stages: Stages) -> Stages:
-    values = f"{name}_local"
+    values, variables = f"{name}_local", record_variables(related)
     lookup = {
         "from": related.datatype,
         "localField": related.local if related.local in _SINGLE_VALUE_PATHS else values,
         "foreignField": related.foreign,
-        "pipeline": [
-            {"$match": scope.match(org, to_match(related.query))},
-            *stages,
-        ],
+        "pipeline": [*query_stages(scope, org, related.query), *stages],
         "as": name,
+        **({"let": variables} if variables else {}),
     }
     if related.local not in _SINGLE_VALUE_PATHS:
         return lookup_stages(values, values_at(f"${related.local}"), lookup)

@@ -41,7 +41,7 @@ from typing import Any
 from pymongo.database import Database
 
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.filters.ast import Join, Node, OnList, Related, Suppressed, joins
+from audience_service.domain.filters.ast import Join, Node, OnList, RecordDate, Related, Suppressed, joins
 from audience_service.domain.filters.compiler import MATCH_NONE, to_match
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.collections import LISTS
@@ -55,6 +55,7 @@ from audience_service.mongo.query.join_prefetch import (
     related_count_condition,
     related_lookup_stages,
 )
+from audience_service.mongo.query.lookups import LISTS_FIELD, lists_lookup
 from audience_service.mongo.query.suppression import (
     ChannelAddresses,
     address_stage,
@@ -74,7 +75,6 @@ _READ_BATCH_SIZE = 50_000
 
 NOT_PREFETCHED: Mapping[int, JoinValues] = MappingProxyType({})
 
-_LISTS_FIELD = "__lists"
 _RELATED_FIELD = "__related"
 
 
@@ -160,13 +160,15 @@ class Joins:
                 return self.addresses[channel].is_complete and not self.addresses[channel].by_status[status]
             case Related():
                 return id(join) in self.prefetched or constant_condition(join) is not None
+            case RecordDate():
+                raise TypeError("only related records are compared with dates of the record")
 
     def _condition(self, join: Join) -> Document:
         if isinstance(join, OnList):
             audience_id = join.member_list.list_id
             if audience_id in self.inlined_lists:
                 return {"sk": {"$in": self.inlined_lists[audience_id]}}
-            return {f"{_LISTS_FIELD}.audience": {"$eq": audience_id}}
+            return {f"{LISTS_FIELD}.audience": {"$eq": audience_id}}
         if isinstance(join, Suppressed):
             found = self.addresses[join.channel]
             addresses = found.by_status[join.status]
@@ -175,6 +177,8 @@ class Joins:
             if found.is_complete or not addresses:
                 return inlined if found.is_complete else looked_up
             return {"$or": [inlined, looked_up]}
+        if isinstance(join, RecordDate):
+            raise TypeError("only related records are compared with dates of the record")
         prefetched = (
             self.prefetched[id(join)].condition(join.local) if id(join) in self.prefetched else constant_condition(join)
         )
@@ -309,12 +313,3 @@ def read_list(
 
 def _item_bytes(key: str) -> int:
     return _ITEM_OVERHEAD_BYTES + len(key.encode())
-
-
-def lists_lookup(scope: TenantScope, org: str, audience_ids: Sequence[str]) -> Document:
-    """Return the stage that joins a record with all of these lists that contain it."""
-    match = scope.match(org, {"audience": {"$in": list(audience_ids)}})
-    stages: Stages = [{"$match": match}, {"$project": {"_id": 0, "audience": 1}}]
-    return {
-        "$lookup": {"from": LISTS, "localField": "sk", "foreignField": "sk", "pipeline": stages, "as": _LISTS_FIELD}
-    }

@@ -1,8 +1,15 @@
 """Lookups in other collections by the values at a path of a record."""
 
+from collections.abc import Sequence
+
 from audience_service.domain.filters.filter import Document
+from audience_service.mongo.core.collections import LISTS
+from audience_service.mongo.core.scope import TenantScope
 
 Stages = list[Document]
+
+LISTS_FIELD = "__lists"
+"""The field with the lists that contain a record."""
 
 _NO_MATCH = [{"__no_match": True}]
 
@@ -22,6 +29,13 @@ def lookup_stages(name: str, values: Document | str, lookup: Document) -> Stages
         {"$set": {lookup["as"]: {"$cond": [is_empty, [], f"${lookup['as']}"]}}},
         {"$unset": name},
     ]
+
+
+def lists_lookup(scope: TenantScope, org: str, audience_ids: Sequence[str]) -> Document:
+    """Return the stage that joins a record with all of these lists that contain it."""
+    match = scope.match(org, {"audience": {"$in": list(audience_ids)}})
+    stages: Stages = [{"$match": match}, {"$project": {"_id": 0, "audience": 1}}]
+    return {"$lookup": {"from": LISTS, "localField": "sk", "foreignField": "sk", "pipeline": stages, "as": LISTS_FIELD}}
 
 
 def values_at(path: str) -> Document:

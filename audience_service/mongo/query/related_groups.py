@@ -29,15 +29,31 @@ from datetime import UTC, datetime
 from typing import Any
 
 from audience_service.domain.core.clock import MILLISECOND
-from audience_service.domain.filters.ast import Aggregate, Expression, Having, Node, Related, Slice, Then, walk
-from audience_service.domain.filters.compiler import to_match
+from audience_service.domain.filters.ast import (
+    Aggregate,
+    And,
+    Expression,
+    Having,
+    Join,
+    Node,
+    OnList,
+    RecordDate,
+    Related,
+    Slice,
+    Then,
+    conjuncts,
+    joins,
+    walk,
+)
+from audience_service.domain.filters.compiler import to_match, without_joins
 from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.field_usage import used_fields
 from audience_service.domain.filters.fields import display_path
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.related import MAX_SLICE
 from audience_service.domain.schema.projection import MISSING, get_path
-from audience_service.mongo.query.lookups import values_at
+from audience_service.mongo.core.scope import TenantScope
+from audience_service.mongo.query.lookups import LISTS_FIELD, lists_lookup, values_at
 
 Stages = list[Document]
 
@@ -46,6 +62,7 @@ _LEAST_NUMBER = float("-inf")
 _NEVER = float("inf")
 """The date of a next record that does not exist."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST, _LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 _BY, _VALUE = "__by", "__value"
 _DATE_TEXT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,3})?(?:Z|[+-]00:?00)?)?(?!\n)$"
 
@@ -138,12 +155,17 @@ def has_sequence(first: Related, entries: Any) -> Document:
     is_own_excluded = first.datatype == bounds.datatype and first.at != bounds.at
     size += is_own_excluded
     found: Any = "$$value"
+    item: Any = "$$this.t"
+    never: Any = _NEVER
     if is_own_excluded:
         found = {"$filter": {"input": "$$value", "as": "next", "cond": {"$ne": ["$$next.s", "$$this.s"]}}}
+        item, never = {"t": "$$this.t", "s": "$$this.s"}, {"t": _NEVER, "s": ""}
 
     def is_within(index: int) -> Document:
         """Whether the next record of the second step with this index is in the window."""
-        date = {"$let": {"vars": {"next": {"$arrayElemAt": [found, index]}}, "in": "$$next.t"}}
+        date: Document = {"$arrayElemAt": [found, index]}
+        if is_own_excluded:
+            date = {"$let": {"vars": {"next": date}, "in": "$$next.t"}}
         if then.within is None:
             return {"$lt": [date, _NEVER]}
         return {"$lte": [{"$subtract": [date, "$$this.t"]}, then.within.milliseconds]}
@@ -155,27 +177,27 @@ def has_sequence(first: Related, entries: Any) -> Document:
         end = (then.now - _EPOCH) // MILLISECOND - then.within.milliseconds
         conditions.append({"$lt": ["$$this.t", end]})
     # A null stays: the expressions of both branches return null then.
-    pushed = {"$slice": [{"$concatArrays": [[{"t": "$$this.t", "s": "$$this.s"}], "$$value"]}, size]}
+    pushed = {"$slice": [{"$concatArrays": [[item], "$$value"]}, size]}
     after = {"$cond": [{"$and": conditions}, None, "$$value"]}
     ordered = {"$sortArray": {"input": entries, "sortBy": {"t": -1, "s": -1, "k": 1}}}
     result = {
         "$reduce": {
             "input": ordered,
-            "initialValue": [{"t": _NEVER, "s": ""}] * size,
+            "initialValue": [never] * size,
             "in": {"$cond": [{"$eq": ["$$this.k", 1]}, pushed, after]},
         }
     }
     return {"$eq": [result, None]}
 
 
-def sequence_by_value_stages(first: Related, matches: Sequence[Document]) -> Stages:
+def sequence_by_value_stages(scope: TenantScope, org: str, first: Related) -> Stages:
     """Return the stages from related records to the values with the sequence, each with an `n` of 1.
 
-    `matches` are those of the records of each step. The stages run on the collection of the first one.
+    The stages run on the collection of the first step.
     """
     branches = [
-        [{"$match": match}, *entry_stages(step, number, with_value=True), {"$unwind": "$v"}]
-        for number, (step, match) in enumerate(zip(first.steps, matches, strict=True))
+        [*query_stages(scope, org, step.query), *entry_stages(step, number, with_value=True), {"$unwind": "$v"}]
+        for number, step in enumerate(first.steps)
     ]
     return [
         *branches[0],
@@ -231,6 +253,71 @@ def measured(related: Related, found: Sequence[Document]) -> Document:
     for number, aggregate in enumerate(related.test.aggregates if related.test else ()):
         values.setdefault(aggregate.function, {})[display_path(aggregate.path)] = group.get(f"a{number}")
     return values
+
+
+def query_stages(scope: TenantScope, org: str, query: Node) -> Stages:
+    """Return the stages that leave only the org's related records that match a query.
+
+    A query that compares with dates of the record needs the `record_variables` of a lookup.
+    """
+    plain: Stages = [{"$match": scope.match(org, to_match(without_joins(query)))}]
+    joined = [part for part in conjuncts(query) if joins(part)]
+    return [*plain, *matching_stages(scope, org, And(tuple(joined)))] if joined else plain
+
+
+def matching_stages(scope: TenantScope, org: str, query: Node) -> Stages:
+    """Return the stages that leave only the related records that match a query, among those of the org.
+
+    Comparisons with dates of the record are fields first: some engines fail on a variable inside $nor.
+    """
+    fields = {_field(join): _comparison(join) for join in joins(query) if isinstance(join, RecordDate)}
+    lists = sorted({join.member_list.list_id for join in joins(query) if isinstance(join, OnList)})
+    added = [*fields, *([LISTS_FIELD] if lists else [])]
+    return [
+        *([{"$set": fields}] if fields else []),
+        *([lists_lookup(scope, org, lists)] if lists else []),
+        {"$match": to_match(query, _join_condition)},
+        *([{"$unset": added}] if added else []),
+    ]
+
+
+def record_variables(related: Related) -> Document:
+    """Return the dates of the record with which related records are compared, by variable of a lookup."""
+    return {
+        _variable(each): {"$toLong": _within_calendar(instant(f"${each.record_path}"))} for each in related.record_dates
+    }
+
+
+def _join_condition(join: Join) -> Document:
+    match join:
+        case OnList(member_list):
+            return {f"{LISTS_FIELD}.audience": {"$eq": member_list.list_id}}
+        case RecordDate():
+            return {_field(join): {"$eq": True}}
+    raise TypeError(f"related records are not joined by {join}")
+
+
+def _comparison(join: RecordDate) -> Document:
+    bound = {"$add": [f"$${_variable(join)}", join.shift.milliseconds if join.shift else 0]}
+    date = {"$toLong": instant("$$this")}
+    is_met = {"$and": [{"$gt": [date, None]}, {join.operator: [date, bound]}]}
+    compared = {"$map": {"input": values_at(f"${join.path}"), "in": is_met}}
+    return {"$and": [{"$gt": [bound, None]}, {"$anyElementTrue": [compared]}]}
+
+
+def _field(date: RecordDate) -> str:
+    shift = date.shift.milliseconds if date.shift else 0
+    return f"__{f'{date.path} {date.operator} {date.record_path} {shift}'.encode().hex()}"
+
+
+def _variable(date: RecordDate) -> str:
+    return f"r{date.record_path.encode().hex()}"
+
+
+def _within_calendar(date: Document) -> Document:
+    """Return the date, or null outside the years 1 to 9999: shifts cannot overflow."""
+    is_within = {"$and": [{"$gte": [date, _FIRST]}, {"$lt": [date, _LAST]}]}
+    return {"$cond": [is_within, date, None]}
 
 
 def instant(value: Any) -> Document:

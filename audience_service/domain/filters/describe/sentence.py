@@ -24,6 +24,7 @@ from audience_service.domain.filters.ast import (
     Not,
     OnList,
     Or,
+    RecordDate,
     Related,
     Slice,
     Suppressed,
@@ -38,6 +39,7 @@ from audience_service.domain.filters.fields import display_path
 _MAX_LENGTH, _MAX_EXPRESSION = 10_000, 2_000
 _USUAL_JOIN = ("pk", "data.contactId")
 """The usual `on` of related records, which the description omits."""
+_DATE_ORDERS = {"$eq": "", "$gt": "after ", "$gte": "at or after ", "$lt": "before ", "$lte": "at or before "}
 _JOINT_LENGTH = len(" and ()")
 _PLAIN_PATH = re.compile(r"[\w.$-]+")
 
@@ -76,6 +78,8 @@ class _Phrase:
     @property
     def clause(self) -> str:
         """The text as a clause after a noun."""
+        if not self.subject and self.predicate.startswith("is "):
+            return f"that {self.text}"
         return f"whose {self.text}" if self.subject else f"such that {self.text}"
 
 
@@ -118,6 +122,12 @@ class _Writer:
                 return self._leaf("", f"is on the list of the audience {self._audience(member_list.list_id)}")
             case Related():
                 return self._related(node)
+            case RecordDate(path, operator, record_path, shift):
+                date = f"the record's {_path(record_path, display_path)}"
+                if shift:
+                    side = "before" if shift.amount < 0 else "after"
+                    date = f"{format_count(abs(shift.amount), shift.unit)} {side} {date}"
+                return self._leaf(_path(path, format_path), f"is {_DATE_ORDERS[operator]}{date}")
             case Suppressed(channel, status):
                 return self._leaf("", f"is {status} on the channel {channel}")
 

@@ -14,6 +14,7 @@ from audience_service.domain.filters.ast import (
     Expression,
     Having,
     Node,
+    RecordDate,
     Related,
     Slice,
 )
@@ -102,6 +103,11 @@ def find_unexpected_types(linted: LintedFilter) -> Iterator[FilterWarning]:
                     yield from _unequal_types(step, index, related)
                     if related:
                         yield from _unusable_values(step, related)
+                for date in node.record_dates:
+                    yield from _left_out(date.record_path, date.field_path, index, takes_dates=True, takes_lists=False)
+                continue
+            case RecordDate(path, field_path=field_path):
+                yield from _left_out(path, field_path, index, takes_dates=True)
                 continue
             case _:
                 continue
@@ -280,6 +286,10 @@ def _paths(conjunction: Conjunction, node: Node) -> Iterator[tuple[str, str]]:
         case Related(steps=steps):
             for step in steps:
                 yield step.local, f"{step.on_path}.local"
+            for date in node.record_dates:
+                yield date.record_path, date.field_path
+        case RecordDate(path, field_path=field_path):
+            yield path, field_path
 
 
 def _type_text(field: str, expected: _Kinds, observed: _Kinds) -> str:

@@ -11,6 +11,7 @@ from audience_service.domain.filters.ast import (
     ElementMatch,
     Expression,
     Node,
+    RecordDate,
     Related,
     is_state_selection,
 )
@@ -75,3 +76,7 @@ def _paths(node: Node) -> Iterator[tuple[str, str]]:
         case Related(steps=steps):
             for step in steps:
                 yield step.local, f"{step.on_path}.local"
+            for date in node.record_dates:
+                yield date.record_path, date.field_path
+        case RecordDate(path, field_path=field_path):
+            yield path, field_path

@@ -191,7 +191,7 @@ class FilterWarning(_message.Message):
     BUCKETS_DIFFER: the database hashes in another way than MongoDB. UNKNOWN_TIMEZONE: records have no timezone that
     exists, and a date in their timezone is in the default one. UNKNOWN_COUNTRY: records name a city, but no country.
     SMALL_PLACES: places smaller than the packaged cities are left out. PATTERN_AS_TEXT: text has the form of a pattern
-    in another language.
+    in another language. LOOKUP_PER_RECORD: a relation is looked up for each record.
     """
     description: _builtins.str
     """description is the problem in English, for people. It suggests a correction if one is known."""
