@@ -68,3 +68,19 @@ def test_the_test_group_is_a_tenth(real_service: Service) -> None:
 def test_each_of_thirty_segments_has_records() -> None:
     assert set(SEGMENTS) == {*CASES, BUCKETS}
     assert len(SEGMENTS) >= 30
+
+
+def test_each_row_of_the_table_names_a_tested_filter(real_service: Service) -> None:
+    """The filters are those of the two guides. The one on several audiences runs here, with ids of its own."""
+    page = (ROOT.parent / "docs" / "how-to" / "find-by-behaviour.md").read_text()
+    block = r"```json ([\w-]+)\n(.*?)```"
+    named = dict(re.findall(block, GUIDE, re.DOTALL))
+    rows = re.findall(r"^\| .+ \| \[(.+?)\]\(", GUIDE, re.MULTILINE)
+    assert len(rows) >= 14
+    assert set(rows) <= {*SEGMENTS, *named, *(name for name, _ in re.findall(block, page, re.DOTALL))}
+    org = f"guide{next(real_service.names)}"
+    ids, client = real_service.insert(org, [{"data": {}} for _ in range(3)]), real_service.client(org)
+    text = named["none-of"]
+    for name, contact in zip("ab", ids, strict=False):
+        text = text.replace(f"segment-{name}", client.create(name=name, type="static", contactIds=[contact]).id)
+    assert client.members(filter={"datatype": "contact", "where": json.loads(text)}) == ids[2:]
