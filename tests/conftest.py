@@ -5,6 +5,7 @@ import io
 import itertools
 import os
 import random
+import shutil
 import sys
 import uuid
 import zlib
@@ -63,6 +64,7 @@ DURABLE = os.environ.get("AUDIENCE_TEST_DURABLE_MONGODB", "")
 """A program that starts, kills and removes a MongoDB of the tests' own: `start`, `kill`, `stop`."""
 REPLICA_SET = os.environ.get("AUDIENCE_TEST_REPLICA_SET_MONGODB", "")
 """A program that starts and removes a replica set of the tests' own: `start`, `stop`."""
+NODE = shutil.which("node") or ""
 _EMBEDDED: list[Store] = []
 """The embedded store while it is served."""
 
@@ -185,6 +187,12 @@ def real_uri() -> str:
     return URI
 
 
+@pytest.fixture(scope="session")
+def node() -> str:
+    """The path of Node.js, for tests of scripts; they are not collected without it."""
+    return NODE
+
+
 class mongo_database:  # noqa: N801 - reads as the context manager that it is
     """A database of its own on the test engine, indexed, dropped afterwards."""
 
@@ -281,6 +289,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         kept = [item for item in kept if "durable" not in getattr(item, "fixturenames", ())]
     if not REPLICA_SET:
         kept = [item for item in kept if "replica_set" not in getattr(item, "fixturenames", ())]
+    if not NODE:
+        kept = [item for item in kept if "node" not in getattr(item, "fixturenames", ())]
     keep = set(kept)
     config.hook.pytest_deselected(items=[item for item in items if item not in keep])
     items[:] = kept
@@ -296,4 +306,5 @@ def pytest_report_header() -> str:
     stores = f"stores: {', '.join(STORES)}" + ("" if URI else " (set AUDIENCE_TEST_MONGODB_URI for a real engine)")
     stores += "" if DURABLE else "; none is killed (set AUDIENCE_TEST_DURABLE_MONGODB)"
     stores += "" if REPLICA_SET else "; no replica set (set AUDIENCE_TEST_REPLICA_SET_MONGODB)"
+    stores += "" if NODE else "; no script for mongosh (install node)"
     return stores

@@ -194,11 +194,9 @@ def test_snapshots_are_taken_compared_and_deleted(command: Any, service: Service
     assert command("snapshots", "delete", "before", "--yes", "--quiet") == f"{first}\n"
 
 
-def test_export_and_sync_write_what_the_platform_gets(
-    command: Any, service: Service, client: Client, org: str, ids: list[str], tmp_path: Path
-) -> None:
-    if service.kind == "embedded":
-        pytest.skip("the embedded store has no purposes")
+@pytest.mark.usefixtures("real_uri")
+@pytest.mark.parametrize("service", ["mongodb"], indirect=True)  # the embedded store has no purposes
+def test_export_and_sync_write_what_the_platform_gets(command: Any, ids: list[str], tmp_path: Path) -> None:
     command("segments", "create", "all", "--where", "{}")
     file = tmp_path / "meta.csv"
     assert command("export", "all", "--platform", "meta", "--field", "email", "--output", str(file), "--quiet") == "1\n"

@@ -10,6 +10,7 @@ from audience_service.domain.core.error_path import prefix_error_path
 from audience_service.domain.core.errors import InvalidArgument, InvalidFilter, Violation
 from audience_service.domain.custom_audiences.model import FIELD_PATH, CustomAudience, CustomerMatchSpec, PixelSpec
 from audience_service.domain.custom_audiences.pixel import MAX_DAYS, MAX_EVENTS, SPEC_FIELDS, pixel_filter
+from audience_service.domain.filters.references import REFERENCE, audience_references
 from audience_service.domain.identifiers.platforms import choose_rules
 
 _DEFAULT_DATATYPE = "contact"
@@ -37,6 +38,9 @@ class SpecValidator:
         field_path = f"{FIELD_PATH}.retargeting_pixel"
         if spec.where is None:
             raise InvalidArgument.at(f"{field_path}.where", "is missing; use {} for any event")
+        if audience_references(spec.where):
+            # A use of an audience by a pixel is not registered, so the audience could be deleted.
+            raise InvalidFilter.at(f"{field_path}.where.{REFERENCE}", "is not supported in a pixel; remove it")
         if not 1 <= spec.within_days <= MAX_DAYS:
             raise InvalidArgument.at(f"{field_path}.within_days", f"is out of range; use 1 to {MAX_DAYS} days")
         if not 0 <= spec.min_events <= MAX_EVENTS:

@@ -19,6 +19,8 @@ _MAX_CODE_LENGTH, _MAX_NODES = 3, 100
 def with_own_name(tree: Tree, numbers: Bitmap, normalised: str) -> Bitmap:
     """Those of `numbers`, which a normalised name finds, of which it is an own name: at most the first 100."""
     first = list(islice(members(numbers), _MAX_NODES))
+    if len(first) <= 1:
+        return numbers
     own: set[int] = set()
     countries: set[int] = set()
     has_region = False
