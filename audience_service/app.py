@@ -113,5 +113,5 @@ class App:
         self._watch.stop()
         self._linter.close()
         self._slow_calls.close()
-        self._erasure.close()
         self._store.close()
+        self._erasure.close()

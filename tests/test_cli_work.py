@@ -204,7 +204,7 @@ def test_export_and_sync_write_what_the_platform_gets(command: Any, ids: list[st
     assert (header[0], len(row[0])) == ("EMAIL", 64)
     command("sync", "create", "on meta", "--platform", "meta", "--audience", "all", "--field", "email")
     [written] = command("sync", "changes", "on meta", "--directory", str(tmp_path), "--quiet").split()
-    assert Path(written).name == "batch-000001-add.csv"
+    assert re.fullmatch(r"sync-\w+-batch-000001-add\.csv", Path(written).name)
     assert list(csv.reader(Path(written).read_text().splitlines()))[1] == row
     assert "acknowledged batch 1" in command("sync", "acknowledge", "on meta", "1", "--received", "1")
     assert command("sync", "changes", "on meta", "--directory", str(tmp_path), "--quiet") == ""

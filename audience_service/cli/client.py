@@ -62,7 +62,7 @@ def channel_credentials(settings: ConnectionSettings) -> grpc.ChannelCredentials
     authorities = settings.cli_tls_ca_file
     if not settings.address:
         authorities = authorities or _as_server(settings).tls_certificate_file
-    if not (authorities or settings.cli_tls):
+    if not (authorities or settings.cli_tls or settings.cli_tls_certificate_file):
         return None
     paths = (authorities, settings.cli_tls_key_file, settings.cli_tls_certificate_file)
     try:

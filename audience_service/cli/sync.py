@@ -120,7 +120,7 @@ def changes(*, sync: str, directory: Path, worker: str, options: ClientOptions) 
             if response.rows or response.last_in_batch:
                 rows += [row.values for row in response.rows]
                 if response.last_in_batch:
-                    _write_batch(directory, response, rows, options)
+                    _write_batch(directory, request.id, response, rows, options)
                     rows = []
             if response.HasField("totals"):
                 totals = response.totals
@@ -177,10 +177,14 @@ def delete(*, sync: str, yes: bool, options: ClientOptions) -> None:
 
 
 def _write_batch(
-    directory: Path, response: pb.StreamSyncChangesResponse, rows: Sequence[Sequence[str]], options: ClientOptions
+    directory: Path,
+    sync_id: str,
+    response: pb.StreamSyncChangesResponse,
+    rows: Sequence[Sequence[str]],
+    options: ClientOptions,
 ) -> None:
     operation = ExportOperation.Name(response.operation).removeprefix("EXPORT_OPERATION_").lower()
-    path = directory / f"batch-{response.batch_number:06d}-{operation}.csv"
+    path = directory / f"{sync_id}-batch-{response.batch_number:06d}-{operation}.csv"
     with write_file(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(response.columns)

@@ -82,7 +82,8 @@ class GatewayError(Exception):
     @classmethod
     def invalid(cls, violations: Violations) -> Self:
         """400 for fields of the request, as the service reports them."""
-        message = "invalid request: " + "; ".join(f"{field}: {problem}" for field, problem in violations[:3])
+        shown = [(_encodable(field), _encodable(problem)) for field, problem in violations[:20]]
+        message = "invalid request: " + "; ".join(f"{field}: {problem}" for field, problem in shown[:3])
         return cls.of(
             HTTPStatus.BAD_REQUEST,
             grpc.StatusCode.INVALID_ARGUMENT,
@@ -91,7 +92,7 @@ class GatewayError(Exception):
             error_details_pb2.BadRequest(
                 field_violations=[
                     error_details_pb2.BadRequest.FieldViolation(field=field, description=problem)
-                    for field, problem in violations[:20]
+                    for field, problem in shown
                 ]
             ),
         )
@@ -185,3 +186,8 @@ def _headers_of(code: grpc.StatusCode, http_status: int, status: status_pb2.Stat
         if detail.Unpack(retry):
             return {"retry-after": str(max(1, -(-retry.retry_delay.ToMilliseconds() // 1000)))}
     return {"retry-after": str(_DEFAULT_RETRY_SECONDS)} if code is grpc.StatusCode.UNAVAILABLE else {}
+
+
+def _encodable(text: str) -> str:
+    """The text with each unpaired surrogate, which no message can have, replaced."""
+    return text.encode("utf-8", "replace").decode()

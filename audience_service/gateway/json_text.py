@@ -38,9 +38,11 @@ def encode_json(value: Any) -> bytes:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"has the key {repeated[:100]!r} twice in an object")
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"has the key {name[:100]!r} twice in an object")
+            seen.add(name)
     return values
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import StoreUnavailable
 from audience_service.domain.erasure import service as erasure_service
 from audience_service.mongo.core import collections
 from audience_service.mongo.core.indexes import required_indexes
@@ -248,6 +249,24 @@ def test_a_removal_that_nobody_repeated_in_time_happens_late_and_once(erasing: S
     client.call("EraseContact", {"contactId": "contact-ann-1"})
     [tombstone] = database["audience_erasure"].find()
     assert tombstone["sweep_until"] > now()
+
+
+def test_a_removal_that_fails_stops_no_other(erasing: Service) -> None:
+    """A tombstone of another key comes first."""
+    client, database = erasing.client(ORG), erasing.store.database
+    static = client.create(name="static", type="static", contactIds=["contact-ann-1", "contact-bob-2"]).id
+    [row] = database["audience_member"].find({"pk": "contact-ann-1"})
+    client.call("EraseContact", {"contactId": "contact-ann-1"})
+    database["audience_member"].insert_one(row)
+    [tombstone] = database["audience_erasure"].find()
+    key = "elsewhere/audience_erasure/x"
+    foreign = {**tombstone, "_id": key, "sk": key, "sealed": b"x" * 64, "lease_until": now() - timedelta(days=1)}
+    database["audience_erasure"].insert_one(foreign)
+    database["audience_erasure"].update_one({"_id": tombstone["_id"]}, {"$set": {"lease_until": now()}})
+    with pytest.raises(StoreUnavailable):
+        erasing.app._erasure.sweep(now())
+    assert database["audience_member"].count_documents({"audience": static, "pk": "contact-ann-1"}) == 0
+    database["audience_erasure"].delete_one({"_id": key})
 
 
 def test_an_address_that_another_contact_has_stays(erasing: Service) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -16,6 +16,7 @@ from audience_service.domain.targeting.nearby_cities import distance
 from audience_service.domain.targeting.taxonomy import packaged_taxonomies
 from tests.conftest import Service
 from tests.contract.test_explain_membership import explain
+from tests.support.client import Refusal
 from tests.support.places import find_cities
 
 MUNICH = "city-2867714"
@@ -188,3 +189,21 @@ def test_coordinates_are_found_within_a_shape(real_service: Service) -> None:
     }
     assert set(client.members(filter={"datatype": "contact", "where": box})) == inside
     assert client.count(filter={"datatype": "contact", "where": {"$nor": [box]}}) == len(points) - len(inside)
+
+
+@pytest.mark.parametrize(
+    "ring",
+    [
+        [[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]],
+        [[0, 0], [180, 0], [0, 10], [0, 0]],
+    ],
+)
+def test_a_shape_that_the_database_refuses_is_an_invalid_filter(
+    real_service: Service, refused: Callable[..., Refusal], ring: list[list[int]]
+) -> None:
+    """Its edges cross, or are half of the globe."""
+    org = f"shapes{next(real_service.names)}"
+    real_service.insert(org, [{"data": {"at": [1, 2]}}])
+    where = {"at": {"$geoWithin": {"$geometry": {"type": "Polygon", "coordinates": [ring]}}}}
+    refusal = refused(lambda: real_service.client(org).count(filter={"datatype": "contact", "where": where}))
+    assert (refusal.code.name, refusal.info.reason) == ("INVALID_ARGUMENT", "INVALID_FILTER")

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audience_service.gateway.errors import GatewayError
+from audience_service.gateway.json_text import parse_json
 from audience_service.gateway.requests import decode
 from audience_service.gateway.routes import Route, RouteTable
 from audience_service.pb.audience.v1 import resources_pb2
@@ -149,3 +150,14 @@ class Failed:
 def test_an_error_of_an_rpc_has_its_status_and_headers(error: Failed, status: int, headers: dict[str, str]) -> None:
     converted = GatewayError.from_rpc(error)
     assert (converted.http_status, converted.headers) == (status, headers)
+
+
+def test_a_repeated_key_is_found_in_one_pass() -> None:
+    """Among 50,000 keys, before anybody has shown a token."""
+    keys = ",".join(f'"k{number}":1' for number in range(50_000))
+    with pytest.raises(ValueError, match="'k7' twice"):
+        parse_json(f'{{{keys},"k7":1}}'.encode())
+
+
+def test_an_unpaired_surrogate_is_a_400() -> None:
+    assert GatewayError.invalid_field("\ud800", "is unknown: \udfff").http_status == 400

@@ -183,6 +183,16 @@ def _to_domain_error(error: PyMongoError | InvalidFilter, population: Population
     if (
         isinstance(error, OperationFailure)
         and isinstance(population, CompiledFilter)
+        and "'$geometry'" in repr(population.node)
+        and (mapped is None or _codes(error) & _UNSPECIFIC_CODES)
+    ):
+        return InvalidFilter.at(
+            population.field_path,
+            "has a $geometry that the database refuses; let no edges cross, and put each hole inside its ring",
+        )
+    if (
+        isinstance(error, OperationFailure)
+        and isinstance(population, CompiledFilter)
         and population.has_expressions
         and (mapped is None or _codes(error) & (MEMORY_CODES | _UNSPECIFIC_CODES))
     ):

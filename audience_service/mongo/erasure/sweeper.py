@@ -14,6 +14,7 @@ from pymongo.database import Database
 
 from audience_service.domain.core import clock
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import AudienceError
 from audience_service.domain.erasure.sealing import PersonSealer
 from audience_service.mongo.core.collections import ERASURES
 from audience_service.mongo.core.errors import with_deadline
@@ -40,18 +41,27 @@ class ErasureSweeper:
         self._sealer = sealer
 
     def sweep(self, now: datetime) -> None:
-        """Repeat each removal that is due. Raises StoreUnavailable, OutOfTime; the next run continues."""
+        """Repeat each removal that is due. One that fails stops no other; the first failure is raised at the end.
+
+        Raises StoreUnavailable, OutOfTime; the next run continues.
+        """
+        failures: list[AudienceError] = []
         due = {"sweep_until": {"$gt": _ALWAYS}, "lease_until": {"$lte": now}}
         while True:
             began_at = clock.now()  # earlier removals of this run may have taken minutes
             with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
                 found = self._collection.find_one_and_update(due, {"$set": {"lease_until": began_at + _LEASE}})
             if found is None:
-                return
-            person = self._sealer.unseal(bytes(found["sealed"]))
-            deadline = Deadline.after(_REMOVAL_TIMEOUT_SECONDS)
-            self._erasures.remove(org_of(found["sk"]), person, found["erased_at"], deadline)
-            self._finish(found, began_at)
+                break
+            try:
+                person = self._sealer.unseal(bytes(found["sealed"]))
+                deadline = Deadline.after(_REMOVAL_TIMEOUT_SECONDS)
+                self._erasures.remove(org_of(found["sk"]), person, found["erased_at"], deadline)
+                self._finish(found, began_at)
+            except AudienceError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
     def _finish(self, tombstone: dict[str, Any], began_at: datetime) -> None:
         """Set when the next removal is due, or that none is."""
@@ -73,7 +83,8 @@ def repeat_removals(database: Database[dict[str, Any]]) -> int:
     """
     now = clock.now()
     changes = {
-        "$set": {"sweep_until": now + _RESTORE_DURATION, "lease_until": now},
+        "$max": {"sweep_until": now + _RESTORE_DURATION},
+        "$set": {"lease_until": now},
         "$currentDate": {"changed_at": True},  # running processes read the tombstones again
     }
     with with_deadline(database, Deadline.after(_REMOVAL_TIMEOUT_SECONDS)):

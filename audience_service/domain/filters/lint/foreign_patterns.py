@@ -31,6 +31,8 @@ def find_foreign_patterns(linted: LintedFilter) -> Iterator[FilterWarning]:
     """The texts and patterns that have the form of a pattern in another language."""
     for node in linted.nodes:
         if isinstance(node, Condition) and (cure := _cure_of(node)):
+            if node.operator.name in ("$ne", "$nin"):
+                cure = f'{{"$not": {cure}}}'
             text = f"compares with the text itself, which has the form of a pattern elsewhere; write {cure}"
             yield FilterWarning(node.field_path, LintRule.PATTERN_AS_TEXT, text)
 
