@@ -273,7 +273,7 @@ class _Story:
     def _protect(self) -> None:
         self._begin(
             "What happens if somebody deletes the segment?",
-            "The campaign has registered that it uses the segment. Whoever tidies up is stopped before harm is done.",
+            "The campaign has registered that it uses the segment. So the service refuses to delete it.",
         )
         segment_id = self._ids["VIP recent openers"]
         use = uses.AudienceUse(audience_id=segment_id, consumer_kind="campaign", consumer_id="spring offer")

@@ -31,7 +31,7 @@ def address_pattern(person: Person) -> str:
 
 
 def _escaped_or_not(text: str) -> str:
-    """The pattern of a text, also as it stands in a regular expression of a filter, with escaped punctuation."""
+    """The pattern that finds a text as it is, and also with backslashes before its punctuation."""
     return "".join(char if char.isalnum() else rf"\\?{re.escape(char)}" for char in text)
 
 
