@@ -55,9 +55,13 @@ async def stream_events(
 
 
 def _resume(message: Any, last_event_id: str) -> None:
-    """Set the resume token to the last event's id. The request's own token takes precedence."""
+    """Set the resume token to the last event's id, which replaces the snapshot that the first connection began from.
+
+    The request's own token takes precedence.
+    """
     if last_event_id and _RESUME_TOKEN in message.DESCRIPTOR.fields_by_name and not message.resume_token:
         message.resume_token = last_event_id
+        message.since_snapshot_id = ""
 
 
 async def _events(call: Any, first: Any, stopping: asyncio.Event) -> AsyncIterator[bytes]:

@@ -139,6 +139,11 @@ class _Part:
     content: list[bytes] = field(default_factory=list)
     is_complete: bool = False
 
+    @property
+    def size(self) -> int:
+        """The bytes of its name and of its content."""
+        return len(self.name.encode()) + sum(map(len, self.content))
+
 
 class _Form:
     """The parts of a form, read in order and without a file in between."""
@@ -170,15 +175,19 @@ class _Form:
     async def read_header(self, audience_id: str) -> pb.UploadHeader:
         """The parts before the file. Raises GatewayError."""
         fields: dict[str, Any] = {}
+        size = 0
         while True:
             part = self._parts[0] if self._parts else None
             if part and part.name == _FILE:
                 break
+            if part and size + part.size > _MAX_FIELD_BYTES:
+                raise GatewayError.invalid_field(
+                    part.name, f"exceeds {_MAX_FIELD_BYTES} bytes, the limit of all fields before the file together"
+                )
             if part and part.is_complete:
+                size += part.size
                 _add_field(fields, part)
                 self._parts.pop(0)
-            elif part and sum(map(len, part.content)) > _MAX_FIELD_BYTES:
-                raise GatewayError.invalid_field(part.name, f"is larger than {_MAX_FIELD_BYTES} bytes")
             elif not await self._read_more():
                 raise GatewayError.malformed(f"the form has no part `{_FILE}`; send the file as the last part")
         header: Any = build_message(pb.UploadHeader, fields)

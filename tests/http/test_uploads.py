@@ -90,6 +90,7 @@ def test_a_client_that_disconnects_ends_its_upload(gateway: Gateway, service: Se
         ([*fields(columns="x"), ("file", "email\n")], 400, "not JSON"),
         ([*fields(mode="UPLOAD_MODE_UNSPECIFIED"), ("file", "email\n")], 400, "mode"),
         (fields(), 400, "no part `file`"),
+        ([*((f"f{n}", "x" * 40_000) for n in range(2)), ("file", "email\n")], 400, "fields before the file together"),
         ([("file", "email\n"), *fields()], 400, ""),
         ([*fields(), ("file", b"email\n\xff\n")], 400, ""),
     ],
