@@ -123,6 +123,7 @@ def test_members_go_to_a_table_a_csv_an_ndjson_and_a_parquet_file(
     rows = list(csv.DictReader(paths[0].read_text().splitlines()))
     assert [row["id"] for row in rows] == ids
     assert {(row["email"], row["tags"]) for row in rows} == {("ann@example.com", ""), ("'=1+1", '["vip"]'), ("", "")}
+    assert {row["score"] for row in rows} == {"7", ""}, "an integer has no .0"
     assert {json.loads(line)["id"] for line in paths[1].read_text().splitlines()} == set(ids)
     assert sorted(parquet.read_table(paths[2]).column("email").to_pylist(), key=str) == [
         "=1+1",

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import click
-from google.protobuf.json_format import MessageToDict
 
 from audience_service.cli.audiences import filter_options, find_id, select
 from audience_service.cli.client import Client, ClientOptions, client_options, connect
@@ -17,6 +16,7 @@ from audience_service.cli.output import note_console, print_table
 from audience_service.domain.core.context import Scope
 from audience_service.domain.uploads.csv_injection import escape_formula
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
+from audience_service.rpc.converters.structs import decode_struct
 
 _TABLE_ROWS = 20
 _BATCH_SIZE = 1_000
@@ -124,7 +124,7 @@ class _Members:
                     self.is_cut = True
                     return
                 count += 1
-                yield {"id": member.id, **MessageToDict(member.fields)}
+                yield {"id": member.id, **decode_struct(member.fields)}
 
 
 def _write(
