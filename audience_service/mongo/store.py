@@ -225,7 +225,7 @@ def mongo_store(
         sync_storage=SyncStorage(
             MongoSyncs(primary, scope), MongoSyncRows(primary, scope), MongoSyncBatches(primary, scope)
         ),
-        sync_sweeper=SyncSweeper(primary, scope),
+        sync_sweeper=SyncSweeper(primary),
         export_log=MongoExportLog(primary),
         watches=MongoWatches(primary, scope),
         event_log=MongoEventLog(primary, scope),

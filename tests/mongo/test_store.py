@@ -1,6 +1,8 @@
 """Indexes, scope and the connection."""
 
+from datetime import datetime
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from bson import Decimal128
@@ -8,13 +10,14 @@ from pymongo import ReadPreference
 from pymongo.read_preferences import Secondary
 
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.core.errors import UnsupportedByStore
+from audience_service.domain.core.errors import StoreUnavailable, UnsupportedByStore
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.mongo.core.client import connect
 from audience_service.mongo.core.indexes import collated_collections, required_indexes
 from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.embedded.store import embedded_store
 from audience_service.mongo.store import Store, mongo_store
+from audience_service.mongo.syncs.documents import DELETED
 from tests.conftest import Service, envelope
 
 
@@ -140,3 +143,21 @@ def test_an_org_has_records_of_its_own_only(store: Store) -> None:
     store.database["contact"].insert_one(envelope("acme2", {"data": {}}))
     assert store.has_records("acme2", "contact")
     assert not store.has_records("acme", "contact")
+
+
+def test_a_sweep_needs_no_tombstones_of_the_org() -> None:
+    """An org whose tombstones cannot be read must not stop the cleanup of others."""
+    store = embedded_store([], ("contact",))
+    store.scope.exclude(Mock(side_effect=StoreUnavailable("set the key")))
+    store.database["audience_sync"].insert_one(
+        {
+            "_id": 1,
+            "pk": "sync-1",
+            "sk": "acme/audience_sync/sync-1",
+            "state": DELETED,
+            "modifydate": datetime(2026, 1, 1),
+        }
+    )
+    store.sync_sweeper.sweep(datetime(2026, 6, 1))
+    assert store.database["audience_sync"].count_documents({}) == 0
+    store.snapshot_rows.delete("acme", "static-1", Deadline.after(10))

@@ -100,7 +100,7 @@ def embedded_store(
         sync_storage=SyncStorage(
             serialize(MongoSyncs, lock, database, scope), EmbeddedSyncRows(), MongoSyncBatches(database, scope)
         ),
-        sync_sweeper=SyncSweeper(database, scope),
+        sync_sweeper=SyncSweeper(database),
         export_log=serialize(MongoExportLog, lock, database),
         watches=MongoWatches(database, scope),
         event_log=EmbeddedEventLog(database, scope),

@@ -29,7 +29,7 @@ from audience_service.domain.snapshots.repository import Difference, SnapshotRes
 from audience_service.mongo.core.cluster_time import cluster_time_of, supports_snapshot_reads
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import TenantScope
+from audience_service.mongo.core.scope import TenantScope, complete_org_match
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, key_range_condition, run
 
@@ -88,7 +88,7 @@ class MongoSnapshotRows:
     def delete(self, org: str, list_version_id: str, deadline: Deadline) -> None:
         """Delete by the index on the audience."""
         with with_deadline(self._database, deadline):
-            self._collection.delete_many(self._scope.match(org, rows_match(list_version_id)))
+            self._collection.delete_many(complete_org_match(org, rows_match(list_version_id)))
 
     def diff(
         self, org: str, first: Snapshot, second: Snapshot, batch_size: int, after: str, deadline: Deadline

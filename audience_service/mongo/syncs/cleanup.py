@@ -11,7 +11,7 @@ from pymongo.database import Database
 from audience_service.domain.core.context import Deadline
 from audience_service.mongo.core.collections import SYNC_BATCHES, SYNC_ROWS, SYNCS
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import TenantScope, org_of
+from audience_service.mongo.core.scope import complete_org_match, org_of
 from audience_service.mongo.syncs.documents import DELETED
 
 _COMMAND_TIMEOUT_SECONDS = 30.0
@@ -24,9 +24,8 @@ _GRACE = timedelta(minutes=15)
 class SyncSweeper:
     """Cleans up the syncs of one database."""
 
-    def __init__(self, database: Database[dict[str, Any]], scope: TenantScope) -> None:
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database
-        self._scope = scope
 
     def sweep(self, now: datetime) -> None:
         """Delete what belongs to deleted syncs, once no scan of them can be running.
@@ -42,6 +41,6 @@ class SyncSweeper:
                 prefix = f"{org}/{collection}/{record['pk']}"
                 keys = {"_id": {"$gte": f"{prefix}/", "$lt": f"{prefix}0"}}
                 with with_deadline(self._database, Deadline.after(_DELETE_TIMEOUT_SECONDS)):
-                    self._database[collection].delete_many(self._scope.match(org, keys))
+                    self._database[collection].delete_many(complete_org_match(org, keys))
             with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
-                self._database[SYNCS].delete_one(self._scope.match(org, {"_id": record["_id"], "state": DELETED}))
+                self._database[SYNCS].delete_one(complete_org_match(org, {"_id": record["_id"], "state": DELETED}))

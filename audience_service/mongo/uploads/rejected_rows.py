@@ -16,7 +16,7 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.uploads.model import Rejection, Upload
 from audience_service.mongo.core.collections import UPLOAD_REJECTIONS
 from audience_service.mongo.core.errors import raise_unless_duplicate, with_deadline
-from audience_service.mongo.core.scope import TenantScope
+from audience_service.mongo.core.scope import TenantScope, complete_org_match
 from audience_service.mongo.uploads.row_keys import after_line, of_audience, row_key
 
 _KIND = "audience_upload_rejection"
@@ -60,9 +60,9 @@ class MongoRejected:
         """Delete the rejections after a line, by the order of keys."""
         with with_deadline(self._database, deadline):
             condition = after_line(org, _KIND, upload.list_version_id, after)
-            self._collection.delete_many(self._scope.match(org, condition))
+            self._collection.delete_many(complete_org_match(org, condition))
 
     def delete_by_audience(self, org: str, audience_id: str, deadline: Deadline) -> None:
         """Delete the rejections of all uploads of an audience."""
         with with_deadline(self._database, deadline):
-            self._collection.delete_many(self._scope.match(org, of_audience(org, _KIND, audience_id)))
+            self._collection.delete_many(complete_org_match(org, of_audience(org, _KIND, audience_id)))

@@ -16,7 +16,7 @@ from audience_service.domain.uploads.repository import UnmatchedRow
 from audience_service.mongo.core.collections import UPLOAD_ROWS
 from audience_service.mongo.core.errors import raise_unless_duplicate, with_deadline
 from audience_service.mongo.core.page_size import limit_page_bytes
-from audience_service.mongo.core.scope import TenantScope
+from audience_service.mongo.core.scope import TenantScope, complete_org_match
 from audience_service.mongo.uploads.row_keys import after_line, of_audience, row_key
 
 _KIND = "audience_upload_row"
@@ -59,14 +59,14 @@ class MongoUnmatched:
         """Delete the rows by key."""
         with with_deadline(self._database, deadline):
             keys = [row_key(org, _KIND, upload.list_version_id, line) for line in lines]
-            self._collection.delete_many(self._scope.match(org, {"_id": {"$in": keys}}))
+            self._collection.delete_many(complete_org_match(org, {"_id": {"$in": keys}}))
 
     def truncate_after(self, org: str, upload: Upload, after: int, deadline: Deadline) -> None:
         """Delete the rows after a line, by the order of keys."""
         with with_deadline(self._database, deadline):
-            self._collection.delete_many(self._scope.match(org, after_line(org, _KIND, upload.list_version_id, after)))
+            self._collection.delete_many(complete_org_match(org, after_line(org, _KIND, upload.list_version_id, after)))
 
     def delete_by_audience(self, org: str, audience_id: str, deadline: Deadline) -> None:
         """Delete the rows of all uploads of an audience."""
         with with_deadline(self._database, deadline):
-            self._collection.delete_many(self._scope.match(org, of_audience(org, _KIND, audience_id)))
+            self._collection.delete_many(complete_org_match(org, of_audience(org, _KIND, audience_id)))
