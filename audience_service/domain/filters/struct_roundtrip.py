@@ -8,6 +8,8 @@ from audience_service.domain.filters.operators import BUCKET, EXPRESSION_OPERATO
 from audience_service.domain.filters.relative_dates import is_relative
 
 _EXACT_IN_DOUBLE = 2**53
+_TESTS = ("then", "last", "first")
+"""The arguments of $related that have a filter in `where` of their own."""
 _UNORDERED_OPERANDS = ("$onDay", "$anniversary", "$nearCity", "$geoWithin")
 """Operators whose operand is an object of arguments, in any order."""
 
@@ -40,9 +42,14 @@ def _query_fits(query: Any, depth: int) -> bool:
 
 
 def _relation_fits(value: Mapping[str, Any], depth: int) -> bool:
-    """The operand of $related: the order of its names does not matter, and `where` is a filter."""
-    others = {name: argument for name, argument in value.items() if name != "where"}
-    return _query_fits(value.get("where", {}), depth + _OBJECT) and _value_fits(others, depth, in_expression=True)
+    """The operand of $related, or of a test in it: the order of its names does not matter, and `where` is a filter."""
+    tests = {name: argument for name, argument in value.items() if name in _TESTS and isinstance(argument, Mapping)}
+    others = {name: argument for name, argument in value.items() if name != "where" and name not in tests}
+    return (
+        _query_fits(value.get("where", {}), depth + _OBJECT)
+        and all(_relation_fits(test, depth + _OBJECT) for test in tests.values())
+        and _value_fits(others, depth, in_expression=True)
+    )
 
 
 def _field_fits(value: Any, depth: int) -> bool:
