@@ -147,14 +147,16 @@ def test_calls_recover_from_a_blackout(real_service: Service) -> None:
     stopping = threading.Event()
     with run_mongo_service(f"mongodb://127.0.0.1:{proxy.port}/", real_service.store.database.name) as service:
         callers = [Caller(service.client("blackout"), stopping) for _ in range(8)]
-        eventually(lambda: all(caller.succeeded > 2 for caller in callers))
-        proxy.drop_packets()
-        eventually(lambda: all("UNAVAILABLE" in caller.codes for caller in callers), seconds=20)
-        proxy.restore()
-        eventually(lambda: all(caller.succeeded > 5 for caller in callers), seconds=6)
-        stopping.set()
-        for caller in callers:
-            caller.join()
+        try:
+            eventually(lambda: all(caller.succeeded > 2 for caller in callers))
+            proxy.drop_packets()
+            eventually(lambda: all("UNAVAILABLE" in caller.codes for caller in callers), seconds=30)
+            proxy.restore()
+            eventually(lambda: all(caller.succeeded > 5 for caller in callers), seconds=30)
+        finally:
+            stopping.set()
+            for caller in callers:
+                caller.join()
         assert all(caller.succeeded > 5 for caller in callers), "a dead connection was left"
         assert set().union(*(caller.codes for caller in callers)) <= {"UNAVAILABLE", "DEADLINE_EXCEEDED"}
     proxy.disconnect()
