@@ -64,7 +64,14 @@ def test_a_command_starts_without_the_domain_and_the_server() -> None:
     for name in ("segments", "members", "watch", "export", "reach"):
         loaded = f"import sys, audience_service.cli.{name}; print(*sys.modules)"
         done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, timeout=50, check=True)  # noqa: S603
-        heavy = {"audience_service.domain.filters", "audience_service.rpc.server", "pymongo", "jwt", "pyarrow", "phonenumbers"}
+        heavy = {
+            "audience_service.domain.filters",
+            "audience_service.rpc.server",
+            "pymongo",
+            "jwt",
+            "pyarrow",
+            "phonenumbers",
+        }
         assert heavy.isdisjoint(done.stdout.split()), name
 
 

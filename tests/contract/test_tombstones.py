@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
+import pymongo
 import pytest
 
 from audience_service.domain.core.clock import now
@@ -55,28 +56,46 @@ def test_a_writer_whose_clock_is_ahead_hides_no_one(store: Store) -> None:
     assert tombstones.sks("acme") == {"acme/contact/a", "acme/contact/b"}
 
 
-def test_calls_that_wait_share_a_failure(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each would otherwise wait for the limit of a read, one after the other."""
-    reads, arrivals, may_fail = [], set[str](), threading.Event()
+@pytest.mark.parametrize("problem", ["", "away"])
+def test_calls_that_wait_share_a_read(store: Store, monkeypatch: pytest.MonkeyPatch, problem: str) -> None:
+    """Each would otherwise wait for a slow read, or for the limit of one that fails, one after the other."""
+    reads, arrivals, may_end, passed = [], set[str](), threading.Event(), [0.0]
 
-    class Failing(Tombstones):
+    class Slow(Tombstones):
         def _read(self) -> None:
             reads.append(1)
-            assert may_fail.wait(10)
-            raise StoreUnavailable("away")
+            assert may_end.wait(10)
+            passed[0] = 2.5
+            if problem:
+                raise StoreUnavailable(problem)
 
     def monotonic() -> float:
         arrivals.add(threading.current_thread().name)
-        return time.monotonic()
+        return time.monotonic() + passed[0]
 
-    tombstones, callers = Failing(store.database, SEALER), {f"caller_{number}" for number in range(4)}
+    tombstones, callers = Slow(store.database, SEALER), {f"caller_{number}" for number in range(4)}
     monkeypatch.setattr(tombstones_module, "time", SimpleNamespace(monotonic=monotonic))
     with ThreadPoolExecutor(4, "caller") as pool:
         calls = [pool.submit(tombstones.sks, "acme") for _ in callers]
         eventually(lambda: bool(reads) and callers <= arrivals)
-        may_fail.set()
-        assert [str(call.exception()) for call in calls] == ["away"] * 4
+        may_end.set()
+        assert [str(call.exception() or "") for call in calls] == [problem] * 4
     assert reads == [1]
+
+
+def test_the_deadline_of_a_call_does_not_end_the_read(store: Store) -> None:
+    """Calls of other orgs wait for the same read."""
+    tombstones = Tombstones(store.database, SEALER)
+    store.database[ERASURES].insert_one(stored("a"))
+    with pymongo.timeout(1e-9):
+        assert tombstones.sks("acme") == {"acme/contact/a"}
+
+
+def test_a_read_that_takes_too_long_is_no_passed_deadline(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calls that waited have time left, and may try again."""
+    monkeypatch.setattr(tombstones_module, "_READ_TIMEOUT_SECONDS", 0.001)
+    with pytest.raises(StoreUnavailable, match=r"within 0\.001 s"):
+        Tombstones(store.database, SEALER).sks("acme")
 
 
 def test_a_call_after_a_failure_reads_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

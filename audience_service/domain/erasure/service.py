@@ -32,8 +32,11 @@ from audience_service.domain.identifiers.match_keys import EMAIL, KEY_RULES, PHO
 from audience_service.domain.identifiers.rows import readings_of, region_context_of
 from audience_service.domain.uploads.repository import IdentifierRepository
 
-PROPAGATION_SECONDS = 1.25
-"""How long EraseContact waits after it stored a tombstone. Every process reads new tombstones once per second."""
+PROPAGATION_SECONDS = 4.0
+"""How long EraseContact waits after it stored a tombstone.
+
+Every process reads new tombstones once per second. A read that began before may take up to 3 s, and fails after that.
+"""
 
 SWEEP_DURATION = timedelta(hours=3)
 """How long the removal is repeated: longer than an upload, a snapshot or a refresh runs by default."""

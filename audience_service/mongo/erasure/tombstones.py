@@ -5,6 +5,7 @@ A read returns only tombstones that were written since the last one, so it costs
 
 import threading
 import time
+from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,21 +14,21 @@ from pymongo.database import Database
 
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.core.errors import AudienceError, StoreUnavailable
+from audience_service.domain.core.errors import AudienceError, OutOfTime, StoreUnavailable
 from audience_service.domain.erasure.sealing import PersonSealer
 from audience_service.mongo.core.collections import ERASURES
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import org_of
 
 _MAX_AGE_SECONDS = 1.0
-_READ_TIMEOUT_SECONDS = 3.0
+_READ_TIMEOUT_SECONDS = 3.0  # calls that wait for a read use tombstones of this age, so PROPAGATION_SECONDS is longer
 _OVERLAP = timedelta(minutes=1)
 """Tombstones are read again for this long: a write becomes visible late, and the clocks of database nodes differ."""
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Tombstones:
-    """The sort keys and keyed hashes of erased people, at most a second old."""
+    """The sort keys and keyed hashes of erased people, at most a second old, or as old as a read takes."""
 
     def __init__(self, database: Database[dict[str, Any]], sealer: PersonSealer | None) -> None:
         # A stale secondary would lack the newest tombstones.
@@ -72,17 +73,20 @@ class Tombstones:
 
     def _refresh(self) -> None:
         asked_at = time.monotonic()
-        if asked_at - self._read_at < _MAX_AGE_SECONDS:
+        oldest = asked_at - _MAX_AGE_SECONDS
+        if self._read_at > oldest:
             return
         with self._lock:
-            if time.monotonic() - self._read_at < _MAX_AGE_SECONDS:
-                return
+            if self._read_at > oldest:
+                return  # by the read that this call waited for, however long it took
             if self._failed_at >= asked_at:
                 # A read failed while this call waited for it. A later call tries again, since the cause may be gone.
                 raise self._failure.with_traceback(None)
             began_at = time.monotonic()
             try:
-                self._read()
+                # All waiting calls share the read. The deadline of the one that makes it, a context variable of the
+                # driver, must not end it.
+                Context().run(self._read)
             except AudienceError as error:
                 self._failed_at, self._failure = time.monotonic(), error
                 raise
@@ -92,9 +96,15 @@ class Tombstones:
         """Add the tombstones in the order of their changes, so that a read which takes too long is continued."""
         recent = {"changed_at": {"$gte": self._changed_at - _OVERLAP}}
         fields = {"sk": 1, "keys": 1, "sealed": 1, "changed_at": 1}
-        with with_deadline(self._database, Deadline.after(_READ_TIMEOUT_SECONDS)):
-            for document in self._collection.find(recent, fields, sort=[("changed_at", 1)]):
-                self._add(document)
+        try:
+            with with_deadline(self._database, Deadline.after(_READ_TIMEOUT_SECONDS)):
+                for document in self._collection.find(recent, fields, sort=[("changed_at", 1)]):
+                    self._add(document)
+        except OutOfTime as error:
+            # Each call that waited has a deadline of its own, which may not have passed.
+            raise StoreUnavailable(
+                f"the database did not return the erased people within {_READ_TIMEOUT_SECONDS:g} s"
+            ) from error
 
     def _add(self, document: dict[str, Any]) -> None:
         # A writer whose clock is ahead must not hide the tombstones of others.

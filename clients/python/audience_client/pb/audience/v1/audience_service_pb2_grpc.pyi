@@ -65,7 +65,7 @@ class AudienceServiceStub:
 
     Once the call returns, no stream, count or list contains the contact, even if the platform still has the record. The
     removal is repeated for three hours, for rows that running uploads, snapshots and watches write late. The call takes
-    at least 1.25 s, since every process must have noticed the erasure. It is safe to repeat, and succeeds for a contact
+    at least 4 s, since every process must have noticed the erasure. It is safe to repeat, and succeeds for a contact
     that the platform has deleted. An address or number that other contacts also have stays.
 
     Errors: INVALID_FIELD, ERASURE_NOT_CONFIGURED, STORE_UNAVAILABLE, OUT_OF_TIME. After one of the last two the person
@@ -109,7 +109,7 @@ class AudienceServiceAsyncStub(AudienceServiceStub):
 
     Once the call returns, no stream, count or list contains the contact, even if the platform still has the record. The
     removal is repeated for three hours, for rows that running uploads, snapshots and watches write late. The call takes
-    at least 1.25 s, since every process must have noticed the erasure. It is safe to repeat, and succeeds for a contact
+    at least 4 s, since every process must have noticed the erasure. It is safe to repeat, and succeeds for a contact
     that the platform has deleted. An address or number that other contacts also have stays.
 
     Errors: INVALID_FIELD, ERASURE_NOT_CONFIGURED, STORE_UNAVAILABLE, OUT_OF_TIME. After one of the last two the person
@@ -180,7 +180,7 @@ class AudienceServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Once the call returns, no stream, count or list contains the contact, even if the platform still has the record. The
         removal is repeated for three hours, for rows that running uploads, snapshots and watches write late. The call takes
-        at least 1.25 s, since every process must have noticed the erasure. It is safe to repeat, and succeeds for a contact
+        at least 4 s, since every process must have noticed the erasure. It is safe to repeat, and succeeds for a contact
         that the platform has deleted. An address or number that other contacts also have stays.
 
         Errors: INVALID_FIELD, ERASURE_NOT_CONFIGURED, STORE_UNAVAILABLE, OUT_OF_TIME. After one of the last two the person
