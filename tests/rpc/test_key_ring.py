@@ -1,9 +1,6 @@
 """Keys change while calls run: no valid call is refused, and a retired key verifies nothing."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -20,6 +17,7 @@ from audience_service.rpc import auth
 from audience_service.rpc.auth import Authenticator, TokenCache, TokenRules, VerifiedToken
 from audience_service.rpc.key_ring import KeyRing, fetch_jwks, is_trustworthy_url
 from audience_service.rpc.token_keys import KeySource, KeySourceError, TokenKey
+from tests.support.http_servers import http_server
 from tests.support.tokens import Clock, Issuer
 from tests.support.waiting import eventually
 
@@ -214,34 +212,8 @@ def test_a_source_that_fails_at_the_start_prevents_it() -> None:
         KeyRing([KeySource("AUDIENCE_JWT_JWKS_URL", issuer.jwks, ["ES256"])])
 
 
-@contextmanager
-def http_server(status: int, headers: dict[str, str], content: bytes) -> Iterator[str]:
-    """A server that answers every request in the same way, and its URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/jwks"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def test_a_set_is_fetched() -> None:
-    with http_server(200, {}, b'{"keys": []}') as url:
+    with http_server(lambda: b'{"keys": []}') as url:
         assert fetch_jwks(url) == b'{"keys": []}'
 
 
@@ -254,7 +226,7 @@ def test_a_set_is_fetched() -> None:
     ],
 )
 def test_no_other_answer_is_a_set(status: int, headers: dict[str, str], content: bytes) -> None:
-    with http_server(status, headers, content) as url, pytest.raises((OSError, ValueError)):
+    with http_server(lambda: content, status, headers) as url, pytest.raises((OSError, ValueError)):
         fetch_jwks(url)
 
 

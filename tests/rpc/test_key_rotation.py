@@ -3,8 +3,6 @@
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
 import pytest
@@ -16,40 +14,12 @@ from audience_service.wiring import server as wiring
 from tests.conftest import Service, run_service
 from tests.contract.test_watch import VIPS, watching
 from tests.support.client import Client, Refusal
+from tests.support.http_servers import http_server
 from tests.support.tokens import Clock, Issuer
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 _SCOPES = "audiences.read audiences.write audiences.export"
-
-
-@contextmanager
-def published(issuer: Issuer) -> Iterator[str]:
-    """The URL of the issuer's JWKS. It answers with a status of 503 while the issuer fails."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            try:
-                content = issuer.jwks()
-            except OSError as error:
-                self.send_error(503, str(error))
-                return
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/jwks"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def client_of(service: Service, token: str) -> Client:
@@ -111,7 +81,7 @@ def test_rotating_keys_and_an_absent_issuer_refuse_no_call_and_end_no_watch(monk
 
     monkeypatch.setattr(wiring, "KeyRing", make_ring)
     store = embedded_store([], ("contact",))
-    with published(issuer) as url:
+    with http_server(issuer.jwks) as url:
         settings = {"jwt_key": None, "jwt_jwks_url": url, "jwt_algorithms": ("ES256",)}
         for service in run_service("embedded", store, **settings):
             old = sign("old")
