@@ -12,6 +12,8 @@ from google.rpc import error_details_pb2, status_pb2
 DOMAIN = "audience.crm.appengine.internal"
 """The domain in ErrorInfo, the service's own."""
 
+MAX_VIOLATIONS = 20
+"""The most invalid fields that an error names."""
 _CLIENT_CLOSED_REQUEST = 499
 _HTTP_STATUSES: dict[grpc.StatusCode, int] = {
     grpc.StatusCode.CANCELLED: _CLIENT_CLOSED_REQUEST,
@@ -81,9 +83,11 @@ class GatewayError(Exception):
 
     @classmethod
     def invalid(cls, violations: Violations) -> Self:
-        """400 for fields of the request, as the service reports them."""
-        shown = [(_encodable(field), _encodable(problem)) for field, problem in violations[:20]]
+        """400 for fields of the request, as the service reports them: each once, with its first problem."""
+        problems = {_encodable(field): _encodable(problem) for field, problem in reversed(violations)}
+        shown = list(reversed(problems.items()))[:MAX_VIOLATIONS]
         message = "invalid request: " + "; ".join(f"{field}: {problem}" for field, problem in shown[:3])
+        message += "; and more" if len(problems) > 3 else ""
         return cls.of(
             HTTPStatus.BAD_REQUEST,
             grpc.StatusCode.INVALID_ARGUMENT,

@@ -5,12 +5,13 @@
 
 1. A name that the RPC does not have is an error, wherever it is.
 2. The path names the resource: another id in the query or the body is an error.
-3. Each field is set once, in the query or in the body.
+3. Each field is set once, in the query or in the body, and in one of its spellings.
 """
 
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -18,7 +19,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import Message
 
-from audience_service.gateway.errors import GatewayError
+from audience_service.gateway.errors import MAX_VIOLATIONS, GatewayError
 from audience_service.gateway.json_text import encode_json, parse_json
 from audience_service.gateway.routes import Route
 
@@ -49,7 +50,7 @@ def build_message(message_class: type[Message], fields: JsonObject) -> Message:
     """The message of a JSON object. Raises GatewayError with everything that it cannot have."""
     message = message_class()
     descriptor: Any = message.DESCRIPTOR  # of either implementation
-    if problems := list(_problems(fields, descriptor, "")):
+    if problems := list(islice(_problems(fields, descriptor, ""), MAX_VIOLATIONS + 1)):
         raise GatewayError.invalid(problems)
     try:
         ParseDict(fields, message)
@@ -58,6 +59,12 @@ def build_message(message_class: type[Message], fields: JsonObject) -> Message:
     except (ValueError, TypeError, OverflowError) as error:  # such as a number that is too large
         raise GatewayError.malformed(f"the request has a value that no field can have: {error}") from None
     return message
+
+
+def refuse_query(query: bytes) -> None:
+    """Raise GatewayError if a request of an upload, whose fields are parts of its form, has a query."""
+    if names := dict.fromkeys(name for name, _ in _query_pairs(query)):
+        raise GatewayError.invalid([(name, "is in the query; send it as a part of the form") for name in names])
 
 
 def _decode_body(route: Route, body: bytes) -> JsonObject:
@@ -86,19 +93,14 @@ def _unfold(route: Route, value: JsonObject) -> JsonObject:
     request = route.method.input_type
     field: Any = request.fields_by_name[route.body]
     own, others = set(_names_of(field.message_type)), _names_of(request)
-    fields: JsonObject = {field.json_name: {name: item for name, item in value.items() if name in own}}
-    for name, item in value.items():
-        if name in own:
-            continue
-        if name in (field.name, field.json_name):
-            raise GatewayError.invalid_field(
-                name, f"is the body itself; send its fields without the wrapper `{name}` around them"
-            )
-        if name in others:
-            fields |= _with_json_names({name: item}, request)
-        else:
-            fields[field.json_name][name] = item  # unknown; the error names it at its place
-    return fields
+    if wrapper := next((name for name in (field.name, field.json_name) if name in value and name not in own), None):
+        raise GatewayError.invalid_field(
+            wrapper, f"is the body itself; send its fields without the wrapper `{wrapper}` around them"
+        )
+    beside = {name: item for name, item in value.items() if name in others and name not in own}
+    # An unknown name is in the field as well, so that the error names it at its place.
+    content = {name: item for name, item in value.items() if name not in beside}
+    return {**_with_json_names(beside, request), field.json_name: content}
 
 
 def _with_json_names(fields: JsonObject, message: Descriptor) -> JsonObject:
@@ -115,24 +117,22 @@ def _with_json_names(fields: JsonObject, message: Descriptor) -> JsonObject:
 
 def _decode_query(route: Route, query: bytes) -> JsonObject:
     """The fields of the request that the query sets, by their JSON names."""
-    try:
-        pairs = parse_qsl(
-            query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_QUERY_FIELDS
-        )
-    except ValueError as error:
-        raise GatewayError.malformed(f"the query cannot be read: {error}") from None
     values: dict[tuple[FieldDescriptor, ...], list[str]] = {}
-    problems = []
-    for name, value in pairs:
+    problems: dict[str, str] = {}
+    for name, value in _query_pairs(query):
+        if name in problems:
+            continue
         found = _find_field(route.method.input_type, name)
         if isinstance(found, str):
-            problems.append((name, found))
+            problems[name] = found
         elif route.body == "*":
-            problems.append((name, "is a field of the body; send it there"))
+            problems[name] = "is a field of the body; send it there"
         else:
             values.setdefault(found, []).append(value)
+        if len(problems) > MAX_VIOLATIONS:
+            break
     if problems:
-        raise GatewayError.invalid(problems)
+        raise GatewayError.invalid(list(problems.items()))
     fields: JsonObject = {}
     for found, texts in values.items():
         node = fields
@@ -140,6 +140,16 @@ def _decode_query(route: Route, query: bytes) -> JsonObject:
             node = node.setdefault(field.json_name, {})
         node[found[-1].json_name] = _query_value(found, texts)
     return fields
+
+
+def _query_pairs(query: bytes) -> list[tuple[str, str]]:
+    """The names and values of a query. Raises GatewayError for one that cannot be read."""
+    try:
+        return parse_qsl(
+            query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_QUERY_FIELDS
+        )
+    except ValueError as error:
+        raise GatewayError.malformed(f"the query cannot be read: {error}") from None
 
 
 def _find_field(message: Descriptor, dotted: str) -> tuple[FieldDescriptor, ...] | str:
@@ -204,12 +214,19 @@ def _problems(value: Any, message: Descriptor, path: str) -> Iterator[tuple[str,
         place = f"{path}.{name[:100]}".lstrip(".")
         if name not in names:
             yield place, _unknown(name, names.values())
+        elif (other := names[name].name) != name and other in value:
+            yield place, f"is set twice, as {name} and as {other}; set it once"
         elif item is not None:  # null is the default
             yield from _value_problems(item, names[name], place)
     for choice in message.oneofs:
-        given = [n for n in value if n in names and names[n].containing_oneof == choice and value[n] is not None]
+        given = dict.fromkeys(
+            names[n].json_name
+            for n, item in value.items()
+            if n in names and names[n].containing_oneof == choice and item is not None
+        )
         if len(given) > 1:
-            yield f"{path}.{given[1]}".lstrip("."), f"is set together with {given[0]}; set one of them"
+            first, second, *_ = given
+            yield f"{path}.{second}".lstrip("."), f"is set together with {first}; set one of them"
 
 
 def _value_problems(value: Any, field: FieldDescriptor, path: str) -> Iterator[tuple[str, str]]:

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from audience_service.gateway.bodies import decoded_chunks
 from audience_service.gateway.errors import GatewayError
 from audience_service.gateway.json_text import parse_json
-from audience_service.gateway.requests import build_message
+from audience_service.gateway.requests import build_message, refuse_query
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceStub
 
@@ -41,6 +41,7 @@ async def upload(
     The channel is one of synchronous grpc. If the service ends an RPC while the client sends, grpc.aio reports
     `Internal error from Core` in place of the service's error.
     """
+    refuse_query(request.scope["query_string"])
     form = _Form(request, chunk_timeout_seconds)
     header = await form.read_header(path["header.audience_id"])
     stub: Any = CustomAudienceServiceStub(channel)

@@ -1,5 +1,6 @@
 """Requests from paths, queries and bodies, without a server."""
 
+import difflib
 import json
 from typing import Any
 
@@ -12,7 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audience_service.gateway.errors import GatewayError
+from audience_service.gateway.errors import MAX_VIOLATIONS, GatewayError
 from audience_service.gateway.json_text import parse_json
 from audience_service.gateway.requests import decode
 from audience_service.gateway.routes import Route, RouteTable
@@ -107,6 +108,49 @@ def test_the_same_id_in_body_and_path_is_one_id() -> None:
     route, _ = TABLE.find("PUT", b"/crm/audiences/segments/s1")
     message = decode(route, {"segment.id": "s1"}, b"", b'{"id": "s1", "name": "x"}')
     assert message == segments.UpdateSegmentRequest(segment=resources_pb2.Segment(id="s1", name="x"))
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "body", "field"),
+    [
+        ("segments", b"", {"requestId": "a", "request_id": "b"}, "requestId"),
+        ("segments", b"requestId=a&request_id=b", {}, "requestId"),
+        ("segments", b"request_id=a", {"requestId": "a"}, "requestId"),
+        ("segments", b"", {"contactIds": [], "contact_ids": ["a"]}, "segment.contactIds"),
+        ("estimate-reach", b"", {"audienceIds": [], "audience_ids": ["a"]}, "audienceIds"),
+        ("estimate-reach", b"", {"filter": {"whereJson": "{}", "where_json": "{}"}}, "filter.whereJson"),
+    ],
+)
+def test_a_field_in_both_of_its_spellings_is_refused_once(path: str, query: bytes, body: Any, field: str) -> None:
+    route, found = TABLE.find("POST", f"/crm/audiences/{path}".encode())
+    with pytest.raises(GatewayError) as caught:
+        decode(route, found, query, json.dumps(body).encode())
+    assert violations(caught.value) == [field]
+
+
+def test_an_error_names_a_field_once() -> None:
+    route, found = TABLE.find("GET", b"/crm/audiences/segments")
+    with pytest.raises(GatewayError) as caught:
+        decode(route, found, b"colour=red&size=3&colour=blue", b"")
+    assert violations(caught.value) == ["colour", "size"]
+
+
+def test_a_nearest_name_is_sought_for_the_reported_fields_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a body has before anybody has shown a token."""
+    sought: list[str] = []
+    monkeypatch.setattr(difflib, "get_close_matches", lambda name, *_, **__: sought.append(name))
+    route, found = TABLE.find("POST", b"/crm/audiences/estimate-reach")
+    with pytest.raises(GatewayError, match="; and more") as caught:
+        decode(route, found, b"", json.dumps(dict.fromkeys(map(str, range(50_000)))).encode())
+    assert len(violations(caught.value)) == MAX_VIOLATIONS
+    assert len(sought) == MAX_VIOLATIONS + 1
+
+
+def violations(error: GatewayError) -> list[str]:
+    """The fields that an error names."""
+    body: Any = error.body
+    [request] = [detail for detail in body["details"] if detail["@type"].endswith("BadRequest")]
+    return [each["field"] for each in request["fieldViolations"]]
 
 
 class Failed:

@@ -103,6 +103,13 @@ def test_a_form_that_is_no_upload_is_refused(
     assert problem in refused.body["message"]
 
 
+def test_an_upload_with_a_query_is_refused(gateway: Gateway, audience: str) -> None:
+    """Its fields are parts of the form."""
+    path = f"/custom/{audience}/uploads?mode=UPLOAD_MODE_REPLACE&mode=x"
+    refused = gateway.fetch("POST", path, form(*fields(), ("file", "email\n")), content_type=FORM)
+    assert (refused.status, refused.violations) == (400, {"mode": "is in the query; send it as a part of the form"})
+
+
 def test_an_upload_needs_a_form_and_its_audience(gateway: Gateway, audience: str) -> None:
     path = f"/custom/{audience}/uploads"
     assert gateway.fetch("POST", path, {"mode": "append"}).reason == "MALFORMED_REQUEST"
