@@ -1,5 +1,7 @@
 """Files that commands write: complete or absent, with a count of what was written so far."""
 
+import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,16 +21,34 @@ _STEP = 500
 def write_file(path: Path) -> Iterator[Path]:
     """A new path to write to. It becomes `path` if the block succeeds, and is removed if it fails.
 
-    Raises ClickException if the file cannot be written.
+    A file that exists keeps its mode, and a link its place. A device or a pipe, such as /dev/stdout, is written to
+    directly. Raises ClickException if the file cannot be written.
     """
-    part = path.with_name(f"{path.name}.part")
+    part = None
     try:
+        if path.exists() and (not path.is_file() or path.is_relative_to("/dev")):
+            yield path
+            return
+        target = path.resolve()
+        mode = target.stat().st_mode if target.exists() else 0o666 & ~_read_umask()
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".part")
+        os.close(descriptor)
+        part = Path(name)
         yield part
-        part.replace(path)
+        part.chmod(mode)
+        part.replace(target)
     except OSError as error:
         raise click.ClickException(f"{path} cannot be written: {error.strerror}") from None
     finally:
-        part.unlink(missing_ok=True)
+        if part:
+            part.unlink(missing_ok=True)
+
+
+def _read_umask() -> int:
+    """The mode bits that new files do not get. The system shows them only to those who set them."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 @contextmanager
