@@ -114,5 +114,5 @@ def test_lookalike_needs_one_size_or_refresh(settings: dict[str, str], options: 
 
 
 def test_lookalike_rejects_the_id_of_another_type(settings: dict[str, str]) -> None:
-    done = run("lookalike", "--org", "x", "segment-1", **settings)
+    done = run("lookalike", "--org", "x", "segment-" + "1" * 21, **settings)
     assert (done.returncode, "give --create to create one from it" in done.stderr) == (2, True)

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from audience_service.cli.audiences import CUSTOM_AUDIENCE, SEGMENT, SNAPSHOT, SYNC
+from audience_service.domain.core.idempotency import new_id
 from audience_service.domain.custom_audiences.model import CUSTOM_PREFIX
 from audience_service.domain.segments.model import ID_PREFIX
 from audience_service.domain.snapshots.model import SNAPSHOT_PREFIX
 from audience_service.domain.syncs.model import SYNC_PREFIX
 from tests.conftest import KEY, Service
 from tests.support.client import Client
-from tests.support.command import COMMAND, environment_of, run, run_in
+from tests.support.command import COMMAND, environment_of, held_port, run, run_in
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # a process takes seconds to start on a busy machine
@@ -57,6 +58,8 @@ def test_the_prefixes_of_ids_are_the_domains() -> None:
     """The commands do not import the domain, which takes a third of their start-up."""
     prefixes = [kind.prefix for kind in (SEGMENT, CUSTOM_AUDIENCE, SNAPSHOT, SYNC)]
     assert prefixes == [ID_PREFIX, CUSTOM_PREFIX, SNAPSHOT_PREFIX, SYNC_PREFIX]
+    assert SEGMENT.is_id(new_id(ID_PREFIX))
+    assert not SEGMENT.is_id("segment-vip")
 
 
 def test_a_command_starts_without_the_domain_and_the_server() -> None:
@@ -115,6 +118,33 @@ def test_an_ambiguous_or_unknown_name_is_refused_with_candidates(
     assert "names that contain it: VIPs" in run("reach", "VIP", **settings).stderr
 
 
+def test_a_name_can_begin_like_an_id(command: Any, settings: dict[str, str], client: Client, ids: list[str]) -> None:
+    made = client.create(name="segment-VIP only", filter=EVERYONE).id
+    assert command("reach", "segment-VIP only", "--quiet") == "3\n"
+    assert json.loads(command("segments", "show", "segment-VIP only", "--json"))["id"] == made
+    unknown = run("segments", "show", "segment-vip", **settings)
+    assert "no segment has the id or name segment-vip; names that contain it: segment-VIP only" in unknown.stderr
+
+
+def test_a_creation_is_repeated_by_its_request_id(command: Any, settings: dict[str, str], ids: list[str]) -> None:
+    """A failure that may pass by itself names the id; without one every run creates."""
+    command("segments", "create", "all", "--where", "{}")
+    create = ["snapshots", "create", "all", "--quiet"]
+    first, again = (command(*create, "--request-id", "mine") for _ in range(2))
+    assert first == again != command(*create)
+    with held_port() as port:
+        failed = run("segments", "create", "x", "--where", "{}", **{**settings, "AUDIENCE_LISTEN": f"127.0.0.1:{port}"})
+    assert failed.returncode == 75
+    assert re.search(r"to repeat it safely, give --request-id cli-\w{32}\n$", failed.stderr)
+
+
+def test_an_edited_key_that_is_there_twice_is_refused(command: Any, settings: dict[str, str], tmp_path: Path) -> None:
+    command("segments", "create", "Scored", "--where", '{"score": {"$gt": 5}}')
+    twice = editor(tmp_path, '"$gt": 5', '"$gt": 5, "$gt": 9')
+    refused = run_in(tmp_path, "segments", "edit", "Scored", **settings, EDITOR=twice)
+    assert (refused.returncode, "the text has the key '$gt' twice" in refused.stderr) == (1, True)
+
+
 def test_members_go_to_a_table_a_csv_an_ndjson_and_a_parquet_file(
     command: Any, settings: dict[str, str], client: Client, ids: list[str], tmp_path: Path
 ) -> None:
@@ -142,6 +172,8 @@ def test_members_go_to_a_table_a_csv_an_ndjson_and_a_parquet_file(
     none = tmp_path / "none.csv"
     assert run("members", "--where", '{"x": {"$no": 1}}', "--output", str(none), **settings).returncode == 1
     assert [path for path in tmp_path.iterdir() if path not in paths] == []
+    piped = command("members", "all", "--quiet", "--output", "/dev/stdout", "--format", "csv")
+    assert piped.split() == ["id", *ids]
 
 
 def test_explain_fields_and_check_answer_why(command: Any, service: Service, client: Client, ids: list[str]) -> None:
@@ -211,7 +243,7 @@ def test_export_and_sync_write_what_the_platform_gets(command: Any, ids: list[st
     header, row = csv.reader(file.read_text().splitlines())
     assert (header[0], len(row[0])) == ("EMAIL", 64)
     command("sync", "create", "on meta", "--platform", "meta", "--audience", "all", "--field", "email")
-    [written] = command("sync", "changes", "on meta", "--directory", str(tmp_path), "--quiet").split()
+    [written] = command("sync", "changes", "on meta", "--directory", str(tmp_path / "new"), "--quiet").split()
     assert re.fullmatch(r"sync-\w+-batch-000001-add\.csv", Path(written).name)
     assert list(csv.reader(Path(written).read_text().splitlines()))[1] == row
     assert "acknowledged batch 1" in command("sync", "acknowledge", "on meta", "1", "--received", "1")

@@ -1,10 +1,12 @@
 """Audiences as arguments of commands: segments, custom audiences and snapshots, by id or by name."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import click
+import grpc
 
 from audience_service.cli.client import Client
 from audience_service.cli.output import printable
@@ -15,6 +17,8 @@ from audience_service.pb.audience.v1 import sync_service_pb2 as syncs_pb
 from audience_service.pb.audience.v1.resources_pb2 import Filter
 
 _MAX_SHOWN = 10
+_RANDOM_PART = re.compile("[A-Za-z0-9]{21}")
+"""What follows the prefix in an id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,10 @@ class Kind:
     prefix: str
     get: Callable[[Client, str], Named]
     list: Callable[[Client, str], Iterator[Named]]
+
+    def is_id(self, text: str) -> bool:
+        """Whether a text has the form of the ids. A name can have the prefix as well."""
+        return text.startswith(self.prefix) and bool(_RANDOM_PART.fullmatch(text, len(self.prefix)))
 
 
 def _segment(found: Any) -> Named:
@@ -112,12 +120,16 @@ def find(client: Client, id_or_name: str, kinds: Iterable[Kind] = AUDIENCES) -> 
     """The resource of one of the kinds with an id or a name. The case of a name matters only if it decides.
 
     Raises ClickException for a name that none has, and for one that several have, with their ids. Raises
-    grpc.RpcError, also for an unknown id.
+    grpc.RpcError.
     """
     kinds = tuple(kinds)
     for kind in kinds:
         if id_or_name.startswith(kind.prefix):
-            return kind.get(client, id_or_name)
+            try:
+                return kind.get(client, id_or_name)
+            except grpc.RpcError as error:
+                if kind.is_id(id_or_name) or error.code() is not grpc.StatusCode.NOT_FOUND:
+                    raise
     similar = [
         found
         for kind in kinds
@@ -138,9 +150,9 @@ def find(client: Client, id_or_name: str, kinds: Iterable[Kind] = AUDIENCES) -> 
 
 
 def find_id(client: Client, id_or_name: str, kinds: Iterable[Kind] = AUDIENCES) -> str:
-    """The id of a resource, without a call if it is given. Raises as find does."""
+    """The id of a resource, without a call for a text that has its form. Raises as find does."""
     kinds = tuple(kinds)
-    if any(id_or_name.startswith(kind.prefix) for kind in kinds):
+    if any(kind.is_id(id_or_name) for kind in kinds):
         return id_or_name
     return find(client, id_or_name, kinds).id
 

@@ -5,6 +5,7 @@ misspelt one is refused, and a token need not appear in the list of processes.
 """
 
 import functools
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -113,6 +114,17 @@ def client_options(command: Command) -> Command:
     return decorated  # type: ignore[no-any-return]
 
 
+def request_id_option(command: Command) -> Command:
+    """The command with the option `--request-id`, which makes a creation safe to repeat."""
+    decorated: Command = click.option(
+        "--request-id",
+        default=lambda: f"cli-{os.urandom(16).hex()}",
+        show_default="a random one",
+        help="Makes the command safe to repeat: the same id creates nothing twice.",
+    )(command)
+    return decorated
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
     """The stubs of a server, with the metadata and timeout of one caller."""
@@ -170,10 +182,11 @@ class Client:
 
 
 @contextmanager
-def connect(options: ClientOptions, *scopes: Scope) -> Iterator[Client]:
+def connect(options: ClientOptions, *scopes: Scope, request_id: str = "") -> Iterator[Client]:
     """A client of the server. A token signed here has these scopes, by default to read.
 
-    Raises UsageError if no org is named, and ClickException for an error status, with its field paths.
+    A failure that may pass by itself names the request id, with which the command can be repeated. Raises UsageError
+    if no org is named, and ClickException for an error status, with its field paths.
     """
     settings = ConnectionSettings.load()
     org = options.org or settings.org
@@ -185,8 +198,11 @@ def connect(options: ClientOptions, *scopes: Scope) -> Iterator[Client]:
         try:
             yield client_of(channel, org, metadata, options.timeout)
         except grpc.RpcError as error:
-            kind = TemporaryError if is_temporary(error) else click.ClickException
-            raise kind(_format_error(error, server_address(settings))) from None
+            text = _format_error(error, server_address(settings))
+            if not is_temporary(error):
+                raise click.ClickException(text) from None
+            repeat = f"\n  to repeat it safely, give --request-id {request_id}" if request_id else ""
+            raise TemporaryError(text + repeat) from None
 
 
 def client_of(channel: grpc.Channel, org: str, metadata: tuple[tuple[str, str], ...], timeout: float) -> Client:

@@ -2,7 +2,7 @@
 
 import click
 
-from audience_service.cli.client import ClientOptions, client_options, connect
+from audience_service.cli.client import ClientOptions, client_options, connect, request_id_option
 from audience_service.cli.output import format_time, print_json, print_list, print_properties
 from audience_service.cli.upload import upload
 from audience_service.domain.core.context import Scope
@@ -49,16 +49,19 @@ def list_(*, name: str, type_: str, options: ClientOptions) -> None:
 @click.option("--platform", default="", help="Hash the uploaded rows for this ad platform (type customer_match).")
 @click.option("--datatype", default="", help="The datatype of the records. Default: contact.")
 @click.option("--description", default="", help="The description.")
+@request_id_option
 @client_options
-def create(*, name: str, platform: str, datatype: str, description: str, options: ClientOptions) -> None:
+def create(
+    *, name: str, platform: str, datatype: str, description: str, request_id: str, options: ClientOptions
+) -> None:
     """Create an empty list, to which `lists upload` then uploads CSV files."""
     draft = pb.CustomAudience(
         name=name, description=description, datatype=datatype, type="customer_match" if platform else "file_upload"
     )
     if platform:
         draft.customer_match.platform = platform
-    with connect(options, Scope.READ, Scope.WRITE) as client:
-        request = pb.CreateCustomAudienceRequest(custom_audience=draft)
+    with connect(options, Scope.READ, Scope.WRITE, request_id=request_id) as client:
+        request = pb.CreateCustomAudienceRequest(custom_audience=draft, request_id=request_id)
         created = client.call(client.custom_audiences.CreateCustomAudience, request)
     if options.as_json:
         print_json(created)

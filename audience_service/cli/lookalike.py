@@ -12,8 +12,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from audience_service.cli.audiences import CUSTOM_AUDIENCE, find_id
-from audience_service.cli.client import Client, ClientOptions, client_options, connect
+from audience_service.cli.audiences import CUSTOM_AUDIENCE, SEGMENT, SNAPSHOT, find_id
+from audience_service.cli.client import Client, ClientOptions, client_options, connect, request_id_option
 from audience_service.cli.output import note_console, output_console, print_json, print_warnings, printable
 from audience_service.domain.core.context import Scope
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
@@ -52,6 +52,7 @@ _POLL_SECONDS = 0.5
 @click.option("--include-source", is_flag=True, help="Let members of the source be members of the lookalike.")
 @click.option("--refresh", is_flag=True, help="Refresh the lookalike first.")
 @click.option("--limit", default=8, show_default=True, help="The most values to show per field, the heaviest first.")
+@request_id_option
 @client_options
 def lookalike(
     *,
@@ -65,6 +66,7 @@ def lookalike(
     include_source: bool,
     refresh: bool,
     limit: int,
+    request_id: str,
     options: ClientOptions,
 ) -> None:
     """Show the model of a lookalike: its weights and its curve.
@@ -78,12 +80,12 @@ def lookalike(
         raise click.UsageError("--create and --refresh are both given; give one of them")
     if (share is not None) + (count is not None) != bool(name):
         raise click.UsageError("with --create give one of --share and --count; without --create give neither")
-    if not name and audience.startswith(("segment-", "snapshot-")):
+    if not name and (SEGMENT.is_id(audience) or SNAPSHOT.is_id(audience)):
         raise click.UsageError(f"{audience} is not a lookalike; give --create to create one from it")
     is_default = click.get_current_context().get_parameter_source("timeout") is ParameterSource.DEFAULT
     wait_until = math.inf if is_default else time.monotonic() + options.timeout
     scopes = (Scope.READ, Scope.WRITE) if is_writing else (Scope.READ,)
-    with connect(options, *scopes) as client:
+    with connect(options, *scopes, request_id=request_id if name else "") as client:
         if name:
             spec = pb.LookalikeSpec(
                 source_audience_id=find_id(client, audience),
@@ -97,7 +99,7 @@ def lookalike(
             if count is not None:
                 spec.count = count
             draft = pb.CustomAudience(name=name, type="lookalike", lookalike=spec)
-            request = pb.CreateCustomAudienceRequest(custom_audience=draft)
+            request = pb.CreateCustomAudienceRequest(custom_audience=draft, request_id=request_id)
             found = client.call(client.custom_audiences.CreateCustomAudience, request)
         else:
             audience_id = find_id(client, audience, [CUSTOM_AUDIENCE])

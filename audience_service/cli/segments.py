@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from audience_service.cli.audiences import SEGMENT, find, find_id
-from audience_service.cli.client import Client, ClientOptions, client_options, connect
+from audience_service.cli.client import Client, ClientOptions, client_options, connect, request_id_option
 from audience_service.cli.output import (
     format_filter,
     format_time,
@@ -22,6 +22,7 @@ from audience_service.cli.output import (
     print_warnings,
 )
 from audience_service.domain.core.context import Scope
+from audience_service.gateway.json_text import parse_json
 from audience_service.pb.audience.v1 import audience_service_pb2 as uses_pb
 from audience_service.pb.audience.v1 import segment_service_pb2 as pb
 from audience_service.pb.audience.v1.resources_pb2 import Filter, Segment
@@ -81,6 +82,7 @@ def show(*, segment: str, options: ClientOptions) -> None:
 @click.option("--static", is_flag=True, help="A fixed list of those who match now.")
 @click.option("--from", "source", default="", metavar="AUDIENCE", help="A fixed list of the members of an audience.")
 @click.option("--dry-run", is_flag=True, help="Check the segment without saving it.")
+@request_id_option
 @client_options
 def create(
     *,
@@ -92,14 +94,15 @@ def create(
     static: bool,
     source: str,
     dry_run: bool,
+    request_id: str,
     options: ClientOptions,
 ) -> None:
     """Create a segment: the contacts that match a filter, or a fixed list of them."""
     if sum(map(bool, (where, file, source))) != 1:
         raise click.UsageError("give one of --where, --file and --from")
     segment = Segment(name=name, description=description, type="static" if static or source else "dynamic")
-    request = pb.CreateSegmentRequest(validate_only=dry_run)
-    with connect(options, Scope.READ, Scope.WRITE) as client:
+    request = pb.CreateSegmentRequest(validate_only=dry_run, request_id=request_id)
+    with connect(options, Scope.READ, Scope.WRITE, request_id=request_id) as client:
         if source:
             request.source.audience_id = find_id(client, source)
         else:
@@ -253,9 +256,9 @@ def _editable(segment: Segment) -> dict[str, Any]:
 def _parse_edit(text: str, segment: Segment, original: dict[str, Any]) -> pb.UpdateSegmentRequest | None:
     """The update for an edited text, None if it changes nothing. Raises ClickException if it is not such an object."""
     try:
-        edited = json.loads(text)
+        edited = parse_json(text.encode())
     except ValueError as error:
-        raise click.ClickException(f"the text is not JSON: {error}") from None
+        raise click.ClickException(f"the text {error}") from None
     if not isinstance(edited, dict) or edited.keys() != original.keys():
         raise click.ClickException(f"the text must be an object with exactly the fields {', '.join(original)}")
     changed = [name for name in original if json.dumps(edited[name]) != json.dumps(original[name])]

@@ -9,7 +9,7 @@ import click
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from audience_service.cli.audiences import SNAPSHOT, find_id
-from audience_service.cli.client import Client, ClientOptions, client_options, connect
+from audience_service.cli.client import Client, ClientOptions, client_options, connect, request_id_option
 from audience_service.cli.output import (
     format_time,
     note_console,
@@ -66,6 +66,7 @@ def list_(*, audience: str, options: ClientOptions) -> None:
 @click.option("--purpose", default="", help="Leave out who must not be reached for it: email, sms, ads.")
 @click.option("--name", default="", help="The name of the snapshot.")
 @click.option("--days", type=click.IntRange(1), help="How long it is kept. Default: the server's, 30 days.")
+@request_id_option
 @client_options
 def create(
     *,
@@ -74,15 +75,17 @@ def create(
     purpose: str,
     name: str,
     days: int | None,
+    request_id: str,
     options: ClientOptions,
 ) -> None:
     """Copy the current members of the union of AUDIENCES, and wait until the snapshot is ready."""
-    with connect(options, Scope.READ, Scope.WRITE) as client:
+    with connect(options, Scope.READ, Scope.WRITE, request_id=request_id) as client:
         request = pb.CreateSnapshotRequest(
             audience_ids=[find_id(client, each) for each in audiences],
             exclude_audience_ids=[find_id(client, each) for each in exclude],
             purpose=purpose,
             name=name,
+            request_id=request_id,
         )
         if days:
             request.time_to_live.FromTimedelta(timedelta(days=days))

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from audience_service.cli.audiences import SYNC, find, find_id
-from audience_service.cli.client import ClientOptions, client_options, connect
+from audience_service.cli.client import ClientOptions, client_options, connect, request_id_option
 from audience_service.cli.files import write_file
 from audience_service.cli.output import format_time, note_console, print_json, print_list, print_properties, print_table
 from audience_service.domain.core.context import Scope
@@ -56,6 +56,7 @@ def list_(*, platform: str, options: ClientOptions) -> None:
 )
 @click.option("--default-region", default="", help="The country of phone numbers without a country code: US.")
 @click.option("--external-id", default="", help="The platform's id of the list.")
+@request_id_option
 @client_options
 def create(
     *,
@@ -67,10 +68,11 @@ def create(
     consent_fields: Sequence[str],
     default_region: str,
     external_id: str,
+    request_id: str,
     options: ClientOptions,
 ) -> None:
     """Create a sync for a list that is empty on the platform."""
-    with connect(options, Scope.READ, Scope.WRITE) as client:
+    with connect(options, Scope.READ, Scope.WRITE, request_id=request_id) as client:
         draft = pb.Sync(
             name=name,
             platform=platform,
@@ -81,7 +83,7 @@ def create(
             default_region=default_region,
             external_id=external_id,
         )
-        created = client.call(client.syncs.CreateSync, pb.CreateSyncRequest(sync=draft))
+        created = client.call(client.syncs.CreateSync, pb.CreateSyncRequest(sync=draft, request_id=request_id))
     _print_sync(created, options)
 
 
@@ -100,8 +102,8 @@ def show(*, sync: str, options: ClientOptions) -> None:
 @click.option(
     "--directory",
     required=True,
-    type=click.Path(file_okay=False, exists=True, path_type=Path),
-    help="Where to write a CSV file for each batch.",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The folder for the CSV files of the batches; it is created.",
 )
 @click.option("--worker", default="", help="The name of this worker. Default: the name of this machine.")
 @client_options
@@ -110,6 +112,10 @@ def changes(*, sync: str, directory: Path, worker: str, options: ClientOptions) 
 
     Send each batch to the platform, then acknowledge it. A batch that is not acknowledged is written again later.
     """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.ClickException(f"{directory} cannot be created: {error.strerror}") from None
     with connect(options, Scope.READ, Scope.EXPORT) as client:
         request = pb.StreamSyncChangesRequest(
             id=find_id(client, sync, [SYNC]), worker_id=worker or f"cli {socket.gethostname()}"
