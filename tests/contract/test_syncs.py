@@ -11,8 +11,9 @@ from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Caller, Deadline, RequestContext
 from audience_service.domain.core.erased import NobodyErased
 from audience_service.domain.core.errors import AudienceNotFound
-from audience_service.domain.syncs.model import SyncSpec
+from audience_service.domain.syncs.model import SyncRow, SyncSpec
 from audience_service.domain.syncs.service import Syncs
+from audience_service.mongo.syncs.rows import MongoSyncRows
 from audience_service.wiring.core import build_core
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
@@ -207,3 +208,37 @@ def test_the_embedded_store_refuses_to_compare(service: Service, client: Client,
     sync = create(client, audience)
     with pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):
         list(client.call("StreamSyncChanges", {"id": sync.id, "workerId": "w"}))
+
+
+class Interrupted:
+    """A collection in which something else happens before one of its commands."""
+
+    def __init__(self, collection: Any, command: str, event: Callable[[], object]) -> None:
+        self._collection, self._command, self._event = collection, command, event
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._command:
+            self._command = ""
+            self._event()
+        return getattr(self._collection, name)
+
+
+@pytest.mark.parametrize(("command", "inserted"), [("find", "x"), ("find", "y"), ("find", "xy"), ("insert_many", "xy")])
+def test_a_scan_marks_rows_that_were_erased_and_inserted_again(
+    service: Service, org: str, command: str, inserted: str
+) -> None:
+    """An erasure and an earlier scan, whose lease has expired, write between the commands of a scan."""
+    database, sync_id, deadline = service.store.database, "sync-1", Deadline.after(60)
+    late, current = (MongoSyncRows(database, service.store.scope) for _ in range(2))
+    stored = database["audience_sync_row"]
+    rows = {name: SyncRow(name, (name,), (f"{org}/{name}",)) for name in "xy"}
+
+    def interrupt() -> None:
+        stored.delete_many({"_id": f"{org}/audience_sync_row/{sync_id}/x"})
+        late.mark(org, sync_id, 1, 0, [rows[name] for name in inserted], deadline)
+
+    late.mark(org, sync_id, 1, 0, [rows["x"]], deadline)
+    vars(current)["_collection"] = Interrupted(stored, command, interrupt)
+    current.mark(org, sync_id, 2, 0, list(rows.values()), deadline)
+    found = stored.find({"sk": {"$gte": f"{org}/", "$lt": f"{org}0"}}, {"sk": 1, "scan": 1})
+    assert sorted((row["sk"][-1], row["scan"]) for row in found) == [("x", 2), ("y", 2)]

@@ -54,13 +54,14 @@ class MongoSyncRows:
         existing = self._scope.match(org, {"_id": {"$in": list(by_key)}})
         found = {"$max": {"scan": scan}}
         with with_deadline(self._database, deadline):
-            marked = self._collection.update_many(existing, found).matched_count
-            if marked == len(by_key):
+            if self._collection.update_many(existing, found).matched_count == len(by_key):
                 return
-            known = {row["_id"] for row in self._collection.find(existing, {"_id": 1})}
+            # Only the number says that a row is marked: an erasure may have deleted it since, and an earlier scan that
+            # has lost its lease may have inserted it again.
+            marked = {**existing, "scan": {"$gte": scan}}
+            known = {row["_id"] for row in self._collection.find(marked, {"_id": 1})}
             new_rows = [_new_row(key, scan, row_format, row) for key, row in by_key.items() if key not in known]
-            inserted = self._insert_new(new_rows)
-            if marked + inserted < len(by_key):  # a scan that has lost its lease has inserted the others meanwhile
+            if self._insert_new(new_rows) < len(new_rows):
                 self._collection.update_many(existing, found)
 
     def compare(self, org: str, sync_id: str, scan: int, expired_before: datetime | None, deadline: Deadline) -> None:
