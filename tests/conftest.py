@@ -155,7 +155,7 @@ def run_service(kind: str, store: Store, **changes: Any) -> Iterator[Service]:
     app.start()
     try:
         with grpc.insecure_channel(f"127.0.0.1:{app.port}") as channel:
-            grpc.channel_ready_future(channel).result(timeout=10)
+            grpc.channel_ready_future(channel).result(timeout=40)
             yield Service(kind, app, store, settings, channel)
     finally:
         app.stop(grace_seconds=1)

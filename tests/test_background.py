@@ -135,12 +135,12 @@ def test_a_long_removal_of_a_person_delays_no_other_sweep(store: Store, monkeypa
 
     def remove(*_: object) -> None:
         removing.set()
-        removed.wait(30)
+        removed.wait(50)
 
     monkeypatch.setattr(ErasureSweeper, "sweep", remove)
     monkeypatch.setattr(store.sync_sweeper, "sweep", lambda _: swept.append("syncs"))
     for _ in run_service("embedded", store, snapshot_lease_seconds=1):
-        assert removing.wait(10)
+        assert removing.wait(40)
         swept.clear()
         eventually(lambda: len(swept) > 1)
         removed.set()

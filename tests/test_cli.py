@@ -67,7 +67,7 @@ def test_serve_dev_prints_a_working_token_and_drains_on_sigterm() -> None:
             client = Client(channel, (("authorization", f"Bearer {token}"), ("orgid", "demo")))
             assert client.count(filter={"datatype": "contact", "where": {}}) > 2_000
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=40) == 0
 
 
 def test_a_command_loads_only_its_own_modules() -> None:

@@ -218,7 +218,7 @@ def test_watch_prints_who_enters_and_continues_where_it_ended(
     entered = service.insert(org, [{"data": {"tags": ["vip"]}}])
     assert process.stdout.readline().startswith(f"+ {entered[0]}  ")
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=20) == 0, process.stderr.read()
+    assert process.wait(timeout=40) == 0, process.stderr.read()
     missed = service.insert(org, [{"data": {"tags": ["vip"]}}])
     later = command("watch", "VIPs", "--position", str(position), "--events", "1", "--quiet")
     assert later == f"+ {missed[0]}\n"

@@ -157,7 +157,7 @@ def test_calls_and_health_follow_a_step_down(replica_set: ReplicaSet) -> None:
     """Writes during an election are UNAVAILABLE, and succeed after it."""
     eventually(lambda: health(replica_set.service) == health_pb2.HealthCheckResponse.SERVING)
     replica_set.admin.command({"replSetStepDown": 2, "force": True})
-    eventually(lambda: outcome(replica_set.write) == "OK", seconds=20)
+    eventually(lambda: outcome(replica_set.write) == "OK")
     assert replica_set.stream() == replica_set.contact_ids
     eventually(lambda: health(replica_set.service) == health_pb2.HealthCheckResponse.SERVING)
 

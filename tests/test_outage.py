@@ -112,7 +112,7 @@ def test_silent_connections_free_their_threads_at_the_deadline(real_service: Ser
             except grpc.RpcError:
                 return False
 
-        eventually(answers, seconds=20)
+        eventually(answers)
     proxy.disconnect()
 
 
@@ -137,7 +137,7 @@ class Caller:
 
     def join(self) -> None:
         """Wait for the last call."""
-        self._thread.join(10)
+        self._thread.join(20)
 
 
 def test_calls_recover_from_a_blackout(real_service: Service) -> None:

@@ -27,7 +27,7 @@ def test_another_server_sends_the_events_of_a_killed_server_once(real_service: S
             segment = client.create(name="vips", filter=VIPS)
             with watching(client, segment.id) as watcher:
                 store.database["contact"].update_many({}, {"$set": {"data.tags": "vip"}})
-                assert proxy.sent.wait(20)
+                assert proxy.sent.wait(40)
                 kill(process)
                 token = watcher.token
         for service in run_service("mongodb", store):

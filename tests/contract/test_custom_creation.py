@@ -219,7 +219,7 @@ def test_a_lookalike_is_returned_while_it_is_creating_and_becomes_ready(
     cases.ids = insert([{}, {}])
     made = cases.create()
     assert (made.state, made.version, made.creation_state, made.contact_count) == ("active", 0, CREATING, 0)
-    assert gate.reached.wait(10)
+    assert gate.reached.wait(40)
     assert cases.get(made.id).creation_state is CREATING
     assert client.call("ListCustomAudiences").custom_audiences[0].creation_state == CREATION_STATE_CREATING
     gate.opened.set()
@@ -241,7 +241,7 @@ def test_a_refresh_keeps_the_old_list_readable_until_the_new_one_is_published(
     cases.step = gate
     running = cases.custom_audiences.refresh(cases.ctx, made.id)
     assert (running.creation_state, running.contact_count, running.version) == (READY, 2, 0)
-    assert gate.reached.wait(10)
+    assert gate.reached.wait(40)
     shown = client.call("GetCustomAudience", {"id": made.id})
     assert (shown.creation_state, shown.progress) == (CREATION_STATE_READY, 100)
     assert (shown.latest_refresh.state, shown.latest_refresh.HasField("end_time")) == (CREATION_STATE_CREATING, False)
@@ -300,7 +300,7 @@ def test_a_failed_lookalike_can_be_deleted_which_releases_its_name(cases: Cases)
 def test_a_repeated_request_returns_the_audience_in_its_current_state(cases: Cases, gate: Gate) -> None:
     """While it is CREATING, and after, the same request returns the same audience without waiting."""
     made = cases.create("r")
-    assert gate.reached.wait(10)
+    assert gate.reached.wait(40)
     again = cases.create("r")
     assert (again.id, again.creation_state) == (made.id, CREATING)
     with pytest.raises(RequestIdReused):
@@ -335,9 +335,9 @@ def test_progress_is_shown_and_never_decreases(cases: Cases) -> None:
 
     def step(_: Deadline, report: Report) -> None:
         report(40)
-        assert resume[0].wait(10)
+        assert resume[0].wait(40)
         report(20)
-        assert resume[1].wait(10)
+        assert resume[1].wait(40)
 
     cases.step = step
     made = cases.create()
@@ -416,7 +416,7 @@ def test_a_process_that_lost_its_lease_writes_nothing_more(service: Service, cas
     assert cases.get(late.id).creation_state is FAILED
     cases.step = gate = Gate()
     cases.custom_audiences.refresh(cases.ctx, late.id)
-    assert gate.reached.wait(10)
+    assert gate.reached.wait(40)
     nothing_is_written()
     gate.opened.set()
     assert cases.settled(late.id).creation_state is READY
@@ -432,19 +432,19 @@ def test_a_sweep_leaves_work_alone_whose_lease_holds(service: Service, cases: Ca
 def test_a_server_that_stops_marks_its_work_failed_at_once(cases: Cases, gate: Gate) -> None:
     """Another server can start it again without waiting for the lease."""
     made = cases.create()
-    assert gate.reached.wait(10)
+    assert gate.reached.wait(40)
     cases.runner.close()
     failed = cases.get(made.id)
     assert (failed.creation_state, failed.work and failed.work.error) == (FAILED, STOPPED)
-    assert gate.cancelled.wait(10)
+    assert gate.cancelled.wait(40)
 
 
 def test_deleting_a_lookalike_that_is_creating_cancels_the_work(cases: Cases, gate: Gate) -> None:
     """The deletion stops the job and releases the name."""
     made = cases.create()
-    assert gate.reached.wait(10)
+    assert gate.reached.wait(40)
     cases.delete(made.id)
-    assert gate.cancelled.wait(10)
+    assert gate.cancelled.wait(40)
     with pytest.raises(AudienceNotFound):
         cases.get(made.id)
     cases.step = lambda *_: None
@@ -457,15 +457,15 @@ def test_a_deletion_by_another_process_cancels_the_work_at_its_next_renewal(make
     cases, other = make_cases(limits=JobLimits(lease_seconds=2)), make_cases()
     cases.step = gate = Gate()
     made = cases.create()
-    assert gate.reached.wait(10)
+    assert gate.reached.wait(40)
     other.delete(made.id)
-    assert gate.cancelled.wait(10)
+    assert gate.cancelled.wait(40)
 
 
 def test_an_audience_renamed_while_it_is_creating_keeps_the_name(cases: Cases, gate: Gate) -> None:
     """An update and the creation are both written."""
     made = cases.create()
-    assert gate.reached.wait(10)
+    assert gate.reached.wait(40)
     draft = CustomAudienceDraft("renamed", "")
     cases.custom_audiences.update(cases.ctx, made.id, draft, ["name"], 0, validate_only=False)
     gate.opened.set()
@@ -536,7 +536,7 @@ def test_a_deletion_that_is_taken_back_does_not_end_the_work(
 ) -> None:
     """A creation goes on and becomes READY if its audience is not deleted in the end."""
     made = cases.create().id
-    assert gate.reached.wait(10)
+    assert gate.reached.wait(40)
     racing = FailAtStep(service.store.custom_audiences, "remove", before=lambda: cases.register(made))
     with pytest.raises(AudienceInUse):
         make_cases(custom_audiences=racing).delete(made)
@@ -581,5 +581,5 @@ def test_a_lookalike_that_is_creating_keeps_its_source_from_being_deleted(
     """The source is in use from the start."""
     source = client.create(name="seed", filter={"datatype": "contact", "where": {}}).id
     cases.create(draft=dataclasses.replace(DRAFT, spec=LookalikeSpec(source, share=0.1)))
-    assert gate.reached.wait(10)
+    assert gate.reached.wait(40)
     assert refused(lambda: client.call("DeleteSegment", {"id": source})).info.reason == "AUDIENCE_IN_USE"

@@ -40,7 +40,7 @@ def handoff(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hando
         result = original(*arguments)
         if first.acquire(blocking=False):
             found.wrote.set()
-            assert found.resume.wait(20)
+            assert found.resume.wait(40)
         return result
 
     runner = service.app._snapshot_worker.runner
@@ -57,7 +57,7 @@ def handoff(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hando
     monkeypatch.setattr(type(service.store.snapshots), "renew", lambda *_: True)
     yield found
     found.resume.set()
-    assert found.ended.wait(20)
+    assert found.ended.wait(40)
 
 
 def rows_of(service: Service, list_version_id: str) -> int:
@@ -75,7 +75,7 @@ def begin(client: Client, handoff: Handoff, **request: Any) -> str:
     """A snapshot that has all its rows and no more."""
     early = client.call("CreateSnapshot", {"filter": ALL_CONTACTS, **request})
     assert state_of(early) == "CREATING"
-    assert handoff.wrote.wait(20)
+    assert handoff.wrote.wait(40)
     return str(early.id)
 
 
@@ -94,7 +94,7 @@ def test_an_expired_attempt_is_failed_and_cannot_write(
     assert (state_of(failed), failed.error) == ("FAILED", "the process that created it ended")
     assert rows_of(service, f"{snapshot_id}.1") == 2, "a command may be writing them still"
     handoff.resume.set()
-    assert handoff.ended.wait(20)
+    assert handoff.ended.wait(40)
     assert client.call("GetSnapshot", {"id": snapshot_id}) == failed
     assert rows_of(service, f"{snapshot_id}.1") == 0
     assert (
@@ -129,7 +129,7 @@ def test_a_repeated_request_restarts_without_rows_of_the_first_attempt(
     made = client.snapshot(filter=ALL_CONTACTS, requestId="r")
     assert (made.id, made.count) == (snapshot_id, 2)
     handoff.resume.set()
-    assert handoff.ended.wait(20)
+    assert handoff.ended.wait(40)
     assert client.members(snapshotId=made.id) == sorted(ids[1:])
     assert client.call("GetSnapshot", {"id": snapshot_id}) == made
     assert rows_of(service, f"{snapshot_id}.1") == 0
@@ -171,7 +171,7 @@ def test_a_snapshot_deleted_during_creation_stays_deleted(
     snapshot_id = begin(client, handoff, requestId="r")
     client.call("DeleteSnapshot", {"id": snapshot_id})
     handoff.resume.set()
-    assert handoff.ended.wait(20)
+    assert handoff.ended.wait(40)
     assert refused(lambda: client.call("GetSnapshot", {"id": snapshot_id})).info.reason == "SNAPSHOT_NOT_FOUND"
     assert rows_of(service, f"{snapshot_id}.1") == 0
     later = datetime.now(UTC) + timedelta(days=1)
@@ -204,7 +204,7 @@ def test_an_attempt_that_loses_its_lease_stops_and_its_rows_are_swept(
 
     monkeypatch.setattr(type(service.store.snapshot_rows), "write", write)
     early = client.call("CreateSnapshot", {"filter": ALL_CONTACTS})
-    assert stopped.wait(20)
+    assert stopped.wait(40)
     assert rows_of(service, f"{early.id}.1") == 2
     later = datetime.now(UTC) + timedelta(days=1)
     service.store.snapshot_sweeper.sweep(later, later)

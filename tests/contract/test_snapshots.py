@@ -182,7 +182,7 @@ def test_create_returns_at_once_and_get_shows_each_stage_of_the_creation(
 
         def pause(*arguments: Any) -> Any:
             reached.set()
-            assert resume.wait(20)
+            assert resume.wait(40)
             return original(*arguments)
 
         return pause
@@ -194,7 +194,7 @@ def test_create_returns_at_once_and_get_shows_each_stage_of_the_creation(
     assert (state_of(created), created.count) == ("CREATING", 0)
     for name, progress in (("write", 10), ("count_and_digest", 90)):
         reached, resume = stages[name]
-        assert reached.wait(20)
+        assert reached.wait(40)
         found = client.call("GetSnapshot", {"id": created.id})
         assert (state_of(found), found.progress) == ("CREATING", progress)
         assert client.call("CreateSnapshot", request) == found, "its request does not start another attempt"

@@ -164,7 +164,7 @@ def test_a_database_outage_is_unavailable_and_the_upload_resumes(
         eventually(lambda: bool(uploads.count_documents({"audience": made, "position.offset": {"$gt": 0}})))
         proxy.disconnect()
         slow.put(chunk(half, data[half:]), trailer(data), None)
-        refusal = Refusal(call.exception(timeout=20))
+        refusal = Refusal(call.exception(timeout=40))
         assert (refusal.code.name, refusal.info.reason) == ("UNAVAILABLE", "STORE_UNAVAILABLE")
         assert refusal.retry_seconds
         eventually(lambda: service.open_stream_count == 0)
@@ -195,7 +195,7 @@ def test_an_idle_client_is_disconnected_and_can_resume(monkeypatch: pytest.Monke
         )
         eventually(lambda is_stored=is_stored: bool(is_stored()))  # type: ignore[misc]
 
-        refusal = Refusal(call.exception(timeout=20))
+        refusal = Refusal(call.exception(timeout=40))
         assert (refusal.code.name, refusal.info.reason) == ("DEADLINE_EXCEEDED", "CLIENT_TIMEOUT")
         slow.put(None)
         eventually(lambda service=service: service.open_stream_count == 0)  # type: ignore[misc]

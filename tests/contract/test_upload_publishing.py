@@ -128,7 +128,7 @@ def test_a_superseded_stream_cannot_write_into_the_published_list(
     assert uploader.upload(made.id, data).list_size == 2
     more = emails("z")[len("email\n") :]
     slow.put(chunk(len(data), more), trailer(data + more), None)
-    assert Refusal(first.exception(timeout=20)).info.reason == "UPLOAD_TAKEN_OVER"
+    assert Refusal(first.exception(timeout=40)).info.reason == "UPLOAD_TAKEN_OVER"
     assert client.members(audienceId=made.id) == ["contact-a", "contact-b"]
     assert client.call("GetCustomAudience", {"id": made.id}).contact_count == 2
 
@@ -147,9 +147,9 @@ def test_a_superseded_stream_cannot_write(
     second = uploader.start(iter(streams[1]))
     eventually(lambda: bool(stored(service, made.id)["position"]["offset"] == len(data)))
     streams[0].put(chunk(row, data[row:]), trailer(data), None)
-    assert Refusal(first.exception(timeout=20)).info.reason == "UPLOAD_TAKEN_OVER"
+    assert Refusal(first.exception(timeout=40)).info.reason == "UPLOAD_TAKEN_OVER"
     streams[1].put(trailer(data), None)
-    upload = second.result(timeout=20)
+    upload = second.result(timeout=40)
     assert (upload.row_count, upload.matched_row_count, upload.duplicate_row_count, upload.list_size) == (3, 3, 0, 3)
 
 
@@ -238,7 +238,7 @@ def test_uploaded_rows_are_deleted_within_an_hour_of_their_audience(
     sweep(service, now() + timedelta(hours=1, seconds=1))
     assert (rows.count_documents(mine), stored(service, made.id)) == (0, None)
     slow.put(trailer(data), None)
-    refusal = Refusal(call.exception(timeout=20))
+    refusal = Refusal(call.exception(timeout=40))
     assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "UPLOAD_NOT_FOUND")
     sweep(service, now() + LONG)
     assert service.store.database["custom"].find_one({"pk": made.id}) is None

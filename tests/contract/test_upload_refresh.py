@@ -182,7 +182,7 @@ def test_a_server_that_stops_marks_the_refreshes_of_its_lists_failed() -> None:
             """Wait for the test, if armed."""
             if self.is_armed:
                 reached.set()
-                assert opened.wait(20)
+                assert opened.wait(40)
             self._repository.update(org, datatype, rule, deadline)
 
         def __getattr__(self, name: str) -> Any:
@@ -198,7 +198,7 @@ def test_a_server_that_stops_marks_the_refreshes_of_its_lists_failed() -> None:
             identifiers.is_armed = True
             running = client.call("RefreshCustomAudience", {"id": made})
             assert running.latest_refresh.state == CREATION_STATE_CREATING
-            assert reached.wait(20)
+            assert reached.wait(40)
         stored = store.custom_audiences.get("stopping", made, Deadline.after(10))
     finally:
         opened.set()

@@ -227,7 +227,7 @@ def test_the_latest_stream_writes_and_the_earlier_one_fails(
     upload = uploader.send(messages(header(made.id), data, slow_start))
     assert (upload.state, upload.matched_row_count, upload.list_size) == (PUBLISHED, 8, 8)
     slow.put(chunk(70, data[70:]), trailer(data), None)
-    refusal = Refusal(first.exception(timeout=20))
+    refusal = Refusal(first.exception(timeout=40))
     assert (refusal.code.name, refusal.info.reason) == ("ABORTED", "UPLOAD_TAKEN_OVER")
     assert (state(), len(client.members(audienceId=made.id))) == (upload, 8)
 

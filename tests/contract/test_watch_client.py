@@ -95,5 +95,5 @@ def test_the_documented_client_resumes_and_restarts_after_its_token_expires(
     contacts.update_one({"sk": f"{org}/contact/b"}, {"$set": {"data.tags": []}})
     eventually(lambda: state.members == {third})
     client.call("DeleteSegment", {"id": segment.id})
-    thread.join(10)
+    thread.join(40)
     assert ended == [grpc.StatusCode.NOT_FOUND]

@@ -100,11 +100,11 @@ def test_recording_members_may_take_longer_than_a_lease(monkeypatch: pytest.Monk
     def slowly(self: Any, org: str, watch_epoch: str, *rest: Any) -> None:
         recorded.append(watch_epoch)
         started = leased_until(store)
-        eventually(lambda: leased_until(store) > started + timedelta(seconds=2))
+        eventually(lambda: leased_until(store) > started + timedelta(seconds=3.5))
         record(self, org, watch_epoch, *rest)
 
     monkeypatch.setattr(kind, "record_members", slowly)
-    for service in run_service("", store, watch_lease_seconds=1.5):
+    for service in run_service("", store, watch_lease_seconds=3):
         client = service.client("acme")
         with watching(client, client.create(name="vips", filter=VIPS).id) as watcher:
             assert watcher.has_no_events()

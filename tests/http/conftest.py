@@ -72,7 +72,7 @@ class Gateway:
     def send(self, method: str, path: str, payload: str | bytes | None = None, **headers: str) -> Response:
         """The answer to a request for any path."""
         all_headers = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=40)) as connection:
             # A body that is too large is refused before it has all been sent.
             with suppress(ConnectionError):
                 connection.request(method, path, payload, all_headers)

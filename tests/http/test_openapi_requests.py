@@ -28,7 +28,7 @@ def test_a_request_near_the_document_gets_a_documented_response(gateway: Gateway
     @hypothesis.given(operation.as_strategy())
     @hypothesis.settings(max_examples=5, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
     def send(case: Any) -> None:
-        response = case.call(base_url=gateway.address, headers=gateway.headers, timeout=20)
+        response = case.call(base_url=gateway.address, headers=gateway.headers, timeout=40)
         assert response.status_code not in (500, 502), response.text
         case.validate_response(response, checks=CHECKS)
 

@@ -21,7 +21,7 @@ Event = dict[str, Any]
 @contextmanager
 def events(gateway: Gateway, method: str, path: str, body: Any = None, **headers: str) -> Iterator[Iterator[Event]]:
     """The events of a stream as they arrive: `event`, `id` and `data` of each."""
-    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=40)
     try:
         payload = None if body is None else json.dumps(body)
         all_headers = {**gateway.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
@@ -90,4 +90,4 @@ def test_a_gateway_that_stops_ends_its_streams(gateway: Gateway, service: Servic
             process.terminate()
             *_, end = arriving
         assert (end["event"], end["data"]["code"]) == ("end", 14)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=40) == 0

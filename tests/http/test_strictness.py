@@ -130,7 +130,7 @@ def test_another_method_is_a_405_that_lists_those_of_the_path(
 def test_http_1_0_is_served(gateway: Gateway) -> None:
     """The default of nginx in front of the gateway."""
     headers = "".join(f"{name}: {value}\r\n" for name, value in gateway.headers.items())
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=40) as connection:
         connection.sendall(f"GET /crm/audiences/custom-types HTTP/1.0\r\n{headers}\r\n".encode())
         answer = b"".join(iter(lambda: connection.recv(65_536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -174,7 +174,7 @@ def test_a_header_that_is_set_twice_is_refused(gateway: Gateway) -> None:
     """The service sees both orgs, and refuses to choose."""
     head = "".join(f"{name}: {value}\r\n" for name, value in gateway.headers.items())
     request = f"GET /crm/audiences/segments HTTP/1.1\r\nhost: x\r\nconnection: close\r\norgid: other\r\n{head}\r\n"
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=40) as connection:
         connection.sendall(request.encode())
         answer = b"".join(iter(lambda: connection.recv(65_536), b""))
     assert b" 400 " in answer.splitlines()[0]

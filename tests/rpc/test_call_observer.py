@@ -114,8 +114,8 @@ def test_a_line_has_the_code_that_the_client_saw(
     with captured() as lines:
         for service in run_service("embedded", store):
             stub: Any = service.channel.unary_unary("/audience.v1.ReachService/EstimateReach")
-            call = stub.future(request.SerializeToString(), metadata=service.client("acme").metadata, timeout=1.0)
-            assert has_begun.wait(10)
+            call = stub.future(request.SerializeToString(), metadata=service.client("acme").metadata, timeout=3.0)
+            assert has_begun.wait(20)
             [open_call] = service.app.server.open_calls._calls
             if ends_by == "client":
                 call.cancel()
@@ -134,7 +134,7 @@ def test_a_line_has_the_code_that_the_client_saw(
 def test_a_stalled_clients_line_has_the_code_that_it_gets() -> None:
     """Its stream is cancelled, since it cannot receive a status; the reason is in the log."""
     with captured() as lines:
-        for service in run_service("embedded", embedded_store([], ("contact",)), stream_send_timeout_seconds=0.5):
+        for service in run_service("embedded", embedded_store([], ("contact",)), stream_send_timeout_seconds=2.0):
             service.insert("stalled", [{"data": {"pad": "x" * 100_000}} for _ in range(100)])
             request = {"filter": {"datatype": "contact", "where": {}}, "batchSize": 1, "fields": ["pad"]}
             stream = service.client("stalled").call("StreamMembers", request)

@@ -62,7 +62,7 @@ class Client:
         self._stubs = [stub(channel) for stub in _STUBS]
         self.metadata = metadata
 
-    def call(self, rpc: str, request: dict[str, Any] | None = None, *, timeout: float | None = 20) -> Any:
+    def call(self, rpc: str, request: dict[str, Any] | None = None, *, timeout: float | None = 40) -> Any:
         """The answer of an RPC; for a stream, the call itself, which yields messages and can be cancelled."""
         stub = next(stub for stub in self._stubs if hasattr(stub, rpc))
         module = next(module for module in _MODULES if hasattr(module, f"{rpc}Request"))
@@ -78,7 +78,7 @@ class Client:
         """A new custom audience, from its JSON fields; a file upload by default."""
         return self.call("CreateCustomAudience", {"customAudience": {"type": "file_upload", **audience}})
 
-    def settled(self, audience_id: str, seconds: float = 20) -> Any:
+    def settled(self, audience_id: str, seconds: float = 40) -> Any:
         """A custom audience once no creation or refresh of it is running."""
         until = time.monotonic() + seconds
         while True:
@@ -113,7 +113,7 @@ class Client:
             found.append(self.call("GetSnapshot", {"id": snapshot.id}))
             return bool(found[-1].creation_state != CreationState.CREATION_STATE_CREATING)
 
-        eventually(has_ended, seconds=20)
+        eventually(has_ended, seconds=40)
         return found[-1]
 
     def members(self, **request: Any) -> list[str]:

@@ -61,7 +61,7 @@ class ScriptedStream:
         """Wait until all sent changes have been processed."""
         with self._drained:
             until = self._waits + 2
-            assert self._drained.wait_for(lambda: self._changes.empty() and self._waits >= until, timeout=10)
+            assert self._drained.wait_for(lambda: self._changes.empty() and self._waits >= until, timeout=40)
 
 
 class ScriptedDatabase:
@@ -81,7 +81,7 @@ class ScriptedDatabase:
 
     def next_stream(self) -> ScriptedStream:
         """The stream that is opened next, once it is."""
-        return self.streams.get(timeout=10)
+        return self.streams.get(timeout=40)
 
 
 class ScriptedCollection:

@@ -57,7 +57,7 @@ class Uploader:
 
     def start(self, requests: Iterator[pb.UploadMembersRequest]) -> Any:
         """The same, not waited for."""
-        return self._stub.UploadMembers.future(requests, metadata=self.metadata, timeout=20)
+        return self._stub.UploadMembers.future(requests, metadata=self.metadata, timeout=40)
 
     def upload(self, audience_id: str, data: bytes | str, **fields: Any) -> pb.Upload:
         """Upload a complete file."""

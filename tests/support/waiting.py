@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 40) -> None:
     """Wait for a condition; fail where it does not come."""
     until = time.monotonic() + seconds
     pause = threading.Event()

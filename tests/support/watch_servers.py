@@ -52,7 +52,7 @@ class Handoff:
 
     def wait_until_paused(self) -> None:
         """Wait until the tracker pauses at a command."""
-        assert self._paused.acquire(timeout=20), "a tracker hangs"
+        assert self._paused.acquire(timeout=40), "a tracker hangs"
 
     def run(self, name: str, operation: Callable[..., Any], arguments: Any) -> Any:
         """Run a command as the fate has it."""
@@ -94,7 +94,7 @@ class Handoff:
         """End the tracker's thread."""
         self._fate = "stop"
         self._resume.release()
-        thread.join(20)
+        thread.join(40)
 
 
 class Gated:

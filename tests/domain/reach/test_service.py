@@ -97,12 +97,12 @@ def run_concurrently(members: Members, *calls: tuple[RequestContext, float | Non
     members.go.clear()
     with ThreadPoolExecutor(len(calls)) as pool:
         futures = [pool.submit(reaches.estimate, calls[0][0], ALL_CONTACTS, calls[0][1])]
-        assert members.started.acquire(timeout=10)
+        assert members.started.acquire(timeout=40)
         for other, budget in calls[1:]:
             deadline, waiting = watched(other.deadline)
             futures.append(pool.submit(reaches.estimate, RequestContext(other.caller, deadline), ALL_CONTACTS, budget))
             for _ in range(2):  # once to see what time there is, once to wait
-                assert waiting.acquire(timeout=10)
+                assert waiting.acquire(timeout=40)
         members.go.set()
     return futures
 
@@ -157,7 +157,7 @@ def test_another_org_or_budget_is_counted_by_itself() -> None:
             for org, budget in (("acme", None), ("acme", 9), ("acme2", None))
         ]
         for _ in calls:
-            assert members.started.acquire(timeout=10)
+            assert members.started.acquire(timeout=40)
         members.go.set()
         assert all(future.result().estimate.exact for future in calls)
     assert sorted(members.calls) == ["acme", "acme", "acme2"]
@@ -188,7 +188,7 @@ def test_selectors_that_differ_in_any_field_are_counted_separately() -> None:
         for selection in SELECTORS.values():
             pool.submit(reaches.estimate, make_context(20), selection)
         for _ in SELECTORS:
-            assert members.started.acquire(timeout=10)
+            assert members.started.acquire(timeout=40)
         members.go.set()
     assert len(members.calls) == len(SELECTORS)
 

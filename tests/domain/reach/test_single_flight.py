@@ -45,10 +45,10 @@ def shared(followers: int, work: Work, suits: Callable[[int], bool] = lambda _: 
 
     with ThreadPoolExecutor(followers + 1) as pool:
         calls = [pool.submit(flights.run, "key", NEVER, work, suits)]
-        assert work.started.acquire(timeout=10)
+        assert work.started.acquire(timeout=40)
         calls += [pool.submit(flights.run, "key", Watched(None), work, suits) for _ in range(followers)]
         for _ in range(followers):
-            assert waiting.acquire(timeout=10)
+            assert waiting.acquire(timeout=40)
         work.go.set()
     return calls
 
@@ -96,7 +96,7 @@ def test_a_followers_own_deadline_bounds_its_wait() -> None:
     flights: SingleFlight[int] = SingleFlight()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(flights.run, "key", NEVER, work, lambda _: True)
-        assert work.started.acquire(timeout=10)
+        assert work.started.acquire(timeout=40)
         with pytest.raises(OutOfTime):
             flights.run("key", Deadline.after(0.05), work, lambda _: True)
         work.go.set()
