@@ -176,10 +176,9 @@ def test_members_go_to_a_table_a_csv_an_ndjson_and_a_parquet_file(
     assert piped.split() == ["id", *ids]
 
 
-def test_explain_fields_and_check_answer_why(command: Any, service: Service, client: Client, ids: list[str]) -> None:
+def test_explain_fields_and_check_answer_why(command: Any, client: Client, ids: list[str]) -> None:
     made = client.create(name="scored", filter={"datatype": "contact", "where": {"score": {"$gt": 5}}}).id
-    if service.kind == "mongodb":
-        assert "score is more than 5" in command("explain", "scored", "--no-analyze")
+    assert "score is more than 5" in command("explain", "scored", "--no-analyze")
     assert re.search(r"score +int +33%", command("fields"))
     [member] = command("members", "scored", "--quiet").split()
     assert command("check", member, "--quiet") == f"{made}\n"

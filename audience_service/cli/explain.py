@@ -33,7 +33,7 @@ def explain(*, audience: str, where: str, datatype: str, analyze: bool, options:
     print_properties(
         (
             ("fields", ", ".join(found.fields)),
-            ("plan", f"index {plan.index}" if plan.kind == pb.PLAN_KIND_INDEX else "scan of the org's records"),
+            ("plan", _format_plan(plan) if found.HasField("plan") else "the store in memory has no query plans"),
             ("members", plan.matched_count if plan.HasField("matched_count") else None),
             ("records read", plan.documents_examined if plan.HasField("documents_examined") else None),
             ("index keys read", plan.keys_examined if plan.HasField("keys_examined") else None),
@@ -42,6 +42,10 @@ def explain(*, audience: str, where: str, datatype: str, analyze: bool, options:
         )
     )
     print_warnings(found.warnings)
+
+
+def _format_plan(plan: pb.QueryPlan) -> str:
+    return f"index {plan.index}" if plan.kind == pb.PLAN_KIND_INDEX else "scan of the org's records"
 
 
 def _format_advice(advice: pb.IndexAdvice) -> str:

@@ -81,6 +81,9 @@ class SlowCallLog:
             later = RequestContext(ctx.caller, Deadline.after(_EXPLAIN_TIMEOUT_SECONDS))
             explanation = self._explain(later, selection)
             plan, advice = explanation.plan, explanation.advice
+            if plan is None or advice is None:
+                _log.warning("slow call", **fields, plan="not explained, since the store has no plans")
+                return
             index = f"{advice.datatype}({', '.join(advice.fields)})" if advice.useful else ""
             plan_text = f"{plan.kind} {plan.index}".strip() + f", {plan.joins} joins" * bool(plan.joins)
             if not all(map(_FIELD_PATH.fullmatch, (advice.datatype, *advice.fields))):

@@ -1,4 +1,4 @@
-"""ExplainFilter on a real engine; the embedded store has no plans and reports that."""
+"""ExplainFilter on a real engine; the embedded store has no plans and leaves them out."""
 
 from collections.abc import Callable
 from functools import partial
@@ -172,9 +172,16 @@ def test_an_org_without_records_is_explained(real_service: Service) -> None:
     assert answer.plan.matched_count == 0
 
 
-def test_the_embedded_store_refuses(refused: Callable[..., Refusal]) -> None:
-    for service in run_service("embedded", embedded_store([], ("contact",))):
-        refusal = refused(partial(explain, service.client("acme"), {"country": "JP"}))
+def test_the_embedded_store_describes_and_warns_without_a_plan(refused: Callable[..., Refusal]) -> None:
+    """It refuses the filters that it cannot count."""
+    for service in run_service("embedded", embedded_store(list(sample_contacts("acme", 50)), ("contact",))):
+        client = service.client("acme")
+        answer = explain(client, {"cuntry": "JP"})
+        assert (answer.description, list(answer.fields)) == ("cuntry is JP", ["cuntry"])
+        assert [warning.reason for warning in answer.warnings] == ["UNKNOWN_FIELD"]
+        assert not answer.HasField("plan")
+        assert not answer.HasField("index_advice")
+        refusal = refused(partial(explain, client, {"tags": {"$size": 1}}))
         assert refusal.info.reason == "UNSUPPORTED_BY_STORE"
 
 

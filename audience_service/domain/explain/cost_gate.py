@@ -51,7 +51,7 @@ class CostGate:
         if not self._max_scanned_records or not isinstance(population, CompiledFilter):
             return None
         plan = self._plans.plan(ctx.org, population, ctx.deadline, analyze=False)
-        if plan.kind is not PlanKind.SCAN:
+        if plan is None or plan.kind is not PlanKind.SCAN:
             return None
         total = self._key_ranges.key_sample(ctx.org, population, ctx.deadline).total
         return plan if total > self._max_scanned_records else None

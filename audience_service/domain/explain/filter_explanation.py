@@ -37,12 +37,15 @@ _LOOKUP_SECONDS = 100e-6
 
 @dataclass(frozen=True, slots=True)
 class FilterExplanation:
-    """The explanation of a filter. `fields` are the fields that it reads, as callers write them."""
+    """The explanation of a filter. `fields` are the fields that it reads, as callers write them.
+
+    A store without query plans has neither `plan` nor `advice`.
+    """
 
     description: str
     fields: Sequence[str]
-    plan: QueryPlan
-    advice: IndexAdvice
+    plan: QueryPlan | None
+    advice: IndexAdvice | None
     warnings: Sequence[FilterWarning]
 
 
@@ -81,9 +84,8 @@ class FilterExplainer:
             audience_id = selection.audience_id
             description = describe(InAudience(audience_id, "audience_id"), self._names(ctx, [audience_id]))
             reason = "the service reads a static list through the list's own index, and its records by sk"
-            return FilterExplanation(
-                description, (), plan, IndexAdvice(population.datatype, (), useful=False, reason=reason), ()
-            )
+            advice = IndexAdvice(population.datatype, (), useful=False, reason=reason)
+            return FilterExplanation(description, (), plan, advice if plan else None, ())
         node = self._parse_unresolved(ctx, selection)
         audience_ids = [inner.audience_id for inner in all_nodes(node) if isinstance(inner, InAudience)]
         sampled = self._catalog.sample_fields(ctx.org, population.datatype, ctx.deadline)
@@ -91,7 +93,7 @@ class FilterExplainer:
             describe(node, self._names(ctx, audience_ids)),
             [display_path(path) for path in used_fields(population.node)],
             plan,
-            advise(population, self._evidence(ctx, population, plan, sampled)),
+            advise(population, self._evidence(ctx, population, plan, sampled)) if plan else None,
             [
                 *self._warnings(ctx, node, population.datatype, sampled),
                 *self._lookup_warnings(ctx, node, population, analyze=analyze),
@@ -103,9 +105,9 @@ class FilterExplainer:
         sampled = self._catalog.sample_fields(ctx.org, population.datatype, ctx.deadline)
         return advise(population, self._evidence(ctx, population, plan, sampled))
 
-    def _plan(self, ctx: RequestContext, population: Population, *, analyze: bool) -> QueryPlan:
+    def _plan(self, ctx: RequestContext, population: Population, *, analyze: bool) -> QueryPlan | None:
         plan = self._repositories.plans.plan(ctx.org, population, ctx.deadline, analyze=analyze)
-        if plan.stats is None or plan.stats.matched is not None:
+        if plan is None or plan.stats is None or plan.stats.matched is not None:
             return plan
         count = self._repositories.members.count(ctx.org, population, ctx.deadline)
         return replace(plan, stats=replace(plan.stats, matched=count))

@@ -11,10 +11,10 @@ from audience_service.domain.filters.population import Population
 class PlanRepository(Protocol):
     """Reads the database's query plans and indexes."""
 
-    def plan(self, org: str, population: Population, deadline: Deadline, *, analyze: bool) -> QueryPlan:
+    def plan(self, org: str, population: Population, deadline: Deadline, *, analyze: bool) -> QueryPlan | None:
         """The plan of the population's count, with execution statistics if `analyze` is set.
 
-        Raises UnsupportedByStore on the embedded store.
+        None on the embedded store, which uses no indexes. It raises UnsupportedByStore for a filter that it refuses.
         """
 
     def hash_text(self, text: str, deadline: Deadline) -> int:

@@ -18,7 +18,7 @@ from pymongo.database import Database
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import UnsupportedByStore
 from audience_service.domain.core.record import Documents, Record
-from audience_service.domain.explain.query_plan import QueryPlan
+from audience_service.domain.explain.query_plan import ExistingIndex, QueryPlan
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compiler import compile_node
 from audience_service.domain.filters.member_list import MemberList
@@ -33,7 +33,6 @@ from audience_service.mongo.audiences.member_lists import MongoLists
 from audience_service.mongo.core.collections import SUBSCRIBERS
 from audience_service.mongo.core.cursor_batches import cut_documents
 from audience_service.mongo.embedded.refusals import refuse_unsupported, remove_suppression
-from audience_service.mongo.explain.repository import MongoPlans
 from audience_service.mongo.membership.checks import MongoMembershipChecks
 from audience_service.mongo.membership.repository import MongoMembers, stream_stages
 from audience_service.mongo.query.joins import Stages
@@ -286,12 +285,21 @@ class EmbeddedSnapshotRows(MongoSnapshotRows):
         return {audience: (count, digest_of(total >> 32, total)) for audience, (count, total) in sums.items()}
 
 
-class EmbeddedPlans(MongoPlans):
-    """MongoPlans without plans: the embedded store uses no indexes, and its explain is fictitious."""
+class EmbeddedPlans:
+    """The PlanRepository of a store that uses no indexes, and whose explain is fictitious."""
 
-    def plan(self, org: str, population: Population, deadline: Deadline, *, analyze: bool) -> QueryPlan:  # noqa: ARG002
+    def plan(self, org: str, population: Population, deadline: Deadline, *, analyze: bool) -> QueryPlan | None:  # noqa: ARG002
+        """None. Raise UnsupportedByStore if the filter is unsupported."""
+        with refuse_unsupported(population):
+            return None
+
+    def hash_text(self, *_: Any) -> int:
         """Raise UnsupportedByStore."""
-        raise UnsupportedByStore("the embedded store has no query plans; use a MongoDB to explain this filter")
+        raise UnsupportedByStore("the embedded store does not support $toHashedIndexKey; use a MongoDB for buckets")
+
+    def indexes(self, *_: Any) -> Sequence[ExistingIndex]:
+        """No indexes."""
+        return ()
 
 
 class EmbeddedInsights:

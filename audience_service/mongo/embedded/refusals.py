@@ -14,7 +14,7 @@ from audience_service.domain.filters.ast import And, Node, Nor, Not, Or, Related
 from audience_service.domain.filters.compiler import to_match
 from audience_service.domain.filters.population import Population
 
-LACKING_RPCS = ("ExplainFilter", "GetInsights", "StreamSyncChanges", "AcknowledgeSyncBatch", "ResetSync")
+LACKING_RPCS = ("GetInsights", "StreamSyncChanges", "AcknowledgeSyncBatch", "ResetSync")
 """The RPCs that the embedded store always refuses. It also refuses lookalikes, and some filters."""
 
 _LOGICAL = frozenset(("$and", "$or", "$nor"))

@@ -78,7 +78,7 @@ def embedded_store(
         members=EmbeddedMembers(database, scope),
         checks=EmbeddedMembershipChecks(database, scope),
         partitions=MongoPartitions(database, scope),
-        plans=EmbeddedPlans(database, scope),
+        plans=EmbeddedPlans(),
         samples=EmbeddedSamples(database, scope, new_random),
         slices=EmbeddedKeyRanges(database, scope, key_sampler),
         key_sampler=key_sampler,

@@ -21,8 +21,8 @@ def encode_filter_explanation(value: FilterExplanation) -> filter_pb.ExplainFilt
     return filter_pb.ExplainFilterResponse(
         description=value.description,
         fields=value.fields,
-        plan=_encode_plan(value.plan),
-        index_advice=_encode_advice(value.advice),
+        plan=_encode_plan(value.plan) if value.plan else None,
+        index_advice=_encode_advice(value.advice) if value.advice else None,
         warnings=encode_warnings(value.warnings),
     )
 

@@ -56,7 +56,7 @@ class FilterServiceServicer:
     def ExplainFilter(self, request, context):
         """ExplainFilter describes a filter in plain English, shows the database's query plan for it, and recommends an index.
         It explains an unsaved filter or an audience. Errors: INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
-        EXPRESSION_FAILED, OUT_OF_TIME; UNSUPPORTED_BY_STORE on the embedded store.
+        EXPRESSION_FAILED, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,7 @@ class FilterServiceStub:
     ExplainFilter: _grpc.UnaryUnaryMultiCallable[_filter_service_pb2.ExplainFilterRequest, _filter_service_pb2.ExplainFilterResponse]
     """ExplainFilter describes a filter in plain English, shows the database's query plan for it, and recommends an index.
     It explains an unsaved filter or an audience. Errors: INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
-    EXPRESSION_FAILED, OUT_OF_TIME; UNSUPPORTED_BY_STORE on the embedded store.
+    EXPRESSION_FAILED, OUT_OF_TIME.
     """
     ListFields: _grpc.UnaryUnaryMultiCallable[_filter_service_pb2.ListFieldsRequest, _filter_service_pb2.ListFieldsResponse]
     """ListFields lists the fields that filters on a datatype can use. It reads a sample of the org's records that are
@@ -56,7 +56,7 @@ class FilterServiceAsyncStub(FilterServiceStub):
     ExplainFilter: _aio.UnaryUnaryMultiCallable[_filter_service_pb2.ExplainFilterRequest, _filter_service_pb2.ExplainFilterResponse]  # type: ignore[assignment]
     """ExplainFilter describes a filter in plain English, shows the database's query plan for it, and recommends an index.
     It explains an unsaved filter or an audience. Errors: INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
-    EXPRESSION_FAILED, OUT_OF_TIME; UNSUPPORTED_BY_STORE on the embedded store.
+    EXPRESSION_FAILED, OUT_OF_TIME.
     """
     ListFields: _aio.UnaryUnaryMultiCallable[_filter_service_pb2.ListFieldsRequest, _filter_service_pb2.ListFieldsResponse]  # type: ignore[assignment]
     """ListFields lists the fields that filters on a datatype can use. It reads a sample of the org's records that are
@@ -77,7 +77,7 @@ class FilterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_filter_service_pb2.ExplainFilterResponse, _abc.Awaitable[_filter_service_pb2.ExplainFilterResponse]]:
         """ExplainFilter describes a filter in plain English, shows the database's query plan for it, and recommends an index.
         It explains an unsaved filter or an audience. Errors: INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
-        EXPRESSION_FAILED, OUT_OF_TIME; UNSUPPORTED_BY_STORE on the embedded store.
+        EXPRESSION_FAILED, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod

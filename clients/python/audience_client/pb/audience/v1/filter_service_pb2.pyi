@@ -108,11 +108,13 @@ class ExplainFilterResponse(_message.Message):
 
     @_builtins.property
     def plan(self) -> Global___QueryPlan:
-        """plan is how the database counts the filter's matches."""
+        """plan is how the database counts the filter's matches. Unset on the embedded store, which has no indexes."""
 
     @_builtins.property
     def index_advice(self) -> Global___IndexAdvice:
-        """index_advice is the index that would help this filter most, or the reason why no index would help."""
+        """index_advice is the index that would help this filter most, or the reason why no index would help. Unset without a
+        plan.
+        """
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.FilterWarning]:
