@@ -14,7 +14,8 @@ from typing import Protocol
 from audience_service.domain.audiences.key_sample import KeySample
 from audience_service.domain.audiences.references import AudienceUse, Usage
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.core.record import Documents, Record
+from audience_service.domain.core.documents import Documents
+from audience_service.domain.core.record import Record
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.filters.population import Population

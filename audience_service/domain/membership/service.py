@@ -11,9 +11,10 @@ from audience_service.domain.audiences.repository import MemberRepository
 from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.audiences.selection_resolver import Exclusion, SelectionResolver
 from audience_service.domain.core.context import RequestContext, Scope
+from audience_service.domain.core.documents import Documents
 from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.core.page_tokens import TokenCodec
-from audience_service.domain.core.record import Documents, Record
+from audience_service.domain.core.record import Record
 from audience_service.domain.export_log.model import ExportContent
 from audience_service.domain.export_log.service import ExportLog
 from audience_service.domain.history.history import MembershipHistory
@@ -37,7 +38,7 @@ class MemberBatch:
     """
 
     members: Sequence[Record] | Documents
-    """Documents if the encoding is BSON. Records if it is STRUCT, and with `as_of`, which decodes them anyway."""
+    """Undecoded, except with `as_of`, which decodes them anyway."""
     fields: Projection
     cursor: str
     totals: "MemberTotals | None" = None
@@ -93,15 +94,16 @@ class Membership:
         projection = Projection.parse(fields)
         if projection.paths:
             ctx.require(Scope.EXPORT, "`fields`")
-        is_bson = encoding is MemberEncoding.BSON
-        if is_bson:
+        if encoding is MemberEncoding.BSON:
             _check_bson_fields(fields, projection)
         if as_of:
             _check_as_of_selection(selection, partition)
             batches = self._stream_as_of(ctx, selection.audience_id, as_of, projection, batch_size, cursor)
         else:
-            batches = self._stream(ctx, selection, projection, batch_size, cursor, partition, is_bson=is_bson)
-        yield from self._export_log.record(ctx, _content(selection, fields), batches, _count_members)
+            batches = self._stream(ctx, selection, projection, batch_size, cursor, partition)
+        yield from self._export_log.record(
+            ctx, _content(selection, fields), batches, lambda batch: count_members(batch.members)
+        )
 
     def _stream(
         self,
@@ -111,8 +113,6 @@ class Membership:
         batch_size: int,
         cursor: str,
         partition: Partition | None,
-        *,
-        is_bson: bool,
     ) -> Generator[MemberBatch, None, None]:
         resolved_selection = self._selection_resolver.resolve(ctx, selection)
         binding = (
@@ -132,7 +132,7 @@ class Membership:
         stream = _BatchBuilder(
             self._tokens, binding, projection, [key_range.after, key_range.until] if key_range != KeyRange() else []
         )
-        batches = (self._members.stream_documents if is_bson else self._members.stream)(
+        batches = self._members.stream_documents(
             ctx.org,
             resolved_selection.population,
             projection.record_paths,
@@ -187,14 +187,14 @@ class _BatchBuilder:
     def batch(self, members: Sequence[Record] | Documents, sent: int) -> MemberBatch:
         """The batch that follows `sent` members."""
         cursor = self._cursor(*_position_after(members, sent))
-        if isinstance(members, Documents) or len(members) == 1:
+        if count_members(members) == 1:
             return MemberBatch(members, self.fields, cursor)
-        records, half = members, len(members) // 2
 
         def split() -> tuple[MemberBatch, MemberBatch]:
-            return self.batch(records[:half], sent), self.batch(records[half:], sent + half)
+            first, second = _halves(members)
+            return self.batch(first, sent), self.batch(second, sent + count_members(first))
 
-        return MemberBatch(records, self.fields, cursor, split=split)
+        return MemberBatch(members, self.fields, cursor, split=split)
 
     def finish(self, after: str, totals: MemberTotals) -> MemberBatch:
         """The last batch, with the totals."""
@@ -217,15 +217,24 @@ def _content(selection: AudienceSelector, fields: Sequence[str]) -> ExportConten
     )
 
 
-def _count_members(batch: MemberBatch) -> int:
-    return batch.members.count if isinstance(batch.members, Documents) else len(batch.members)
+def count_members(members: Sequence[Record] | Documents) -> int:
+    """The number of members of a batch."""
+    return members.count if isinstance(members, Documents) else len(members)
+
+
+def _halves(
+    members: Sequence[Record] | Documents,
+) -> tuple[Documents, Documents] | tuple[Sequence[Record], Sequence[Record]]:
+    if isinstance(members, Documents):
+        return members.halves()
+    half = len(members) // 2
+    return members[:half], members[half:]
 
 
 def _position_after(members: Sequence[Record] | Documents, sent: int) -> tuple[str, int]:
     """The last sk of a batch that follows `sent` members, and the number of members sent with it."""
-    if isinstance(members, Documents):
-        return members.last_sk, sent + members.count
-    return members[-1]["sk"], sent + len(members)
+    last_sk = members.last_sk if isinstance(members, Documents) else members[-1]["sk"]
+    return last_sk, sent + count_members(members)
 
 
 def _check_bson_fields(fields: Sequence[str], projection: Projection) -> None:

@@ -5,25 +5,20 @@ The driver would fetch up to 16 MiB at once, and 16 clients that stop reading wo
 """
 
 import itertools
-import struct
-from bisect import bisect_right
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import bson
-from bson.raw_bson import RawBSONDocument
 from pymongo.command_cursor import CommandCursor
 from pymongo.cursor import RawBatchCursor
 
-from audience_service.domain.core.record import Documents, Record
+from audience_service.domain.core.documents import document_ends
+from audience_service.domain.core.record import Record
 
 FIRST_BATCH_SIZE = 100
 """The records of a cursor's first batch, whose sizes are not known yet."""
 _MAX_BATCH_BYTES = 512 * 1024
 _MEASURED_RECORDS = 8
-_MAX_DOCUMENTS_BYTES = 3 * 1024 * 1024
-_LENGTH = struct.Struct("<i")
-"""The first element of a BSON document: its length in bytes (bsonspec.org)."""
 
 
 class BatchReader:
@@ -62,46 +57,11 @@ class RawBatchReader:
         """The next documents, one after the other. Empty at the end."""
         content: bytes = next(self._cursor, b"")
         if content:
-            count = len(_document_ends(content))
+            count = len(document_ends(content))
             fetch_size = max(1, min(_MAX_BATCH_BYTES * count // len(content), self._max_records))
             # Whole messages: each one seals a cursor.
             self._cursor.batch_size(fetch_size - fetch_size % self._size if fetch_size > self._size else fetch_size)
         return content
-
-
-def cut_documents(content: bytes, size: int) -> Iterator[Documents]:
-    """Batches of up to `size` of the documents in `content`, and of up to 3 MiB. A larger document is one batch."""
-    ends = _document_ends(content)
-    first = start = 0
-    while first < len(ends):
-        last = min(first + size, len(ends))
-        last = max(bisect_right(ends, start + _MAX_DOCUMENTS_BYTES, first, last), first + 1)
-        end = ends[last - 1]
-        last_start = ends[last - 2] if last - first > 1 else start
-        yield Documents(content[start:end], last - first, _sk_of(content[last_start:end]))
-        first, start = last, end
-
-
-def exclude(documents: Documents, sks: Container[str]) -> Documents | None:
-    """The documents without the records of some sks, None if none remains."""
-    ends = _document_ends(documents.content)
-    found = [documents.content[start:end] for start, end in itertools.pairwise([0, *ends])]
-    present = [document for document in found if _sk_of(document) not in sks]
-    return Documents(b"".join(present), len(present), _sk_of(present[-1])) if present else None
-
-
-def _document_ends(content: bytes) -> list[int]:
-    """The offsets at which consecutive documents end."""
-    ends: list[int] = []
-    end = 0
-    while end < len(content):
-        end += _LENGTH.unpack_from(content, end)[0]
-        ends.append(end)
-    return ends
-
-
-def _sk_of(document: bytes) -> str:
-    return str(RawBSONDocument(document)["sk"])  # it decodes the top level only
 
 
 def _average_bytes(records: Sequence[Record]) -> float:

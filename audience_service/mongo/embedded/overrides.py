@@ -16,8 +16,9 @@ from bson import Decimal128
 from pymongo.database import Database
 
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.documents import Documents, cut_documents
 from audience_service.domain.core.errors import UnsupportedByStore
-from audience_service.domain.core.record import Documents, Record
+from audience_service.domain.core.record import Record
 from audience_service.domain.explain.query_plan import ExistingIndex, QueryPlan
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compiler import compile_node
@@ -31,7 +32,6 @@ from audience_service.domain.snapshots.model import Snapshot
 from audience_service.domain.snapshots.repository import SnapshotResult
 from audience_service.mongo.audiences.member_lists import MongoLists
 from audience_service.mongo.core.collections import SUBSCRIBERS
-from audience_service.mongo.core.cursor_batches import cut_documents
 from audience_service.mongo.embedded.refusals import refuse_unsupported, remove_suppression
 from audience_service.mongo.membership.checks import MongoMembershipChecks
 from audience_service.mongo.membership.repository import MongoMembers, stream_stages

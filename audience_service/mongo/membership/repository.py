@@ -8,16 +8,12 @@ import bson
 from pymongo.database import Database
 
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.core.record import Documents, Record
+from audience_service.domain.core.documents import Documents, cut_documents, exclude
+from audience_service.domain.core.record import Record
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.ast import And, Nor
 from audience_service.domain.filters.population import Population
-from audience_service.mongo.core.cursor_batches import (
-    FIRST_BATCH_SIZE,
-    RawBatchReader,
-    cut_documents,
-    exclude,
-)
+from audience_service.mongo.core.cursor_batches import FIRST_BATCH_SIZE, RawBatchReader
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.joins import Stages

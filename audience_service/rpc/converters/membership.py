@@ -6,13 +6,13 @@ from datetime import datetime
 import bson
 
 from audience_service.domain.audiences.selection_resolver import Exclusion
+from audience_service.domain.core.documents import Documents
 from audience_service.domain.core.errors import FilterTooLarge, InvalidArgument
-from audience_service.domain.core.record import Documents
 from audience_service.domain.explain.membership_explanation import EvaluatedCondition, MembershipExplanation
 from audience_service.domain.filters.fields import display_path
 from audience_service.domain.membership.checks import ContactAudiences, MembershipCheck
 from audience_service.domain.membership.partitions import Partition
-from audience_service.domain.membership.service import MemberBatch, MemberEncoding
+from audience_service.domain.membership.service import MemberBatch, MemberEncoding, count_members
 from audience_service.domain.schema.projection import MISSING
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.rpc.converters.member_bytes import SerializedMembers, encode_members
@@ -117,13 +117,12 @@ def _encode_batch(value: MemberBatch, encoding: MemberEncoding) -> SerializedMem
     if value.totals is not None:
         message.totals.member_count = value.totals.members
         message.totals.exclusions.extend(encode_exclusions(value.totals.exclusions))
-    encoded, count = b"", value.members.count if isinstance(value.members, Documents) else len(value.members)
-    if isinstance(value.members, Documents):
-        message.documents, message.document_count = value.members.content, count
-    elif encoding is MemberEncoding.BSON:
-        message.documents, message.document_count = b"".join(map(bson.encode, value.members)), count
+    members, count, encoded = value.members, count_members(value.members), b""
+    if encoding is MemberEncoding.STRUCT:
+        encoded = encode_members(members, value.fields)
     else:
-        encoded = encode_members(value.members, value.fields)
+        content = members.content if isinstance(members, Documents) else b"".join(map(bson.encode, members))
+        message.documents, message.document_count = content, count
     # Serialized messages that follow each other are one message with the fields of both.
     return SerializedMembers(message.SerializeToString() + encoded, count)
 

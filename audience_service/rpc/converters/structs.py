@@ -134,7 +134,9 @@ def _set(message: Value, value: Any, depth: int) -> None:
 
 def format_datetime(value: datetime) -> str:
     """The platform's format: UTC with milliseconds."""
-    text = value.isoformat(timespec="milliseconds")
-    if text.endswith("+00:00"):  # as of every date from the database
+    text = value.isoformat("T", "milliseconds")
+    if value.tzinfo is None:
+        return f"{text}Z"
+    if text.endswith("+00:00"):  # as of every date from the database that is decoded with its timezone
         return text.removesuffix("+00:00") + "Z"
-    return format_datetime(value.astimezone(UTC)) if value.tzinfo else f"{text}Z"
+    return format_datetime(value.astimezone(UTC))

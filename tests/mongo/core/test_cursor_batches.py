@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from typing import Any, cast
 
-import bson
 import pytest
 from pymongo.command_cursor import CommandCursor
 
 from audience_service.domain.core.record import Record
-from audience_service.mongo.core.cursor_batches import BatchReader, cut_documents, exclude
+from audience_service.mongo.core.cursor_batches import BatchReader
 
 
 class FakeCursor:
@@ -59,31 +58,3 @@ def test_large_records_make_small_batches() -> None:
     sizes = [len(batch) for batch in read_all(cursor, 10_000)]
     assert max(sizes) <= 145
     assert max(cursor.fetched[1:]) * 3_600 <= 512 * 1024
-
-
-@pytest.mark.parametrize("size", [1, 3, 100])
-@pytest.mark.parametrize("pad", [0, 1_000_000, 4_000_000])
-def test_documents_are_cut_at_their_bounds(size: int, pad: int) -> None:
-    """Each batch has at most `size` of them, and at most 3 MiB unless a single one is larger."""
-    records = [{"pk": n, "sk": f"acme/contact/{n}", "pad": "x" * pad} for n in range(7)]
-    batches = list(cut_documents(b"".join(map(bson.encode, records)), size))
-    decoded = [bson.decode_all(batch.content) for batch in batches]
-    assert [record for batch in decoded for record in batch] == records
-    for batch, found in zip(batches, decoded, strict=True):
-        assert (batch.count, batch.last_sk) == (len(found), found[-1]["sk"])
-        assert batch.count <= size
-        assert batch.count == 1 or len(batch.content) <= 3 * 1024 * 1024
-    assert list(cut_documents(b"", size)) == []
-
-
-def test_excluded_records_leave_the_documents() -> None:
-    """What remains has its own count and last sk; nothing remains of a batch of excluded records."""
-    [documents] = cut_documents(b"".join(bson.encode({"pk": key, "sk": key}) for key in "abcd"), 10)
-    present = exclude(documents, {"a", "d"})
-    assert present is not None
-    assert (bson.decode_all(present.content), present.count, present.last_sk) == (
-        [{"pk": "b", "sk": "b"}, {"pk": "c", "sk": "c"}],
-        2,
-        "c",
-    )
-    assert exclude(documents, set("abcd")) is None

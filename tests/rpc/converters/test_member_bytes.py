@@ -3,12 +3,15 @@
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import bson
 import pytest
 from bson import Decimal128, Int64, ObjectId
+from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audience_service.domain.core.documents import Documents
 from audience_service.domain.schema.projection import Projection
 from audience_service.pb.audience.v1.membership_service_pb2 import StreamMembersResponse
 from audience_service.rpc.converters.member_bytes import encode_members
@@ -16,6 +19,11 @@ from audience_service.rpc.converters.structs import fill_struct
 from tests.support.odd_values import ODD_VALUES
 
 FIELDS = Projection.parse(["email", "data.email", "address.city", "tags", "naïve", 'data["utm.source"]', "createdate"])
+
+
+AS_STORED: CodecOptions[dict[str, Any]] = CodecOptions(
+    tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO
+)
 
 
 def filled(records: list[dict[str, Any]], fields: Projection) -> StreamMembersResponse:
@@ -28,6 +36,9 @@ def filled(records: list[dict[str, Any]], fields: Projection) -> StreamMembersRe
 
 def check(records: list[dict[str, Any]]) -> None:
     assert StreamMembersResponse.FromString(encode_members(records, FIELDS)) == filled(records, FIELDS)
+    documents = Documents(b"".join(map(bson.encode, records)), len(records), "")
+    stored: list[dict[str, Any]] = bson.decode_all(documents.content, AS_STORED)
+    assert StreamMembersResponse.FromString(encode_members(documents, FIELDS)) == filled(stored, FIELDS)
 
 
 VALUES: dict[str, Any] = {
@@ -56,6 +67,12 @@ def test_records_without_values_have_an_id_only() -> None:
     assert encode_members([], FIELDS) == b""
     [member] = StreamMembersResponse.FromString(encode_members([{"pk": "a"}], Projection.parse([]))).members
     assert (member.id, member.HasField("fields")) == ("a", False)
+
+
+def test_equal_values_of_other_types_stay_apart() -> None:
+    """1, 1.0 and True are equal, as are 0.0 and -0.0, in Python and in lists."""
+    for values in ([1, True, 1.0, Int64(1), [1], [True]], [0, False, 0.0, -0.0, [0.0], [False], ["0"], "0"]):
+        check([{"pk": str(n), "data": {"email": value, "tags": value}} for n, value in enumerate([*values, *values])])
 
 
 SCALARS = (

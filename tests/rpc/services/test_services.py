@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
+import bson
 import grpc
 import grpc_testing
 import pytest
@@ -14,6 +15,7 @@ from audience_service.cli.token import mint
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.audiences.selection_resolver import SelectionResolver
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.documents import Documents, cut_documents
 from audience_service.domain.core.errors import AudienceError, StoreUnavailable
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.core.record import Record
@@ -73,10 +75,11 @@ class FakeMembers:
             raise self.error
         return 0, None
 
-    def stream(self, org: str, *_: Any) -> Iterator[list[Record]]:
+    def stream_documents(self, org: str, *_: Any) -> Iterator[Documents]:
         try:
             for batch in self.batches:
-                yield [{"pk": f"contact-{key}", "sk": f"{org}/contact/{key}"} for key in batch]
+                records = [{"pk": f"contact-{key}", "sk": f"{org}/contact/{key}"} for key in batch]
+                yield from cut_documents(b"".join(map(bson.encode, records)), len(batch))
             if self.error:
                 raise self.error
         finally:
