@@ -37,7 +37,7 @@ def check_near_dates(node: Node, datatype: str, read_fields: ReadFields) -> None
         return
     indexes: dict[str, FieldIndex] = {}
     for name, path, found in _near_dates(node, datatype):
-        index = indexes.setdefault(name, FieldIndex(read_fields(name)))
+        index = indexes[name] = indexes.get(name) or FieldIndex.of(read_fields(name))
         if path in _DATE_FIELDS or _is_refused(found.operand, index.profile(path)):
             raise InvalidFilter.at(
                 found.field_path,

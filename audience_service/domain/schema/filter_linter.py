@@ -15,6 +15,7 @@ from audience_service.domain.filters import Filter, FilterCompiler, FilterWarnin
 from audience_service.domain.filters.ast import Node, Related
 from audience_service.domain.filters.failing_expressions import UnevaluatedRecords, failing_records
 from audience_service.domain.filters.lint.conjunctions import all_nodes
+from audience_service.domain.filters.lint.field_index import FieldProfiles
 from audience_service.domain.schema.field_cache import FieldCache, Fields
 from audience_service.domain.schema.service import FieldCatalog
 from audience_service.observability.tracing import background_span
@@ -125,7 +126,7 @@ class FilterLinter:
         sampled = self._catalog.sample_fields(org, datatype, Deadline.after(_READ_SECONDS))
         # Without a record, no field is known to be missing. Frequent values are not needed.
         profiles = sampled.profiles if sampled.sample.records else {}
-        fields = {path: replace(profile, top_values=()) for path, profile in profiles.items()}
+        fields = FieldProfiles({path: replace(profile, top_values=()) for path, profile in profiles.items()})
         return fields, sampled.sample.is_complete
 
 

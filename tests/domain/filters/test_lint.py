@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from audience_service.domain.core.errors import InvalidFilter
 from audience_service.domain.filters import Filter, FilterCompiler, parse_text
 from audience_service.domain.filters.field_profile import FieldProfile
-from audience_service.domain.filters.lint.field_index import FieldIndex
+from audience_service.domain.filters.lint.field_index import FieldIndex, FieldProfiles
 from audience_service.domain.filters.lint.lint import MAX_WARNINGS, RULES, Rule, lint_filter
 from audience_service.domain.filters.lint.linted_filter import LintedFilter
 from audience_service.domain.filters.lint.warning import FilterWarning, LintRule
@@ -82,6 +82,16 @@ def lint(where: Any, fields: Mapping[str, FieldProfile] | None = None) -> list[F
 @pytest.mark.parametrize(("where", "expected"), PAIRS, ids=[json.dumps(where) for where, _ in PAIRS])
 def test_warnings_name_the_field_path_and_rule(where: dict[str, Any], expected: list[list[str]]) -> None:
     assert [[warning.field_path, warning.reason] for warning in lint(where)] == expected
+
+
+def test_filters_that_share_profiles_get_their_own_suggestions() -> None:
+    """The index of the profiles is built once, and each filter has the complete number of suggestions."""
+    profiles = FieldProfiles(FIELDS)
+    where = {f"scor{n}": 1 for n in range(25)}
+    first, second = lint(where, profiles), lint(where, profiles)
+    assert first == second == lint(where, FIELDS)
+    assert sum("did you mean score?" in warning.description for warning in second) == 20
+    assert profiles.index is profiles.index
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule.find.__name__ for rule in RULES])

@@ -1,7 +1,9 @@
 """The fields that an org's records are known to have, and the known field most similar to an unknown one."""
 
+import copy
 import difflib
 from collections.abc import Mapping
+from functools import cached_property
 
 from audience_service.domain.filters.field_profile import FieldProfile
 from audience_service.domain.filters.fields import SYSTEM_FIELDS, display_path, join_steps
@@ -13,8 +15,22 @@ _MAX_SUGGESTIONS = 20
 """How many suggestions an index computes. Each compares a name with all known ones, which takes time."""
 
 
+class FieldProfiles(dict[str, FieldProfile]):
+    """Profiles of fields by path, with which many filters are compared: their index is built once."""
+
+    @cached_property
+    def index(self) -> "FieldIndex":
+        """The index of these fields, for `FieldIndex.of`."""
+        return FieldIndex(self)
+
+
 class FieldIndex:
-    """The known fields, by their paths without list indexes."""
+    """The known fields, by their paths without list indexes. An index serves one filter."""
+
+    @classmethod
+    def of(cls, fields: Mapping[str, FieldProfile]) -> "FieldIndex":
+        """The index of some fields, for one filter."""
+        return copy.copy(fields.index) if isinstance(fields, FieldProfiles) else cls(fields)
 
     def __init__(self, fields: Mapping[str, FieldProfile]) -> None:
         self._profiles = {_without_positions(path): profile for path, profile in fields.items()}

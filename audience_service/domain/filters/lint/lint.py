@@ -98,7 +98,7 @@ def lint_filter(
     Without them, or without `datatype`, the rules that need them give no warnings.
     """
     profiles = {**(related or {}), datatype: fields or {}}
-    indexes = {name: FieldIndex(found) for name, found in profiles.items() if found}
+    indexes = {name: FieldIndex.of(found) for name, found in profiles.items() if found}
     linted = LintedFilter(node, now, datatype, indexes)
     found = [warning for rule in RULES for warning in rule.find(linted)]
     distinct = {(warning.field_path, warning.reason): warning for warning in reversed(found)}
