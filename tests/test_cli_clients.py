@@ -154,8 +154,8 @@ def test_an_error_names_the_field_path(environment: Any, client: Client) -> None
             "INVALID_FILTER: invalid request: filter.where_json.score.$foo",
         ),
         (
-            ("reach", "segment-none"),
-            "AUDIENCE_NOT_FOUND: the org has no audience with this id (id segment-none)",
+            ("reach", f"segment-{'x' * 21}"),
+            "AUDIENCE_NOT_FOUND: the org has no audience with this id (id segment-xxxxxxxxxxxxxxxxxxxxx)",
         ),
         (("overlap", made), "INVALID_FIELD: invalid request: audience_ids[1]: is missing"),
         (("overlap", made, leads), "INVALID_FIELD: invalid request: audience_ids[1]: is an audience of lead"),

@@ -79,7 +79,7 @@ def test_upload_exits_with_1_and_the_reason_if_publication_fails(
     path.write_bytes(b'email\n"x\n')
     for command, expected in (
         ([str(path), "--audience", made, "--mode", "append"], "INVALID_FILE: "),
-        ([str(path), "--audience", "custom-none", "--mode", "append"], "AUDIENCE_NOT_FOUND: "),
+        ([str(path), "--audience", f"custom-{'x' * 21}", "--mode", "append"], "AUDIENCE_NOT_FOUND: "),
         ([str(path), "--audience", made, "--mode", "append", "--column", "email"], "--column email"),
     ):
         done = environment(*command)

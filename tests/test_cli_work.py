@@ -20,12 +20,18 @@ from audience_service.domain.snapshots.model import SNAPSHOT_PREFIX
 from audience_service.domain.syncs.model import SYNC_PREFIX
 from tests.conftest import KEY, Service
 from tests.support.client import Client
-from tests.support.command import COMMAND, environment_of, held_port, run, run_in
+from tests.support.command import environment_of, held_port, run, run_in
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # a process takes seconds to start on a busy machine
 
 EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
+
+INTERRUPTIBLE = (
+    "import signal, audience_service.cli; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "audience_service.cli.main(prog_name='audience-service')"
+)
+"""The command, in a process that a background job would make ignore Ctrl-C. A `preexec_fn` can stall such a process."""
 
 
 @pytest.fixture
@@ -197,9 +203,8 @@ def watching(
     client.create(name="VIPs", filter={"datatype": "contact", "where": {"tags": "vip"}})
     position = tmp_path / "position"
     process = subprocess.Popen(  # noqa: S603
-        [*COMMAND, "watch", "VIPs", "--position", str(position)],
+        [sys.executable, "-c", INTERRUPTIBLE, "watch", "VIPs", "--position", str(position)],
         env=environment_of(settings),
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

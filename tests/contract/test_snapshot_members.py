@@ -64,13 +64,13 @@ def test_members_of_a_just_deleted_snapshot_are_still_excluded(
     if how == "looked up":
         monkeypatch.setattr(joins, "MAX_INLINE_BYTES", 10)
     members = type(service.store.members)
-    original = members.stream
+    original = members.stream_documents
 
     def stream(*arguments: Any) -> Any:
         client.call("DeleteSnapshot", {"id": reached.id})
         return original(*arguments)
 
-    monkeypatch.setattr(members, "stream", stream)
+    monkeypatch.setattr(members, "stream_documents", stream)
     assert client.members(filter=ALL_CONTACTS, excludeAudienceIds=[reached.id]) == fresh
 
 
@@ -80,7 +80,7 @@ def test_a_stream_whose_snapshot_expires_midway_ends_with_its_totals_unless_rows
 ) -> None:
     ids = insert([{}, {}])
     database, members = service.store.database, type(service.store.members)
-    original = members.stream
+    original = members.stream_documents
     missing = 0
 
     def stream(*arguments: Any) -> Any:
@@ -90,7 +90,7 @@ def test_a_stream_whose_snapshot_expires_midway_ends_with_its_totals_unless_rows
             database["audience_member"].delete_one({"_id": row["_id"]})
         return original(*arguments)
 
-    monkeypatch.setattr(members, "stream", stream)
+    monkeypatch.setattr(members, "stream_documents", stream)
     made = client.snapshot(filter=ALL_CONTACTS)
     assert client.members(snapshotId=made.id, **options) == sorted(ids)
     made, missing = client.snapshot(filter=ALL_CONTACTS), 1
