@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format type test test-fast check-marked-values coverage run http demo docs protos protos-check clients breaking bench bench-smoke bench-indexes bench-sampling bench-parts bench-buckets bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting bench-platform-trees bench-sync robustness taxonomies check-monitoring lock clean
+.PHONY: help install lint format type test test-fast check-marked-values coverage run http builder demo docs protos protos-check clients breaking bench bench-smoke bench-indexes bench-sampling bench-parts bench-buckets bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting bench-platform-trees bench-sync robustness taxonomies check-monitoring lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ run: install ## Serve, in memory with sample contacts unless AUDIENCE_MONGODB_UR
 http: install ## Serve as `make run` does, with the HTTP gateway on 127.0.0.1:8080
 	@$(BIN)/audience-service serve --dev & service=$$!; trap 'kill $$service 2>/dev/null' EXIT; \
 	$(BIN)/audience-service gateway
+
+builder: install ## Serve the audience builder, a page against the HTTP gateway, with sample contacts [ORG=demo]
+	@$(BIN)/python -m scripts.builder $(if $(ORG),--org "$(ORG)")
 
 # Each process runs tests of its own modules, and takes over others' at the end: it starts few fixtures, and none waits.
 PARALLEL := --dist worksteal
