@@ -12,6 +12,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from audience_service.settings_error import SettingsError
+
 Algorithm = Literal[
     "HS256", "HS384", "HS512",
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
@@ -25,10 +27,6 @@ _MIN_SECRET_BYTES = 32
 
 
 _RATE_PATTERN = r"^[1-9][0-9]{0,8}/(second|minute|hour)$"
-
-
-class SettingsError(Exception):
-    """The environment has invalid settings. The message has a line with the problem of each variable."""
 
 
 class ConnectionSettings(BaseSettings):

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+from audience_service.cli import main
 from audience_service.cli.audiences import CUSTOM_AUDIENCE, SEGMENT, SNAPSHOT, SYNC
 from audience_service.domain.core.idempotency import new_id
 from audience_service.domain.custom_audiences.model import CUSTOM_PREFIX
@@ -69,7 +71,7 @@ def test_the_prefixes_of_ids_are_the_domains() -> None:
 
 
 def test_a_command_starts_without_the_domain_and_the_server() -> None:
-    """Start-up takes less than 0.4 s on an idle core; what it imports decides that."""
+    """Start-up takes less than 0.4 s on an idle core; what it imports decides that. Help needs no settings."""
     for name in ("segments", "members", "watch", "export", "reach"):
         loaded = f"import sys, audience_service.cli.{name}; print(*sys.modules)"
         done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, timeout=50, check=True)  # noqa: S603
@@ -80,8 +82,24 @@ def test_a_command_starts_without_the_domain_and_the_server() -> None:
             "jwt",
             "pyarrow",
             "phonenumbers",
+            "pydantic",
+            "rich.progress",
+            "audience_service.pb.audience.v1.sync_service_pb2",
         }
         assert heavy.isdisjoint(done.stdout.split()), name
+
+
+def test_the_list_of_commands_needs_none_of_them() -> None:
+    """`--help` and the completion of a shell take the lines that the commands' own help begins with."""
+    with click.Context(main) as context:
+        found = {name: main.get_command(context, name) for name in main.list_commands(context)}
+    own = {name: command.get_short_help_str(200) for name, command in found.items() if command}
+    completed = {item.value: item.help for item in main.shell_complete(context, "")}
+    assert completed == own
+    show = "import sys, audience_service.cli as c; c.main(['--help'], standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, timeout=50, check=True)  # noqa: S603
+    assert "members    Show the members of an audience" in done.stdout
+    assert {"grpc", "rich", "pydantic"}.isdisjoint(done.stdout.split())
 
 
 def editor(folder: Path, old: str, new: str) -> str:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from audience_service.settings import Settings, SettingsError
+from audience_service.settings import Settings
+from audience_service.settings_error import SettingsError
 from audience_service.wiring.server import build_key_ring
 
 

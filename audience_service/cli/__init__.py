@@ -3,38 +3,38 @@
 from importlib import import_module
 
 import click
+from click.shell_completion import CompletionItem
 
 from audience_service.domain.core.errors import AudienceError
-from audience_service.settings import SettingsError
+from audience_service.settings_error import SettingsError
 
-_COMMANDS = (
-    "check",
-    "demo",
-    "doctor",
-    "erasures",
-    "explain",
-    "export",
-    "fields",
-    "gateway",
-    "health",
-    "indexes",
-    "insights",
-    "lists",
-    "lookalike",
-    "members",
-    "overlap",
-    "reach",
-    "seed",
-    "segments",
-    "serve",
-    "snapshots",
-    "sync",
-    "taxonomy",
-    "token",
-    "watch",
-)
-"""The commands. Each is in the module of the same name."""
-
+_COMMANDS = {
+    "check": "Show which audiences a contact is a member of, and why.",
+    "demo": "Show how a marketer finds, counts and follows an audience.",
+    "doctor": "Check settings, key and database.",
+    "erasures": "Manage the tombstones of erased people.",
+    "explain": "Explain a filter in plain English, with its query plan.",
+    "export": "Write identifiers of members as an ad platform accepts them.",
+    "fields": "List the fields that a filter can test.",
+    "gateway": "Serve JSON over HTTP, for a running server.",
+    "health": "Check the health of the server.",
+    "indexes": "Create the indexes that the database lacks.",
+    "insights": "Break an audience down by dimension, compared with its org.",
+    "lists": "Create lists, and upload CSV files to them.",
+    "lookalike": "Show the model of a lookalike: its weights and its curve.",
+    "members": "Show the members of an audience, or write them to a file.",
+    "overlap": "Show the overlap of two to eight audiences, by id or name.",
+    "reach": "Count the members of an audience or a filter.",
+    "seed": "Add sample contacts, with companies, orders and events.",
+    "segments": "List, show, create, edit and delete segments.",
+    "serve": "Serve until SIGTERM or SIGINT, then drain.",
+    "snapshots": "List, create, show, compare and delete snapshots.",
+    "sync": "Keep the list of an ad platform equal to audiences.",
+    "taxonomy": "Import, list or remove the exports of ad platforms.",
+    "token": "Print a token for development.",
+    "watch": "Print who enters (+) and exits (-) an audience, until Ctrl-C.",
+}
+"""The commands and what `--help` says of them. Each is in the module of the same name."""
 
 EX_CONFIG = 78
 """The exit code of an invalid configuration (sysexits.h). A restart does not cure it."""
@@ -58,6 +58,16 @@ class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
         """The names of the commands."""
         return list(_COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands without importing them, which takes a second."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands that begin so, without importing them, or the options."""
+        found = [CompletionItem(name, help=text) for name, text in _COMMANDS.items() if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """The command with that name, None if it does not exist."""

@@ -10,10 +10,6 @@ import grpc
 
 from audience_service.cli.client import Client
 from audience_service.cli.output import printable
-from audience_service.pb.audience.v1 import custom_audience_service_pb2 as custom_audiences_pb
-from audience_service.pb.audience.v1 import membership_service_pb2 as membership_pb
-from audience_service.pb.audience.v1 import segment_service_pb2 as segments_pb
-from audience_service.pb.audience.v1 import sync_service_pb2 as syncs_pb
 from audience_service.pb.audience.v1.resources_pb2 import Filter
 
 _MAX_SHOWN = 10
@@ -61,58 +57,67 @@ def _sync(found: Any) -> Named:
     return Named(found.id, found.name, "sync")
 
 
+# A command needs the messages of the kinds that it looks up, so each function imports its own.
+
+
+def _get_segment(client: Client, found: str) -> Named:
+    from audience_service.pb.audience.v1.segment_service_pb2 import GetSegmentRequest
+
+    return _segment(client.call(client.segments.GetSegment, GetSegmentRequest(id=found)))
+
+
 def _list_segments(client: Client, text: str) -> Iterator[Named]:
-    request = segments_pb.ListSegmentsRequest(name=text, page_size=1000)
-    for page in client.pages(client.segments.ListSegments, request):
+    from audience_service.pb.audience.v1.segment_service_pb2 import ListSegmentsRequest
+
+    for page in client.pages(client.segments.ListSegments, ListSegmentsRequest(name=text, page_size=1000)):
         yield from map(_segment, page.segments)
 
 
+def _get_custom_audience(client: Client, found: str) -> Named:
+    from audience_service.pb.audience.v1.custom_audience_service_pb2 import GetCustomAudienceRequest
+
+    rpc = client.custom_audiences.GetCustomAudience
+    return _custom_audience(client.call(rpc, GetCustomAudienceRequest(id=found)))
+
+
 def _list_custom_audiences(client: Client, text: str) -> Iterator[Named]:
-    request = custom_audiences_pb.ListCustomAudiencesRequest(name=text, page_size=1000)
+    from audience_service.pb.audience.v1.custom_audience_service_pb2 import ListCustomAudiencesRequest
+
+    request = ListCustomAudiencesRequest(name=text, page_size=1000)
     for page in client.pages(client.custom_audiences.ListCustomAudiences, request):
         yield from map(_custom_audience, page.custom_audiences)
 
 
+def _get_snapshot(client: Client, found: str) -> Named:
+    from audience_service.pb.audience.v1.membership_service_pb2 import GetSnapshotRequest
+
+    return _snapshot(client.call(client.membership.GetSnapshot, GetSnapshotRequest(id=found)))
+
+
 def _list_snapshots(client: Client, _: str) -> Iterator[Named]:
-    for page in client.pages(client.membership.ListSnapshots, membership_pb.ListSnapshotsRequest(page_size=100)):
+    from audience_service.pb.audience.v1.membership_service_pb2 import ListSnapshotsRequest
+
+    for page in client.pages(client.membership.ListSnapshots, ListSnapshotsRequest(page_size=100)):
         yield from map(_snapshot, page.snapshots)
 
 
+def _get_sync(client: Client, found: str) -> Named:
+    from audience_service.pb.audience.v1.sync_service_pb2 import GetSyncRequest
+
+    return _sync(client.call(client.syncs.GetSync, GetSyncRequest(id=found)))
+
+
 def _list_syncs(client: Client, _: str) -> Iterator[Named]:
-    for page in client.pages(client.syncs.ListSyncs, syncs_pb.ListSyncsRequest(page_size=100)):
+    from audience_service.pb.audience.v1.sync_service_pb2 import ListSyncsRequest
+
+    for page in client.pages(client.syncs.ListSyncs, ListSyncsRequest(page_size=100)):
         yield from map(_sync, page.syncs)
 
 
-SEGMENT = Kind(
-    "segment",
-    "segment-",
-    lambda client, found: _segment(
-        client.call(client.segments.GetSegment, segments_pb.GetSegmentRequest(id=found)),
-    ),
-    _list_segments,
-)
-CUSTOM_AUDIENCE = Kind(
-    "custom audience",
-    "custom-",
-    lambda client, found: _custom_audience(
-        client.call(client.custom_audiences.GetCustomAudience, custom_audiences_pb.GetCustomAudienceRequest(id=found))
-    ),
-    _list_custom_audiences,
-)
-SNAPSHOT = Kind(
-    "snapshot",
-    "snapshot-",
-    lambda client, found: _snapshot(
-        client.call(client.membership.GetSnapshot, membership_pb.GetSnapshotRequest(id=found))
-    ),
-    _list_snapshots,
-)
-SYNC = Kind(
-    "sync",
-    "sync-",
-    lambda client, found: _sync(client.call(client.syncs.GetSync, syncs_pb.GetSyncRequest(id=found))),
-    _list_syncs,
-)
+SEGMENT = Kind("segment", "segment-", _get_segment, _list_segments)
+CUSTOM_AUDIENCE = Kind("custom audience", "custom-", _get_custom_audience, _list_custom_audiences)
+SNAPSHOT = Kind("snapshot", "snapshot-", _get_snapshot, _list_snapshots)
+SYNC = Kind("sync", "sync-", _get_sync, _list_syncs)
 AUDIENCES = (SEGMENT, CUSTOM_AUDIENCE, SNAPSHOT)
 
 

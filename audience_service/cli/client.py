@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import grpc
@@ -21,14 +22,10 @@ from grpc_status import rpc_status
 
 from audience_service.cli import EX_TEMPFAIL
 from audience_service.domain.core.context import Scope
-from audience_service.pb.audience.v1.audience_service_pb2_grpc import AudienceServiceStub
-from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceStub
-from audience_service.pb.audience.v1.filter_service_pb2_grpc import FilterServiceStub
-from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
-from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceStub
-from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceStub
-from audience_service.pb.audience.v1.sync_service_pb2_grpc import SyncServiceStub
-from audience_service.settings import ConnectionSettings, Settings, SettingsError
+from audience_service.settings_error import SettingsError
+
+if TYPE_CHECKING:
+    from audience_service.settings import ConnectionSettings, Settings
 
 _WILDCARD_ADDRESSES = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - compared, not bound
 _RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
@@ -44,7 +41,7 @@ class TemporaryError(click.ClickException):
     exit_code = EX_TEMPFAIL
 
 
-def server_address(settings: ConnectionSettings) -> str:
+def server_address(settings: "ConnectionSettings") -> str:
     """The address of the server that these settings name, or that this machine serves with these settings."""
     if settings.address:
         return settings.address
@@ -52,13 +49,13 @@ def server_address(settings: ConnectionSettings) -> str:
     return f"{_WILDCARD_ADDRESSES.get(host, host)}:{port}"
 
 
-def open_channel(settings: ConnectionSettings) -> grpc.Channel:
+def open_channel(settings: "ConnectionSettings") -> grpc.Channel:
     """A channel to that server, with TLS if the settings ask for it or serve it. Raises SettingsError."""
     address, credentials = server_address(settings), channel_credentials(settings)
     return grpc.secure_channel(address, credentials) if credentials else grpc.insecure_channel(address)
 
 
-def channel_credentials(settings: ConnectionSettings) -> grpc.ChannelCredentials | None:
+def channel_credentials(settings: "ConnectionSettings") -> grpc.ChannelCredentials | None:
     """The credentials for a channel to that server, None for one without TLS. Raises SettingsError."""
     authorities = settings.cli_tls_ca_file
     if not settings.address:
@@ -72,8 +69,10 @@ def channel_credentials(settings: ConnectionSettings) -> grpc.ChannelCredentials
         raise SettingsError(f"AUDIENCE_CLI_TLS_CA_FILE, AUDIENCE_CLI_TLS_CERTIFICATE_FILE: {error}") from None
 
 
-def _as_server(settings: ConnectionSettings) -> Settings:
+def _as_server(settings: "ConnectionSettings") -> "Settings":
     """All settings: the given ones if they are, or those of the environment."""
+    from audience_service.settings import Settings
+
     return settings if isinstance(settings, Settings) else Settings.load()
 
 
@@ -125,20 +124,31 @@ def request_id_option(command: Command) -> Command:
     return decorated
 
 
-@dataclass(frozen=True, slots=True)
+def _stub(module: str, name: str) -> Any:
+    """An attribute: a stub, whose module is imported when a command uses it first."""
+
+    def build(client: "Client") -> Any:
+        return getattr(import_module(f"audience_service.pb.audience.v1.{module}"), name)(client.channel)
+
+    return functools.cached_property(build)
+
+
+@dataclass(frozen=True)
 class Client:
     """The stubs of a server, with the metadata and timeout of one caller."""
 
+    channel: grpc.Channel
     org: str
-    segments: Any
-    filters: Any
-    reach: Any
-    membership: Any
-    custom_audiences: Any
-    uses: Any
-    syncs: Any
     metadata: tuple[tuple[str, str], ...]
     timeout: float
+
+    segments = _stub("segment_service_pb2_grpc", "SegmentServiceStub")
+    filters = _stub("filter_service_pb2_grpc", "FilterServiceStub")
+    reach = _stub("reach_service_pb2_grpc", "ReachServiceStub")
+    membership = _stub("membership_service_pb2_grpc", "MembershipServiceStub")
+    custom_audiences = _stub("custom_audience_service_pb2_grpc", "CustomAudienceServiceStub")
+    uses = _stub("audience_service_pb2_grpc", "AudienceServiceStub")
+    syncs = _stub("sync_service_pb2_grpc", "SyncServiceStub")
 
     def call(self, rpc: Callable[..., Response], request: Message) -> Response:
         """The response of an RPC of one of the stubs. Raises grpc.RpcError."""
@@ -188,6 +198,8 @@ def connect(options: ClientOptions, *scopes: Scope, request_id: str = "") -> Ite
     A failure that may pass by itself names the request id, with which the command can be repeated. Raises UsageError
     if no org is named, and ClickException for an error status, with its field paths.
     """
+    from audience_service.settings import ConnectionSettings  # with pydantic, a third of a command's start-up
+
     settings = ConnectionSettings.load()
     org = options.org or settings.org
     if not org:
@@ -196,29 +208,13 @@ def connect(options: ClientOptions, *scopes: Scope, request_id: str = "") -> Ite
     metadata = (("authorization", f"Bearer {token}"), ("orgid", org))
     with open_channel(settings) as channel:
         try:
-            yield client_of(channel, org, metadata, options.timeout)
+            yield Client(channel, org, metadata, options.timeout)
         except grpc.RpcError as error:
             text = _format_error(error, server_address(settings))
             if not is_temporary(error):
                 raise click.ClickException(text) from None
             repeat = f"\n  to repeat it safely, give --request-id {request_id}" if request_id else ""
             raise TemporaryError(text + repeat) from None
-
-
-def client_of(channel: grpc.Channel, org: str, metadata: tuple[tuple[str, str], ...], timeout: float) -> Client:
-    """A client on an open channel."""
-    return Client(
-        org=org,
-        segments=SegmentServiceStub(channel),
-        filters=FilterServiceStub(channel),
-        reach=ReachServiceStub(channel),
-        membership=MembershipServiceStub(channel),
-        custom_audiences=CustomAudienceServiceStub(channel),
-        uses=AudienceServiceStub(channel),
-        syncs=SyncServiceStub(channel),
-        metadata=metadata,
-        timeout=timeout,
-    )
 
 
 def reason_of(error: Any) -> str:
@@ -240,7 +236,7 @@ def as_dict(message: Message) -> dict[str, Any]:
     return MessageToDict(message, always_print_fields_with_no_presence=True)
 
 
-def _resolve_token(settings: ConnectionSettings, org: str, scopes: tuple[Scope, ...]) -> str:
+def _resolve_token(settings: "ConnectionSettings", org: str, scopes: tuple[Scope, ...]) -> str:
     if settings.cli_token:
         return settings.cli_token.get_secret_value()
     server = _as_server(settings)

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from audience_service.app import App
 from audience_service.cli.charts import bar_chart, percent
-from audience_service.cli.client import Client, client_of, reason_of
+from audience_service.cli.client import Client, reason_of
 from audience_service.cli.insights import dimension_chart
 from audience_service.cli.log import configure_logs
 from audience_service.cli.output import printable
@@ -64,7 +64,7 @@ def demo() -> None:
         metadata = (("authorization", f"Bearer {mint(settings, org=_ORG, subject='demo')}"), ("orgid", _ORG))
         try:
             with grpc.insecure_channel(f"127.0.0.1:{app.port}") as channel:
-                story = _Story(console, client_of(channel, _ORG, metadata, 30.0), store)
+                story = _Story(console, Client(channel, _ORG, metadata, 30.0), store)
                 is_consistent = story.run(has_database=settings.mongodb_uri is not None)
         finally:
             app.stop(0)

@@ -7,7 +7,8 @@ from dataclasses import asdict
 import click
 
 from audience_service.mongo.diagnosis import Finding, Level, diagnose
-from audience_service.settings import Settings, SettingsError
+from audience_service.settings import Settings
+from audience_service.settings_error import SettingsError
 from audience_service.wiring.server import build_key_ring
 from audience_service.wiring.store import open_store
 

@@ -3,7 +3,8 @@
 import click
 
 from audience_service.mongo.erasure.sweeper import repeat_removals
-from audience_service.settings import Settings, SettingsError
+from audience_service.settings import Settings
+from audience_service.settings_error import SettingsError
 from audience_service.wiring.store import open_store
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from audience_service.cli.output import note_console
 
@@ -54,6 +53,8 @@ def _read_umask() -> int:
 @contextmanager
 def count_progress(description: str, *, quiet: bool) -> Iterator[Callable[[Iterable[_T]], Iterator[_T]]]:
     """A function that passes items on and shows their number on a terminal meanwhile."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
     columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} {task.description}", markup=False))
     with Progress(*columns, TimeElapsedColumn(), console=note_console(quiet=quiet), transient=True) as progress:
         task = progress.add_task(description, total=None)

@@ -3,7 +3,8 @@
 import click
 from rich.console import Console
 
-from audience_service.settings import Settings, SettingsError
+from audience_service.settings import Settings
+from audience_service.settings_error import SettingsError
 from audience_service.wiring.store import open_store
 
 

@@ -23,7 +23,8 @@ from audience_service.cli.token import mint
 from audience_service.mongo.embedded.refusals import LACKING_RPCS
 from audience_service.observability.metrics import MULTIPROCESS_VARIABLE, forget_process, serve_metrics
 from audience_service.observability.tracing import close_tracing, configure_tracing
-from audience_service.settings import Settings, SettingsError
+from audience_service.settings import Settings
+from audience_service.settings_error import SettingsError
 from audience_service.wiring.server import build_key_ring
 from audience_service.wiring.store import SAMPLE_ORGS, open_store
 

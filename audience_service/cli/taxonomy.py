@@ -14,7 +14,8 @@ from audience_service.domain.targeting.importer import TaxonomyImporter
 from audience_service.domain.targeting.platforms import PLATFORMS, SYNONYMS, resolve_platform
 from audience_service.domain.targeting.taxonomy_matcher import MatchResult
 from audience_service.mongo.store import Store
-from audience_service.settings import Settings, SettingsError
+from audience_service.settings import Settings
+from audience_service.settings_error import SettingsError
 from audience_service.wiring.store import open_store
 from audience_service.wiring.targeting import taxonomy_importer
 

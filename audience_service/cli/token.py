@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives import serialization
 
 from audience_service.domain.core.context import SCOPES_OF_ROLE, Scope
 from audience_service.rpc.token_keys import KeySourceError, suitable_algorithms
-from audience_service.settings import Settings, SettingsError
+from audience_service.settings import Settings
+from audience_service.settings_error import SettingsError
 from audience_service.wiring.token_keys import local_key_sources
 
 

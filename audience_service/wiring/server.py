@@ -17,7 +17,8 @@ from audience_service.rpc.server import ServerOptions
 from audience_service.rpc.slow_calls import SlowCallLog
 from audience_service.rpc.tls import TlsFiles
 from audience_service.rpc.token_keys import KeySource, KeySourceError
-from audience_service.settings import Settings, SettingsError
+from audience_service.settings import Settings
+from audience_service.settings_error import SettingsError
 from audience_service.wiring.token_keys import local_key_sources
 
 

@@ -9,7 +9,8 @@ from audience_service.mongo.core.client import Listener
 from audience_service.mongo.core.monitoring import CommandMetrics, CommandSpans, PoolMetrics
 from audience_service.mongo.embedded.store import embedded_store
 from audience_service.mongo.store import Store, mongo_store
-from audience_service.settings import Settings, SettingsError
+from audience_service.settings import Settings
+from audience_service.settings_error import SettingsError
 
 SAMPLE_ORGS = {"demo": 2_500, "demo2": 500}
 """The orgs of the embedded store, and the number of sample contacts of each."""

@@ -15,7 +15,8 @@ from audience_service.mongo.store import Store
 from audience_service.rpc.audit import UNRECORDED
 from audience_service.rpc.descriptors import SERVICES
 from audience_service.rpc.method import Method
-from audience_service.settings import Settings, SettingsError
+from audience_service.settings import Settings
+from audience_service.settings_error import SettingsError
 from audience_service.wiring.server import open_audit_log
 from tests.conftest import Service, run_service
 from tests.support.client import Client, Refusal

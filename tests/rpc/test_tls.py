@@ -17,7 +17,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from audience_service.cli.client import open_channel
 from audience_service.rpc.tls import TlsFiles, server_credentials
-from audience_service.settings import Settings, SettingsError
+from audience_service.settings import Settings
+from audience_service.settings_error import SettingsError
 from audience_service.wiring.server import server_options
 from tests import conftest
 
