@@ -2,7 +2,7 @@
 
     data: {"count": 4100, "exact": false, ...}
 
-    id: <resume token>
+    id: <resume token or cursor>
     data: {"events": [...], "resumeToken": "...", ...}
 
     event: end
@@ -10,7 +10,7 @@
 
 1. An error before the first message is an HTTP error.
 2. The last event is `end`, with the status of the stream. A stream without it is incomplete.
-3. The id of an event is its resume token. A client that sends it as `Last-Event-ID` resumes after it.
+3. The id of an event is its position. A client that sends it as `Last-Event-ID` resumes after it.
 """
 
 import asyncio
@@ -29,7 +29,8 @@ from audience_service.gateway.errors import GatewayError, status_as_dict
 from audience_service.gateway.json_text import encode_json
 from audience_service.gateway.routes import Route
 
-_RESUME_TOKEN = "resume_token"  # noqa: S105 - the name of a field
+_POSITIONS = ("resume_token", "cursor")
+"""The fields of request and response with the position in a stream."""
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 """No proxy keeps or collects events; the second header is nginx's."""
 
@@ -55,13 +56,16 @@ async def stream_events(
 
 
 def _resume(message: Any, last_event_id: str) -> None:
-    """Set the resume token to the last event's id, which replaces the snapshot that the first connection began from.
+    """Set the position to the last event's id, which replaces the snapshot that the first connection began from.
 
-    The request's own token takes precedence.
+    The request's own position takes precedence.
     """
-    if last_event_id and _RESUME_TOKEN in message.DESCRIPTOR.fields_by_name and not message.resume_token:
-        message.resume_token = last_event_id
-        message.since_snapshot_id = ""
+    fields = message.DESCRIPTOR.fields_by_name
+    position = next((name for name in _POSITIONS if name in fields), None)
+    if position and last_event_id and not getattr(message, position):
+        setattr(message, position, last_event_id)
+        if "since_snapshot_id" in fields:
+            message.since_snapshot_id = ""
 
 
 async def _events(call: Any, first: Any, stopping: asyncio.Event) -> AsyncIterator[bytes]:
@@ -92,7 +96,8 @@ async def _events(call: Any, first: Any, stopping: asyncio.Event) -> AsyncIterat
 
 def _event(message: Any) -> bytes:
     """One message. JSON without spaces has no line ends, which would end the data."""
-    has_token = _RESUME_TOKEN in message.DESCRIPTOR.fields_by_name and message.resume_token
-    position = f"id: {message.resume_token}\n" if has_token else ""
+    names = message.DESCRIPTOR.fields_by_name
+    position = next((getattr(message, name) for name in _POSITIONS if name in names), "")
+    prefix = f"id: {position}\n" if position else ""
     fields = MessageToDict(message, always_print_fields_with_no_presence=True)
-    return position.encode() + b"data: " + encode_json(fields) + b"\n\n"
+    return prefix.encode() + b"data: " + encode_json(fields) + b"\n\n"

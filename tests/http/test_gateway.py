@@ -289,6 +289,40 @@ def test_the_three_taxonomies_are_searched_by_get(gateway: Gateway) -> None:
     assert (refused.status, refused.reason) == (400, "PLATFORM_NOT_IMPORTED")
 
 
+def test_a_segment_has_versions_and_returns_to_an_older_one(gateway: Gateway, segment: dict[str, Any]) -> None:
+    path = f"/segments/{segment['id']}"
+    gateway.fetch("PUT", f"{path}?updateMask=name", {"name": "Stars"})
+    rolled = gateway.fetch("POST", f"{path}/rollback", {"targetVersion": 0})
+    assert (rolled.status, rolled.body["name"], rolled.body["version"]) == (200, VIP["name"], 2)
+    gateway.fetch("DELETE", path)
+    back = gateway.fetch("POST", f"{path}/undelete", {})
+    assert (back.status, back.body["name"], back.body["state"]) == (200, VIP["name"], "active")
+    versions = gateway.fetch("GET", f"{path}/versions?pageSize=2").body
+    assert ([each["version"] for each in versions["versions"]], versions["totalSize"]) == ([4, 3], 5)
+    again = gateway.fetch("POST", f"{path}/undelete", {})
+    assert (again.status, again.reason) == (409, "NOT_DELETED")
+
+
+def test_usage_lists_what_uses_an_audience(gateway: Gateway, segment: dict[str, Any]) -> None:
+    inner = {"$inAudience": segment["id"]}
+    gateway.fetch("POST", "/segments", {"name": "Outer", "filter": {"datatype": "contact", "where": inner}})
+    usage = gateway.fetch("GET", f"/segments/{segment['id']}/usage").body
+    assert ([each["name"] for each in usage["segments"]], usage["useCount"]) == (["Outer"], 0)
+
+
+def test_a_sync_is_created_changed_and_deleted(gateway: Gateway, segment: dict[str, Any]) -> None:
+    body = {"name": "Meta", "platform": "meta", "audienceIds": [segment["id"]], "fields": ["email"]}
+    made = gateway.fetch("POST", "/syncs", {**body, "requestId": "r1"})
+    assert (made.status, made.body["name"]) == (200, "Meta")
+    assert gateway.fetch("POST", "/syncs?requestId=r1", body).body["id"] == made.body["id"]
+    path = f"/syncs/{made.body['id']}"
+    assert gateway.fetch("GET", path).body == made.body
+    assert [each["id"] for each in gateway.fetch("GET", "/syncs?platform=meta").body["syncs"]] == [made.body["id"]]
+    assert gateway.fetch("PUT", f"{path}?updateMask=name", {"name": "Ads"}).body["name"] == "Ads"
+    assert gateway.fetch("DELETE", path).body["name"] == "Ads"
+    assert gateway.fetch("GET", path).reason == "SYNC_NOT_FOUND"
+
+
 def test_a_large_filter_survives_the_round_trip(gateway: Gateway) -> None:
     where = {"email": {"$in": [f"{number:080d}" for number in range(10_000)]}}
     made = gateway.fetch("POST", "/segments", {"name": "many", "filter": {"datatype": "contact", "where": where}}).body

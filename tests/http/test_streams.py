@@ -61,6 +61,40 @@ def test_an_error_before_the_first_message_is_an_http_error(gateway: Gateway) ->
     assert gateway.fetch("GET", "/segments/segment-none/watch").status in (404, 501)
 
 
+def test_members_resume_after_the_last_event_id(gateway: Gateway, insert: Callable[..., list[str]]) -> None:
+    """The id of an event is its cursor, which the body may have as well."""
+    ids = sorted(insert([{"data": {}} for _ in range(5)]))
+    body = {"filter": {"datatype": "contact", "where": {}}, "batchSize": 2}
+    with events(gateway, "POST", "/stream-members", body) as arriving:
+        first = next(arriving)
+    assert ([each["id"] for each in first["data"]["members"]], first["id"]) == (ids[:2], first["data"]["cursor"])
+    for request, headers in ((body, {"last_event_id": first["id"]}), ({**body, "cursor": first["id"]}, Event())):
+        with events(gateway, "POST", "/stream-members", request, **headers) as arriving:
+            *batches, end = arriving
+        assert [each["id"] for batch in batches for each in batch["data"]["members"]] == ids[2:]
+        assert (batches[-1]["data"]["totals"]["memberCount"], end["data"]["code"]) == (5, 0)
+
+
+def test_a_worker_mirrors_a_sync(gateway: Gateway, service: Service, insert: Callable[..., list[str]]) -> None:
+    """It receives batches as events, and acknowledges each."""
+    insert([{"data": {"email": "ann@example.com"}}])
+    everyone = {"name": "all", "filter": {"datatype": "contact", "where": {}}}
+    audience = gateway.fetch("POST", "/segments", everyone).body["id"]
+    body = {"name": "Meta", "platform": "meta", "audienceIds": [audience], "fields": ["email"]}
+    path = f"/syncs/{gateway.fetch('POST', '/syncs', body).body['id']}"
+    if service.kind == "embedded":
+        refused = gateway.fetch("POST", f"{path}/changes", {"workerId": "w"})
+        assert (refused.status, refused.reason) == (501, "UNSUPPORTED_BY_STORE")
+        return
+    with events(gateway, "POST", f"{path}/changes", {"workerId": "w"}) as arriving:
+        batch, totals, end = arriving
+    assert (batch["data"]["operation"], len(batch["data"]["rows"])) == ("EXPORT_OPERATION_ADD", 1)
+    assert (totals["data"]["totals"]["batchCount"], end["data"]["code"]) == (1, 0)
+    accepted = {"batchNumber": batch["data"]["batchNumber"], "receivedCount": 1}
+    assert gateway.fetch("POST", f"{path}/acknowledge", accepted).body["rowCount"] == 1
+    assert gateway.fetch("POST", f"{path}/reset", {"externalId": "new"}).body["externalId"] == "new"
+
+
 def test_a_watch_resumes_after_the_last_event_id(
     gateway: Gateway, service: Service, insert: Callable[..., list[str]]
 ) -> None:

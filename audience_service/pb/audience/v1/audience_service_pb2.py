@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from audience_service.pb.audience.v1 import options_pb2 as audience_dot_v1_dot_options__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"audience/v1/audience_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd0\x01\n\x0b\x41udienceUse\x12\x1a\n\x0b\x61udience_id\x18\x01 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1c\n\rconsumer_kind\x18\x02 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0b\x63onsumer_id\x18\x03 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12\x18\n\nregistrant\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"A\n\x12RegisterUseRequest\x12+\n\x03use\x18\x01 \x01(\x0b\x32\x18.audience.v1.AudienceUseB\x04\xe2\x41\x01\x02\"f\n\x11ReleaseUseRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\rconsumer_kind\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x63onsumer_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"&\n\x12ReleaseUseResponse\x12\x10\n\x08released\x18\x01 \x01(\x08\"4\n\x17GetAudienceUsageRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xae\x02\n\x18GetAudienceUsageResponse\x12\x30\n\x08segments\x18\x01 \x03(\x0b\x32\x1e.audience.v1.AudienceReference\x12\x15\n\rsegment_count\x18\x02 \x01(\x05\x12&\n\x04uses\x18\x03 \x03(\x0b\x32\x18.audience.v1.AudienceUse\x12\x11\n\tuse_count\x18\x04 \x01(\x05\x12\x32\n\nlookalikes\x18\x05 \x03(\x0b\x32\x1e.audience.v1.AudienceReference\x12\x17\n\x0flookalike_count\x18\x06 \x01(\x05\x12-\n\x05syncs\x18\x07 \x03(\x0b\x32\x1e.audience.v1.AudienceReference\x12\x12\n\nsync_count\x18\x08 \x01(\x05\"-\n\x11\x41udienceReference\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xe4\x01\n\x12ListExportsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x61udience_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08platform\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x32\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"T\n\x13ListExportsResponse\x12$\n\x07\x65xports\x18\x01 \x03(\x0b\x32\x13.audience.v1.Export\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xfc\x02\n\x06\x45xport\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03rpc\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x14\n\x0c\x61udience_ids\x18\x05 \x03(\t\x12\x1c\n\x14\x65xclude_audience_ids\x18\x06 \x03(\t\x12\x12\n\nhas_filter\x18\x07 \x01(\x08\x12\x0f\n\x07purpose\x18\x08 \x01(\t\x12\x10\n\x08platform\x18\t \x01(\t\x12\x0e\n\x06\x66ields\x18\n \x03(\t\x12\x0f\n\x07sync_id\x18\x0b \x01(\t\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x05state\x18\x0e \x01(\x0e\x32\x18.audience.v1.ExportState\x12\x11\n\trow_count\x18\x0f \x01(\x05\x12\x0e\n\x06reason\x18\x10 \x01(\t\"Y\n\x13\x45raseContactRequest\x12\x18\n\ncontact_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x65mail\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05phone\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\xb4\x02\n\x14\x45raseContactResponse\x12\x15\n\rcontact_count\x18\x01 \x01(\x05\x12L\n\x0eremoved_counts\x18\x02 \x03(\x0b\x32\x34.audience.v1.EraseContactResponse.RemovedCountsEntry\x12\x15\n\rrewritten_ids\x18\x03 \x03(\t\x12\x17\n\x0frewritten_count\x18\x04 \x01(\x05\x12\x1f\n\x17shared_identifier_count\x18\x05 \x01(\x05\x12\x30\n\tremaining\x18\x06 \x03(\x0b\x32\x1d.audience.v1.ErasureRemainder\x1a\x34\n\x12RemovedCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"F\n\x10\x45rasureRemainder\x12\x0e\n\x06system\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05*\x96\x01\n\x0b\x45xportState\x12\x1c\n\x18\x45XPORT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45XPORT_STATE_SENDING\x10\x01\x12\x1a\n\x16\x45XPORT_STATE_COMPLETED\x10\x02\x12\x17\n\x13\x45XPORT_STATE_FAILED\x10\x03\x12\x1a\n\x16\x45XPORT_STATE_CANCELLED\x10\x04\x32\x9b\x04\n\x0f\x41udienceService\x12]\n\x0bRegisterUse\x12\x1f.audience.v1.RegisterUseRequest\x1a\x18.audience.v1.AudienceUse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12\x62\n\nReleaseUse\x12\x1e.audience.v1.ReleaseUseRequest\x1a\x1f.audience.v1.ReleaseUseResponse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12s\n\x10GetAudienceUsage\x12$.audience.v1.GetAudienceUsageRequest\x1a%.audience.v1.GetAudienceUsageResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read\x12\x66\n\x0bListExports\x12\x1f.audience.v1.ListExportsRequest\x1a .audience.v1.ListExportsResponse\"\x14\xca\xf3\x18\x10\x61udiences.export\x12h\n\x0c\x45raseContact\x12 .audience.v1.EraseContactRequest\x1a!.audience.v1.EraseContactResponse\"\x13\xca\xf3\x18\x0f\x61udiences.eraseB;Z9audience.crm.appengine.internal/go/audience/v1;audiencev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"audience/v1/audience_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd0\x01\n\x0b\x41udienceUse\x12\x1a\n\x0b\x61udience_id\x18\x01 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1c\n\rconsumer_kind\x18\x02 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0b\x63onsumer_id\x18\x03 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12\x18\n\nregistrant\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"A\n\x12RegisterUseRequest\x12+\n\x03use\x18\x01 \x01(\x0b\x32\x18.audience.v1.AudienceUseB\x04\xe2\x41\x01\x02\"f\n\x11ReleaseUseRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\rconsumer_kind\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x63onsumer_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"&\n\x12ReleaseUseResponse\x12\x10\n\x08released\x18\x01 \x01(\x08\"4\n\x17GetAudienceUsageRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xae\x02\n\x18GetAudienceUsageResponse\x12\x30\n\x08segments\x18\x01 \x03(\x0b\x32\x1e.audience.v1.AudienceReference\x12\x15\n\rsegment_count\x18\x02 \x01(\x05\x12&\n\x04uses\x18\x03 \x03(\x0b\x32\x18.audience.v1.AudienceUse\x12\x11\n\tuse_count\x18\x04 \x01(\x05\x12\x32\n\nlookalikes\x18\x05 \x03(\x0b\x32\x1e.audience.v1.AudienceReference\x12\x17\n\x0flookalike_count\x18\x06 \x01(\x05\x12-\n\x05syncs\x18\x07 \x03(\x0b\x32\x1e.audience.v1.AudienceReference\x12\x12\n\nsync_count\x18\x08 \x01(\x05\"-\n\x11\x41udienceReference\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xe4\x01\n\x12ListExportsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x61udience_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08platform\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x32\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"T\n\x13ListExportsResponse\x12$\n\x07\x65xports\x18\x01 \x03(\x0b\x32\x13.audience.v1.Export\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xfc\x02\n\x06\x45xport\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03rpc\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x14\n\x0c\x61udience_ids\x18\x05 \x03(\t\x12\x1c\n\x14\x65xclude_audience_ids\x18\x06 \x03(\t\x12\x12\n\nhas_filter\x18\x07 \x01(\x08\x12\x0f\n\x07purpose\x18\x08 \x01(\t\x12\x10\n\x08platform\x18\t \x01(\t\x12\x0e\n\x06\x66ields\x18\n \x03(\t\x12\x0f\n\x07sync_id\x18\x0b \x01(\t\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x05state\x18\x0e \x01(\x0e\x32\x18.audience.v1.ExportState\x12\x11\n\trow_count\x18\x0f \x01(\x05\x12\x0e\n\x06reason\x18\x10 \x01(\t\"Y\n\x13\x45raseContactRequest\x12\x18\n\ncontact_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x65mail\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05phone\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\xb4\x02\n\x14\x45raseContactResponse\x12\x15\n\rcontact_count\x18\x01 \x01(\x05\x12L\n\x0eremoved_counts\x18\x02 \x03(\x0b\x32\x34.audience.v1.EraseContactResponse.RemovedCountsEntry\x12\x15\n\rrewritten_ids\x18\x03 \x03(\t\x12\x17\n\x0frewritten_count\x18\x04 \x01(\x05\x12\x1f\n\x17shared_identifier_count\x18\x05 \x01(\x05\x12\x30\n\tremaining\x18\x06 \x03(\x0b\x32\x1d.audience.v1.ErasureRemainder\x1a\x34\n\x12RemovedCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"F\n\x10\x45rasureRemainder\x12\x0e\n\x06system\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05*\x96\x01\n\x0b\x45xportState\x12\x1c\n\x18\x45XPORT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45XPORT_STATE_SENDING\x10\x01\x12\x1a\n\x16\x45XPORT_STATE_COMPLETED\x10\x02\x12\x17\n\x13\x45XPORT_STATE_FAILED\x10\x03\x12\x1a\n\x16\x45XPORT_STATE_CANCELLED\x10\x04\x32\xcf\x04\n\x0f\x41udienceService\x12]\n\x0bRegisterUse\x12\x1f.audience.v1.RegisterUseRequest\x1a\x18.audience.v1.AudienceUse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12\x62\n\nReleaseUse\x12\x1e.audience.v1.ReleaseUseRequest\x1a\x1f.audience.v1.ReleaseUseResponse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12\xa6\x01\n\x10GetAudienceUsage\x12$.audience.v1.GetAudienceUsageRequest\x1a%.audience.v1.GetAudienceUsageResponse\"E\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02-\x12+/crm/audiences/segments/{audience_id}/usage\x12\x66\n\x0bListExports\x12\x1f.audience.v1.ListExportsRequest\x1a .audience.v1.ListExportsResponse\"\x14\xca\xf3\x18\x10\x61udiences.export\x12h\n\x0c\x45raseContact\x12 .audience.v1.EraseContactRequest\x1a!.audience.v1.EraseContactResponse\"\x13\xca\xf3\x18\x0f\x61udiences.eraseB;Z9audience.crm.appengine.internal/go/audience/v1;audiencev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -82,41 +83,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDIENCESERVICE'].methods_by_name['ReleaseUse']._loaded_options = None
   _globals['_AUDIENCESERVICE'].methods_by_name['ReleaseUse']._serialized_options = b'\312\363\030\017audiences.write'
   _globals['_AUDIENCESERVICE'].methods_by_name['GetAudienceUsage']._loaded_options = None
-  _globals['_AUDIENCESERVICE'].methods_by_name['GetAudienceUsage']._serialized_options = b'\312\363\030\016audiences.read'
+  _globals['_AUDIENCESERVICE'].methods_by_name['GetAudienceUsage']._serialized_options = b'\312\363\030\016audiences.read\202\323\344\223\002-\022+/crm/audiences/segments/{audience_id}/usage'
   _globals['_AUDIENCESERVICE'].methods_by_name['ListExports']._loaded_options = None
   _globals['_AUDIENCESERVICE'].methods_by_name['ListExports']._serialized_options = b'\312\363\030\020audiences.export'
   _globals['_AUDIENCESERVICE'].methods_by_name['EraseContact']._loaded_options = None
   _globals['_AUDIENCESERVICE'].methods_by_name['EraseContact']._serialized_options = b'\312\363\030\017audiences.erase'
-  _globals['_EXPORTSTATE']._serialized_start=2147
-  _globals['_EXPORTSTATE']._serialized_end=2297
-  _globals['_AUDIENCEUSE']._serialized_start=145
-  _globals['_AUDIENCEUSE']._serialized_end=353
-  _globals['_REGISTERUSEREQUEST']._serialized_start=355
-  _globals['_REGISTERUSEREQUEST']._serialized_end=420
-  _globals['_RELEASEUSEREQUEST']._serialized_start=422
-  _globals['_RELEASEUSEREQUEST']._serialized_end=524
-  _globals['_RELEASEUSERESPONSE']._serialized_start=526
-  _globals['_RELEASEUSERESPONSE']._serialized_end=564
-  _globals['_GETAUDIENCEUSAGEREQUEST']._serialized_start=566
-  _globals['_GETAUDIENCEUSAGEREQUEST']._serialized_end=618
-  _globals['_GETAUDIENCEUSAGERESPONSE']._serialized_start=621
-  _globals['_GETAUDIENCEUSAGERESPONSE']._serialized_end=923
-  _globals['_AUDIENCEREFERENCE']._serialized_start=925
-  _globals['_AUDIENCEREFERENCE']._serialized_end=970
-  _globals['_LISTEXPORTSREQUEST']._serialized_start=973
-  _globals['_LISTEXPORTSREQUEST']._serialized_end=1201
-  _globals['_LISTEXPORTSRESPONSE']._serialized_start=1203
-  _globals['_LISTEXPORTSRESPONSE']._serialized_end=1287
-  _globals['_EXPORT']._serialized_start=1290
-  _globals['_EXPORT']._serialized_end=1670
-  _globals['_ERASECONTACTREQUEST']._serialized_start=1672
-  _globals['_ERASECONTACTREQUEST']._serialized_end=1761
-  _globals['_ERASECONTACTRESPONSE']._serialized_start=1764
-  _globals['_ERASECONTACTRESPONSE']._serialized_end=2072
-  _globals['_ERASECONTACTRESPONSE_REMOVEDCOUNTSENTRY']._serialized_start=2020
-  _globals['_ERASECONTACTRESPONSE_REMOVEDCOUNTSENTRY']._serialized_end=2072
-  _globals['_ERASUREREMAINDER']._serialized_start=2074
-  _globals['_ERASUREREMAINDER']._serialized_end=2144
-  _globals['_AUDIENCESERVICE']._serialized_start=2300
-  _globals['_AUDIENCESERVICE']._serialized_end=2839
+  _globals['_EXPORTSTATE']._serialized_start=2177
+  _globals['_EXPORTSTATE']._serialized_end=2327
+  _globals['_AUDIENCEUSE']._serialized_start=175
+  _globals['_AUDIENCEUSE']._serialized_end=383
+  _globals['_REGISTERUSEREQUEST']._serialized_start=385
+  _globals['_REGISTERUSEREQUEST']._serialized_end=450
+  _globals['_RELEASEUSEREQUEST']._serialized_start=452
+  _globals['_RELEASEUSEREQUEST']._serialized_end=554
+  _globals['_RELEASEUSERESPONSE']._serialized_start=556
+  _globals['_RELEASEUSERESPONSE']._serialized_end=594
+  _globals['_GETAUDIENCEUSAGEREQUEST']._serialized_start=596
+  _globals['_GETAUDIENCEUSAGEREQUEST']._serialized_end=648
+  _globals['_GETAUDIENCEUSAGERESPONSE']._serialized_start=651
+  _globals['_GETAUDIENCEUSAGERESPONSE']._serialized_end=953
+  _globals['_AUDIENCEREFERENCE']._serialized_start=955
+  _globals['_AUDIENCEREFERENCE']._serialized_end=1000
+  _globals['_LISTEXPORTSREQUEST']._serialized_start=1003
+  _globals['_LISTEXPORTSREQUEST']._serialized_end=1231
+  _globals['_LISTEXPORTSRESPONSE']._serialized_start=1233
+  _globals['_LISTEXPORTSRESPONSE']._serialized_end=1317
+  _globals['_EXPORT']._serialized_start=1320
+  _globals['_EXPORT']._serialized_end=1700
+  _globals['_ERASECONTACTREQUEST']._serialized_start=1702
+  _globals['_ERASECONTACTREQUEST']._serialized_end=1791
+  _globals['_ERASECONTACTRESPONSE']._serialized_start=1794
+  _globals['_ERASECONTACTRESPONSE']._serialized_end=2102
+  _globals['_ERASECONTACTRESPONSE_REMOVEDCOUNTSENTRY']._serialized_start=2050
+  _globals['_ERASECONTACTRESPONSE_REMOVEDCOUNTSENTRY']._serialized_end=2102
+  _globals['_ERASUREREMAINDER']._serialized_start=2104
+  _globals['_ERASUREREMAINDER']._serialized_end=2174
+  _globals['_AUDIENCESERVICE']._serialized_start=2330
+  _globals['_AUDIENCESERVICE']._serialized_end=2921
 # @@protoc_insertion_point(module_scope)

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 from audience_client.pb.audience.v1 import membership_service_pb2 as audience_dot_v1_dot_membership__service__pb2
 from audience_client.pb.audience.v1 import options_pb2 as audience_dot_v1_dot_options__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61udience/v1/sync_service.proto\x12\x0b\x61udience.v1\x1a$audience/v1/membership_service.proto\x1a\x19\x61udience/v1/options.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfd\x05\n\x04Sync\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0c\x61udience_ids\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\x12\"\n\x14\x65xclude_audience_ids\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07purpose\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x63onsent_fields\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x12\x17\n\x08platform\x18\x07 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0b\x65xternal_id\x18\x08 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12\x14\n\x06\x66ields\x18\t \x03(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rrules_version\x18\n \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x07options\x18\x0b \x03(\x0b\x32\x1e.audience.v1.Sync.OptionsEntryB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x64\x65\x66\x61ult_region\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01\x12&\n\x18phones_have_country_code\x18\r \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x35\n\x0cresend_after\x18\x0e \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x1a\n\x07version\x18\x0f \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x61uthor\x18\x12 \x01(\tB\x04\xe2\x41\x01\x03\x12\x30\n\x0blatest_scan\x18\x13 \x01(\x0b\x32\x15.audience.v1.SyncScanB\x04\xe2\x41\x01\x03\x12\x30\n\x08receipts\x18\x14 \x03(\x0b\x32\x18.audience.v1.SyncReceiptB\x04\xe2\x41\x01\x03\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\n\n\x08_version\"\xc3\x01\n\x08SyncScan\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cmember_count\x18\x03 \x01(\x05\x12\x17\n\x0f\x63onsented_count\x18\x04 \x01(\x05\x12\x13\n\x0bvalid_count\x18\x05 \x01(\x05\x12\x15\n\rrules_version\x18\x06 \x01(\t\"\x92\x02\n\x0bSyncReceipt\x12\x14\n\x0c\x62\x61tch_number\x18\x01 \x01(\x05\x12/\n\toperation\x18\x02 \x01(\x0e\x32\x1c.audience.v1.ExportOperation\x12\x11\n\trow_count\x18\x03 \x01(\x05\x12\x16\n\x0erejected_count\x18\x04 \x01(\x05\x12\x16\n\x0ereceived_count\x18\x05 \x01(\x05\x12\x15\n\rinvalid_count\x18\x06 \x01(\x05\x12\x1a\n\rmatched_count\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\x34\n\x10\x61\x63knowledge_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x10\n\x0e_matched_count\"T\n\x11\x43reateSyncRequest\x12%\n\x04sync\x18\x01 \x01(\x0b\x32\x11.audience.v1.SyncB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\"\n\x0eGetSyncRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"x\n\x10ListSyncsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08platform\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x61udience_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"b\n\x11ListSyncsResponse\x12 \n\x05syncs\x18\x01 \x03(\x0b\x32\x11.audience.v1.Sync\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"q\n\x11UpdateSyncRequest\x12%\n\x04sync\x18\x01 \x01(\x0b\x32\x11.audience.v1.SyncB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\"M\n\x11\x44\x65leteSyncRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x07version\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\n\n\x08_version\"?\n\x10ResetSyncRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x65xternal_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x99\x01\n\x18StreamSyncChangesRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tworker_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0bmax_batches\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x37\n\x0elease_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\"\xa8\x03\n\x19StreamSyncChangesResponse\x12\x14\n\x0c\x62\x61tch_number\x18\x01 \x01(\x05\x12/\n\toperation\x18\x02 \x01(\x0e\x32\x1c.audience.v1.ExportOperation\x12\x0f\n\x07\x63olumns\x18\x03 \x03(\t\x12(\n\x04rows\x18\x04 \x03(\x0b\x32\x1a.audience.v1.IdentifierRow\x12\x15\n\rlast_in_batch\x18\x05 \x01(\x08\x12\x15\n\rrules_version\x18\x06 \x01(\t\x12\x44\n\x07options\x18\x07 \x03(\x0b\x32\x33.audience.v1.StreamSyncChangesResponse.OptionsEntry\x12\x35\n\x11lease_expire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x06totals\x18\t \x01(\x0b\x32\x1e.audience.v1.SyncChangesTotals\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Y\n\x11SyncChangesTotals\x12\x13\n\x0b\x62\x61tch_count\x18\x01 \x01(\x05\x12\x18\n\x10open_batch_count\x18\x02 \x01(\x05\x12\x15\n\rblocked_count\x18\x03 \x01(\x05\"\xd7\x01\n\x1b\x41\x63knowledgeSyncBatchRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0c\x62\x61tch_number\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x1c\n\x0ereceived_count\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rinvalid_count\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12 \n\rmatched_count\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1b\n\rrejected_rows\x18\x06 \x03(\x05\x42\x04\xe2\x41\x01\x01\x42\x10\n\x0e_matched_count2\xff\x05\n\x0bSyncService\x12T\n\nCreateSync\x12\x1e.audience.v1.CreateSyncRequest\x1a\x11.audience.v1.Sync\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12M\n\x07GetSync\x12\x1b.audience.v1.GetSyncRequest\x1a\x11.audience.v1.Sync\"\x12\xca\xf3\x18\x0e\x61udiences.read\x12^\n\tListSyncs\x12\x1d.audience.v1.ListSyncsRequest\x1a\x1e.audience.v1.ListSyncsResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read\x12T\n\nUpdateSync\x12\x1e.audience.v1.UpdateSyncRequest\x1a\x11.audience.v1.Sync\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12T\n\nDeleteSync\x12\x1e.audience.v1.DeleteSyncRequest\x1a\x11.audience.v1.Sync\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12R\n\tResetSync\x12\x1d.audience.v1.ResetSyncRequest\x1a\x11.audience.v1.Sync\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12z\n\x11StreamSyncChanges\x12%.audience.v1.StreamSyncChangesRequest\x1a&.audience.v1.StreamSyncChangesResponse\"\x14\xca\xf3\x18\x10\x61udiences.export0\x01\x12o\n\x14\x41\x63knowledgeSyncBatch\x12(.audience.v1.AcknowledgeSyncBatchRequest\x1a\x18.audience.v1.SyncReceipt\"\x13\xca\xf3\x18\x0f\x61udiences.writeB;Z9audience.crm.appengine.internal/go/audience/v1;audiencev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61udience/v1/sync_service.proto\x12\x0b\x61udience.v1\x1a$audience/v1/membership_service.proto\x1a\x19\x61udience/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfd\x05\n\x04Sync\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0c\x61udience_ids\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\x12\"\n\x14\x65xclude_audience_ids\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07purpose\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x63onsent_fields\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x12\x17\n\x08platform\x18\x07 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0b\x65xternal_id\x18\x08 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12\x14\n\x06\x66ields\x18\t \x03(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rrules_version\x18\n \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x07options\x18\x0b \x03(\x0b\x32\x1e.audience.v1.Sync.OptionsEntryB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x64\x65\x66\x61ult_region\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01\x12&\n\x18phones_have_country_code\x18\r \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x35\n\x0cresend_after\x18\x0e \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x1a\n\x07version\x18\x0f \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x61uthor\x18\x12 \x01(\tB\x04\xe2\x41\x01\x03\x12\x30\n\x0blatest_scan\x18\x13 \x01(\x0b\x32\x15.audience.v1.SyncScanB\x04\xe2\x41\x01\x03\x12\x30\n\x08receipts\x18\x14 \x03(\x0b\x32\x18.audience.v1.SyncReceiptB\x04\xe2\x41\x01\x03\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\n\n\x08_version\"\xc3\x01\n\x08SyncScan\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cmember_count\x18\x03 \x01(\x05\x12\x17\n\x0f\x63onsented_count\x18\x04 \x01(\x05\x12\x13\n\x0bvalid_count\x18\x05 \x01(\x05\x12\x15\n\rrules_version\x18\x06 \x01(\t\"\x92\x02\n\x0bSyncReceipt\x12\x14\n\x0c\x62\x61tch_number\x18\x01 \x01(\x05\x12/\n\toperation\x18\x02 \x01(\x0e\x32\x1c.audience.v1.ExportOperation\x12\x11\n\trow_count\x18\x03 \x01(\x05\x12\x16\n\x0erejected_count\x18\x04 \x01(\x05\x12\x16\n\x0ereceived_count\x18\x05 \x01(\x05\x12\x15\n\rinvalid_count\x18\x06 \x01(\x05\x12\x1a\n\rmatched_count\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\x34\n\x10\x61\x63knowledge_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x10\n\x0e_matched_count\"T\n\x11\x43reateSyncRequest\x12%\n\x04sync\x18\x01 \x01(\x0b\x32\x11.audience.v1.SyncB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\"\n\x0eGetSyncRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"x\n\x10ListSyncsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08platform\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x61udience_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"b\n\x11ListSyncsResponse\x12 \n\x05syncs\x18\x01 \x03(\x0b\x32\x11.audience.v1.Sync\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"q\n\x11UpdateSyncRequest\x12%\n\x04sync\x18\x01 \x01(\x0b\x32\x11.audience.v1.SyncB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\"M\n\x11\x44\x65leteSyncRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x07version\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\n\n\x08_version\"?\n\x10ResetSyncRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x65xternal_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x99\x01\n\x18StreamSyncChangesRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tworker_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0bmax_batches\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x37\n\x0elease_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\"\xa8\x03\n\x19StreamSyncChangesResponse\x12\x14\n\x0c\x62\x61tch_number\x18\x01 \x01(\x05\x12/\n\toperation\x18\x02 \x01(\x0e\x32\x1c.audience.v1.ExportOperation\x12\x0f\n\x07\x63olumns\x18\x03 \x03(\t\x12(\n\x04rows\x18\x04 \x03(\x0b\x32\x1a.audience.v1.IdentifierRow\x12\x15\n\rlast_in_batch\x18\x05 \x01(\x08\x12\x15\n\rrules_version\x18\x06 \x01(\t\x12\x44\n\x07options\x18\x07 \x03(\x0b\x32\x33.audience.v1.StreamSyncChangesResponse.OptionsEntry\x12\x35\n\x11lease_expire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x06totals\x18\t \x01(\x0b\x32\x1e.audience.v1.SyncChangesTotals\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Y\n\x11SyncChangesTotals\x12\x13\n\x0b\x62\x61tch_count\x18\x01 \x01(\x05\x12\x18\n\x10open_batch_count\x18\x02 \x01(\x05\x12\x15\n\rblocked_count\x18\x03 \x01(\x05\"\xd7\x01\n\x1b\x41\x63knowledgeSyncBatchRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0c\x62\x61tch_number\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x1c\n\x0ereceived_count\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rinvalid_count\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12 \n\rmatched_count\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1b\n\rrejected_rows\x18\x06 \x03(\x05\x42\x04\xe2\x41\x01\x01\x42\x10\n\x0e_matched_count2\xb4\x08\n\x0bSyncService\x12v\n\nCreateSync\x12\x1e.audience.v1.CreateSyncRequest\x1a\x11.audience.v1.Sync\"5\xca\xf3\x18\x0f\x61udiences.write\x82\xd3\xe4\x93\x02\x1c\"\x14/crm/audiences/syncs:\x04sync\x12n\n\x07GetSync\x12\x1b.audience.v1.GetSyncRequest\x1a\x11.audience.v1.Sync\"3\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\x1b\x12\x19/crm/audiences/syncs/{id}\x12z\n\tListSyncs\x12\x1d.audience.v1.ListSyncsRequest\x1a\x1e.audience.v1.ListSyncsResponse\".\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\x16\x12\x14/crm/audiences/syncs\x12\x80\x01\n\nUpdateSync\x12\x1e.audience.v1.UpdateSyncRequest\x1a\x11.audience.v1.Sync\"?\xca\xf3\x18\x0f\x61udiences.write\x82\xd3\xe4\x93\x02&\x1a\x1e/crm/audiences/syncs/{sync.id}:\x04sync\x12u\n\nDeleteSync\x12\x1e.audience.v1.DeleteSyncRequest\x1a\x11.audience.v1.Sync\"4\xca\xf3\x18\x0f\x61udiences.write\x82\xd3\xe4\x93\x02\x1b*\x19/crm/audiences/syncs/{id}\x12|\n\tResetSync\x12\x1d.audience.v1.ResetSyncRequest\x1a\x11.audience.v1.Sync\"=\xca\xf3\x18\x0f\x61udiences.write\x82\xd3\xe4\x93\x02$\"\x1f/crm/audiences/syncs/{id}/reset:\x01*\x12\xa6\x01\n\x11StreamSyncChanges\x12%.audience.v1.StreamSyncChangesRequest\x1a&.audience.v1.StreamSyncChangesResponse\"@\xca\xf3\x18\x10\x61udiences.export\x82\xd3\xe4\x93\x02&\"!/crm/audiences/syncs/{id}/changes:\x01*0\x01\x12\x9f\x01\n\x14\x41\x63knowledgeSyncBatch\x12(.audience.v1.AcknowledgeSyncBatchRequest\x1a\x18.audience.v1.SyncReceipt\"C\xca\xf3\x18\x0f\x61udiences.write\x82\xd3\xe4\x93\x02*\"%/crm/audiences/syncs/{id}/acknowledge:\x01*B;Z9audience.crm.appengine.internal/go/audience/v1;audiencev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -129,53 +130,53 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACKNOWLEDGESYNCBATCHREQUEST'].fields_by_name['rejected_rows']._loaded_options = None
   _globals['_ACKNOWLEDGESYNCBATCHREQUEST'].fields_by_name['rejected_rows']._serialized_options = b'\342A\001\001'
   _globals['_SYNCSERVICE'].methods_by_name['CreateSync']._loaded_options = None
-  _globals['_SYNCSERVICE'].methods_by_name['CreateSync']._serialized_options = b'\312\363\030\017audiences.write'
+  _globals['_SYNCSERVICE'].methods_by_name['CreateSync']._serialized_options = b'\312\363\030\017audiences.write\202\323\344\223\002\034\"\024/crm/audiences/syncs:\004sync'
   _globals['_SYNCSERVICE'].methods_by_name['GetSync']._loaded_options = None
-  _globals['_SYNCSERVICE'].methods_by_name['GetSync']._serialized_options = b'\312\363\030\016audiences.read'
+  _globals['_SYNCSERVICE'].methods_by_name['GetSync']._serialized_options = b'\312\363\030\016audiences.read\202\323\344\223\002\033\022\031/crm/audiences/syncs/{id}'
   _globals['_SYNCSERVICE'].methods_by_name['ListSyncs']._loaded_options = None
-  _globals['_SYNCSERVICE'].methods_by_name['ListSyncs']._serialized_options = b'\312\363\030\016audiences.read'
+  _globals['_SYNCSERVICE'].methods_by_name['ListSyncs']._serialized_options = b'\312\363\030\016audiences.read\202\323\344\223\002\026\022\024/crm/audiences/syncs'
   _globals['_SYNCSERVICE'].methods_by_name['UpdateSync']._loaded_options = None
-  _globals['_SYNCSERVICE'].methods_by_name['UpdateSync']._serialized_options = b'\312\363\030\017audiences.write'
+  _globals['_SYNCSERVICE'].methods_by_name['UpdateSync']._serialized_options = b'\312\363\030\017audiences.write\202\323\344\223\002&\032\036/crm/audiences/syncs/{sync.id}:\004sync'
   _globals['_SYNCSERVICE'].methods_by_name['DeleteSync']._loaded_options = None
-  _globals['_SYNCSERVICE'].methods_by_name['DeleteSync']._serialized_options = b'\312\363\030\017audiences.write'
+  _globals['_SYNCSERVICE'].methods_by_name['DeleteSync']._serialized_options = b'\312\363\030\017audiences.write\202\323\344\223\002\033*\031/crm/audiences/syncs/{id}'
   _globals['_SYNCSERVICE'].methods_by_name['ResetSync']._loaded_options = None
-  _globals['_SYNCSERVICE'].methods_by_name['ResetSync']._serialized_options = b'\312\363\030\017audiences.write'
+  _globals['_SYNCSERVICE'].methods_by_name['ResetSync']._serialized_options = b'\312\363\030\017audiences.write\202\323\344\223\002$\"\037/crm/audiences/syncs/{id}/reset:\001*'
   _globals['_SYNCSERVICE'].methods_by_name['StreamSyncChanges']._loaded_options = None
-  _globals['_SYNCSERVICE'].methods_by_name['StreamSyncChanges']._serialized_options = b'\312\363\030\020audiences.export'
+  _globals['_SYNCSERVICE'].methods_by_name['StreamSyncChanges']._serialized_options = b'\312\363\030\020audiences.export\202\323\344\223\002&\"!/crm/audiences/syncs/{id}/changes:\001*'
   _globals['_SYNCSERVICE'].methods_by_name['AcknowledgeSyncBatch']._loaded_options = None
-  _globals['_SYNCSERVICE'].methods_by_name['AcknowledgeSyncBatch']._serialized_options = b'\312\363\030\017audiences.write'
-  _globals['_SYNC']._serialized_start=245
-  _globals['_SYNC']._serialized_end=1010
-  _globals['_SYNC_OPTIONSENTRY']._serialized_start=952
-  _globals['_SYNC_OPTIONSENTRY']._serialized_end=998
-  _globals['_SYNCSCAN']._serialized_start=1013
-  _globals['_SYNCSCAN']._serialized_end=1208
-  _globals['_SYNCRECEIPT']._serialized_start=1211
-  _globals['_SYNCRECEIPT']._serialized_end=1485
-  _globals['_CREATESYNCREQUEST']._serialized_start=1487
-  _globals['_CREATESYNCREQUEST']._serialized_end=1571
-  _globals['_GETSYNCREQUEST']._serialized_start=1573
-  _globals['_GETSYNCREQUEST']._serialized_end=1607
-  _globals['_LISTSYNCSREQUEST']._serialized_start=1609
-  _globals['_LISTSYNCSREQUEST']._serialized_end=1729
-  _globals['_LISTSYNCSRESPONSE']._serialized_start=1731
-  _globals['_LISTSYNCSRESPONSE']._serialized_end=1829
-  _globals['_UPDATESYNCREQUEST']._serialized_start=1831
-  _globals['_UPDATESYNCREQUEST']._serialized_end=1944
-  _globals['_DELETESYNCREQUEST']._serialized_start=1946
-  _globals['_DELETESYNCREQUEST']._serialized_end=2023
-  _globals['_RESETSYNCREQUEST']._serialized_start=2025
-  _globals['_RESETSYNCREQUEST']._serialized_end=2088
-  _globals['_STREAMSYNCCHANGESREQUEST']._serialized_start=2091
-  _globals['_STREAMSYNCCHANGESREQUEST']._serialized_end=2244
-  _globals['_STREAMSYNCCHANGESRESPONSE']._serialized_start=2247
-  _globals['_STREAMSYNCCHANGESRESPONSE']._serialized_end=2671
-  _globals['_STREAMSYNCCHANGESRESPONSE_OPTIONSENTRY']._serialized_start=952
-  _globals['_STREAMSYNCCHANGESRESPONSE_OPTIONSENTRY']._serialized_end=998
-  _globals['_SYNCCHANGESTOTALS']._serialized_start=2673
-  _globals['_SYNCCHANGESTOTALS']._serialized_end=2762
-  _globals['_ACKNOWLEDGESYNCBATCHREQUEST']._serialized_start=2765
-  _globals['_ACKNOWLEDGESYNCBATCHREQUEST']._serialized_end=2980
-  _globals['_SYNCSERVICE']._serialized_start=2983
-  _globals['_SYNCSERVICE']._serialized_end=3750
+  _globals['_SYNCSERVICE'].methods_by_name['AcknowledgeSyncBatch']._serialized_options = b'\312\363\030\017audiences.write\202\323\344\223\002*\"%/crm/audiences/syncs/{id}/acknowledge:\001*'
+  _globals['_SYNC']._serialized_start=275
+  _globals['_SYNC']._serialized_end=1040
+  _globals['_SYNC_OPTIONSENTRY']._serialized_start=982
+  _globals['_SYNC_OPTIONSENTRY']._serialized_end=1028
+  _globals['_SYNCSCAN']._serialized_start=1043
+  _globals['_SYNCSCAN']._serialized_end=1238
+  _globals['_SYNCRECEIPT']._serialized_start=1241
+  _globals['_SYNCRECEIPT']._serialized_end=1515
+  _globals['_CREATESYNCREQUEST']._serialized_start=1517
+  _globals['_CREATESYNCREQUEST']._serialized_end=1601
+  _globals['_GETSYNCREQUEST']._serialized_start=1603
+  _globals['_GETSYNCREQUEST']._serialized_end=1637
+  _globals['_LISTSYNCSREQUEST']._serialized_start=1639
+  _globals['_LISTSYNCSREQUEST']._serialized_end=1759
+  _globals['_LISTSYNCSRESPONSE']._serialized_start=1761
+  _globals['_LISTSYNCSRESPONSE']._serialized_end=1859
+  _globals['_UPDATESYNCREQUEST']._serialized_start=1861
+  _globals['_UPDATESYNCREQUEST']._serialized_end=1974
+  _globals['_DELETESYNCREQUEST']._serialized_start=1976
+  _globals['_DELETESYNCREQUEST']._serialized_end=2053
+  _globals['_RESETSYNCREQUEST']._serialized_start=2055
+  _globals['_RESETSYNCREQUEST']._serialized_end=2118
+  _globals['_STREAMSYNCCHANGESREQUEST']._serialized_start=2121
+  _globals['_STREAMSYNCCHANGESREQUEST']._serialized_end=2274
+  _globals['_STREAMSYNCCHANGESRESPONSE']._serialized_start=2277
+  _globals['_STREAMSYNCCHANGESRESPONSE']._serialized_end=2701
+  _globals['_STREAMSYNCCHANGESRESPONSE_OPTIONSENTRY']._serialized_start=982
+  _globals['_STREAMSYNCCHANGESRESPONSE_OPTIONSENTRY']._serialized_end=1028
+  _globals['_SYNCCHANGESTOTALS']._serialized_start=2703
+  _globals['_SYNCCHANGESTOTALS']._serialized_end=2792
+  _globals['_ACKNOWLEDGESYNCBATCHREQUEST']._serialized_start=2795
+  _globals['_ACKNOWLEDGESYNCBATCHREQUEST']._serialized_end=3010
+  _globals['_SYNCSERVICE']._serialized_start=3013
+  _globals['_SYNCSERVICE']._serialized_end=4089
 # @@protoc_insertion_point(module_scope)
