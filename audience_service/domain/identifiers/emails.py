@@ -4,6 +4,7 @@ email-validator decides whether an address is valid; it never asks a name server
 no regular expression is slow on hostile text.
 """
 
+import html
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -32,21 +33,34 @@ _PART = re.compile(r'(?:"[^"\n]*"|[^;,|\n\r\t"、،؛\u2028\u2029]|"(?![^"\n]*")
 """A part of a text with separators. Separators within quotes do not count."""
 _DIGEST_SEPARATOR = re.compile(r"[;,|\s]+")
 _GOOGLE_SEPARATOR = re.compile(r"\s*:::\s*")
+_NEXT_BRACKETED = re.compile(r"(<[^<>\s]*@[^<>\s]*>)(?=[^<>]*<[^<>\s]*@)")
+"""An address in brackets, before another one."""
+_LOST = re.compile(r"[*]{2,}|\ufffd")
+"""Signs that replaced letters: `a***@example.com`."""
 _SLASH = re.compile(r"(@[\w.-]+\.[a-z]{2,})\s*/\s*(?=[^@\s/]+@)", re.IGNORECASE)
 """An address's domain and a slash, before another address."""
 _PREFIX = re.compile(
-    r"(?:(mailto)\s*:\s*(?://)?|https?://|(?!(?:b?cc|to|from|sender|reply-to)\s*:)[^\W\d_][\w -]{0,30}:\s*)"
+    r"(?:(mailto)\s*:\s*(?://)?|https?://|(?:smtp|sip|xmpp|x400|im|e-?mail|mail|work|home|private|office|other):"
+    r"|(?!(?:b?cc|to|from|sender|reply-to)\s*:)[^\W\d_][\w -]{0,30}:\s+)"
     r"(?=[^\s:/@]+(?:@|%40))",
     re.IGNORECASE,
 )
-"""A scheme, or a label such as `work:`, but no header of an email. A colon is no part of an address."""
+"""A scheme, or a label such as `work:`, but no header of an email.
+
+A label that is not a common one needs a space after its colon. In `ann:smith@example.com` the colon is probably a dot.
+"""
 _LINK = re.compile(
     r"""=HYPERLINK\(\s*"mailto:([^"?\s]+)[^)]*\)|<a\s[^<>]*mailto:([^"'?>\s]+)[^<>]*>[^<>]*</a>"""
     r"""|\[[^\[\]]*\]\(\s*mailto:([^()?\s]+)[^()]*\)""",
     re.IGNORECASE,
 )
 """A link in a spreadsheet's formula, HTML or Markdown."""
-_ENTITIES = {"&lt;": "<", "&gt;": ">", "&quot;": '"', "&amp;": "&", "&nbsp;": " ", "&#39;": "'", "&#64;": "@"}
+_ENTITY = re.compile(r"&(?:[a-z]{2,8}|#\d{1,7}|#x[0-9a-f]{1,6});", re.IGNORECASE)
+_COMMA_FOR_DOT = re.compile(
+    r"((?:^|[\s;|])[\w.+-]+),(?=[\w.+-]+@)|(@[^@\s,;|<>\"]+),(?=(?:[a-z]{1,2}|com|net|org|edu|gov)\.?(?:$|[\s;|]))",
+    re.IGNORECASE,
+)
+"""A comma that is probably a dot: `ann,smith@example.com`, `ann@example.co,uk`. A part is another person's address."""
 _BRACKETED = re.compile(r"<\s*([^<>]*@[^<>]*)\s*(?:>|$)")
 _TYPOGRAPHY = str.maketrans(dict.fromkeys("‘’ʼ′", "'") | dict.fromkeys("‐‑‒–—−", "-"))
 """Apostrophes and hyphens that text processors insert."""
@@ -82,10 +96,10 @@ def read_emails(value: Any, _: RegionContext = UNKNOWN_REGION) -> list[Reading]:
     common: tuple[str, ...] = ()
     if (narrow := to_ascii_width(text)) != text:
         text, common = narrow, ("full_width",)
-    for entity, char in _ENTITIES.items() if "&" in text else ():
-        text = text.replace(entity, char)
-    if "@" not in text:
-        text = text.replace("%40", "@")  # from the address of a web page
+    text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
+    if "@" not in text and "%40" in text:
+        text = unquote(text)  # from the address of a web page
+    text = _COMMA_FOR_DOT.sub(r"\1\2\\", text)  # the backslash separates nothing, and is invalid
     parts = list(_split(text)) or [text]
     if len(parts) > 1:
         common = (*common, "several_values")
@@ -139,7 +153,7 @@ def _split(text: str) -> Iterator[str]:
     if "@" not in text or _LINK.fullmatch(text):
         yield text
         return
-    pieces = _PART.findall(_SLASH.sub(r"\1\n", _GOOGLE_SEPARATOR.sub("\n", text)))
+    pieces = _PART.findall(_NEXT_BRACKETED.sub(r"\1\n", _SLASH.sub(r"\1\n", _GOOGLE_SEPARATOR.sub("\n", text))))
     parts = [piece.strip() for piece in pieces if piece.strip(_AFTER)]
     for index, part in enumerate(parts):
         if "@" not in part and "<" in "".join(parts[index + 1 : index + 2]):
@@ -229,9 +243,11 @@ def _valid(email: str) -> str | None:
         if labels[-1] not in _RESERVED and max(map(len, labels)) <= _MAX_LABEL_LENGTH and "xn" not in labels[-1]:
             return email
     local, _, domain = email.rpartition("@")
+    if _LOST.search(local):
+        return None
     checked = re.sub(r"\.+", ".", local).strip(".") if domain in _UNUSUAL_DOTS else local
     found = _validated(f"{checked}@{domain}")
-    if found is None or len(found.domain.rpartition(".")[2]) < 2:
+    if found is None or "." not in found.domain or len(found.domain.rpartition(".")[2]) < 2:
         return None
     return email if domain.isascii() else _lower(f"{local}@{found.domain}")
 

@@ -32,6 +32,20 @@ _CHAT = re.compile(
 """A link to a chat, or its address. Its digits begin with the country code."""
 _LIKE_DIGITS = frozenset("oil")
 """Letters that are typed for 0 and 1. Read as those of a keypad they would be another person's number."""
+_KEYPAD_KINDS = (
+    PhoneNumberType.TOLL_FREE,
+    PhoneNumberType.PREMIUM_RATE,
+    PhoneNumberType.SHARED_COST,
+    PhoneNumberType.UAN,
+)
+"""The kinds of numbers that are written with letters: `1-800-GO-FEDEX`. Elsewhere letters are a note."""
+_UNCLEAR = re.compile(
+    r"(?<!0)x{2,}|[*#•?…]{2,}|_{3,}"  # hidden digits, but not the `0xx` before Brazilian area codes
+    r"|\d\s*/\s*\d{1,3}\s*$"  # two numbers that differ in their last digits: `030 123456/7`
+    r"|^\s*(?:\d{4}-\d\d-\d\d|\d{1,2}[./]\d{1,2}[./](?:19|20)\d\d)(?:[T\s]\d.*)?$",  # a date
+    re.IGNORECASE,
+)
+"""Texts whose digits, without the rest, would be another person's number."""
 _LABEL = re.compile(r"\s*\([^()\d]*\)\s*$")
 _DECIMAL = re.compile(r"(\+?\d{6,15})[.,]0+")
 _EXPONENT = re.compile(r"\+?(\d)(?:[.,](\d*))?[eE]\+?(\d{1,2})")
@@ -110,6 +124,9 @@ def read_phones(value: Any, context: RegionContext = UNKNOWN_REGION) -> list[Rea
     parts = [part for part in _SEPARATOR.split(text) if part.strip()]
     if len(parts) > 1 and all(_count_digits(part) >= _MIN_DIGITS for part in parts):
         readings = [_read(part, context) for part in parts]
+        for index, part in enumerate(parts):
+            if _omits_area(part.strip(), parts[0]):
+                readings[index] = Reading(problem="ambiguous_phone")
         return [Reading(one.value, (*one.changes, "several_values"), one.problem) for one in readings]
     return [_read(parts[0] if len(parts) == 1 else text, context)]
 
@@ -148,13 +165,13 @@ def _read(text: str, context: RegionContext) -> Reading:
         if not text:
             return Reading(problem="rounded_number")
     letters = {char for char in text.casefold() if char.isalpha()}
-    if letters and letters <= _LIKE_DIGITS:
+    if (letters and letters <= _LIKE_DIGITS) or _UNCLEAR.search(text):
         return Reading(problem="invalid_phone")
     return _parse(text, context, changes)
 
 
 def _parse(text: str, context: RegionContext, changes: list[str]) -> Reading:
-    has_plus = "+" in text[:3]
+    has_plus = "+" in text[: _first_digit(text)]
     plain = "".join(char for char in text if char.isdigit())
     international = _number(f"+{plain.removeprefix('00')}", None) if plain else None
     if has_plus or not plain:
@@ -218,6 +235,8 @@ def _number(text: str, region: str | None) -> PhoneNumber | None:
         number = phonenumbers.parse(text, region)
     except phonenumbers.NumberParseException:
         return None
+    if _has_note(text) and phonenumbers.number_type(number) not in _KEYPAD_KINDS:
+        return None
     if phonenumbers.is_valid_number(number):
         return number
     national = phonenumbers.national_significant_number(number)
@@ -229,6 +248,23 @@ def _number(text: str, region: str | None) -> PhoneNumber | None:
             if phonenumbers.is_valid_number(renumbered):
                 return renumbered
     return None
+
+
+def _omits_area(part: str, first: str) -> bool:
+    """Whether a further number seems to be one in the area of the first: "030 1234567, 7654321"."""
+    return part[0].isdigit() and part[0] != "0" and _count_digits(part) + 1 < _count_digits(first)
+
+
+def _has_note(text: str) -> bool:
+    """Whether letters after the first digit would be read as those of a keypad."""
+    if not any(map(str.isalpha, text)):
+        return False
+    return phonenumbers.is_alpha_number(text[_first_digit(text) :].partition(";")[0])
+
+
+def _first_digit(text: str) -> int:
+    """The index of the first digit; the length of a text without any."""
+    return next((index for index, char in enumerate(text) if char.isdigit()), len(text))
 
 
 def _reading(number: PhoneNumber, changes: list[str]) -> Reading:
