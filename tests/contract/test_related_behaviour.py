@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from bson import Decimal128, Int64, json_util
 from google.protobuf.json_format import MessageToDict
+from pymongo.errors import OperationFailure
 
+from audience_service.mongo.core.errors import map_driver_errors
 from audience_service.mongo.query import join_prefetch
 from tests.conftest import Service
 from tests.support import related_oracle as oracle
@@ -227,3 +229,51 @@ def test_check_and_explanation_agree_with_an_oracle(world: World) -> None:
             assert (seen["count"], sorted(record["then"] for record in seen["records"])) == (len(later), sorted(later))
         else:
             assert seen["count"] == len(related)
+
+
+@pytest.mark.parametrize("code", [146, 292, 10334])
+def test_a_value_with_too_many_records_for_a_group_is_looked_up(
+    world: World, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """MongoDB limits the memory of a group's arrays, and the size of a document."""
+    refusals: list[int] = []
+
+    def read_values(*_: object) -> None:
+        refusals.append(code)
+        with map_driver_errors():
+            raise OperationFailure("PlanExecutor error during aggregation", code)
+
+    monkeypatch.setattr(join_prefetch.JoinPrefetcher, "prefetch_timeout", lambda *_: join_prefetch.NO_TIMEOUT)
+    monkeypatch.setattr(join_prefetch.JoinPrefetcher, "_read_values", read_values)
+    tried = {"datatype": "order", "on": ON, "at": "createdate", "then": {"where": {"status": "paid"}}}
+    assert world.members(tried) == world.expected(tried) != []
+    assert refusals
+
+
+@pytest.mark.parametrize("second_date", ["createdate", "at"])
+def test_an_explanation_counts_what_followed_each_of_many_records(real_service: Service, second_date: str) -> None:
+    """The last of them, also if they are of both steps, or at the same time."""
+    rng, org = random.Random(5), f"followed{next(real_service.names)}"
+    [contact] = real_service.insert(org, [{}])
+    start = datetime(2026, 3, 1, tzinfo=UTC)
+    orders = [
+        {
+            "createdate": start + timedelta(minutes=rng.randrange(600)),
+            "data": {"buyer": contact, "at": start + timedelta(minutes=rng.randrange(600)), "status": status},
+        }
+        for status in rng.choices(["paid", "refunded"], k=600)
+    ]
+    real_service.insert(org, orders, "order")
+    scope = {"sk": {"$gte": f"{org}/", "$lt": f"{org}0"}}
+    records = {"order": list(real_service.store.database["order"].find(scope))}
+    for within in ({}, {"within": {"amount": 1, "unit": "hour"}}):
+        then = {"at": second_date, "where": {"status": "paid"}, **within}
+        relation = {"datatype": "order", "on": ON, "at": "createdate", "then": then}
+        written = {"datatype": "contact", "whereJson": json_util.dumps({"$related": relation})}
+        explained = real_service.client(org).call("ExplainMembership", {"contactId": contact, "filter": written})
+        [condition] = [each for each in explained.condition.conditions if each.field_path.endswith("$related")]
+        seen = MessageToDict(condition.value)
+        found = oracle.sequence({"pk": contact}, relation, records)
+        last = sorted(found, key=lambda each: (each[0]["createdate"], each[0]["sk"]), reverse=True)[:100]
+        assert seen["count"] == len(found) == 600
+        assert [each["then"] for each in seen["records"]] == [number for _, number, _ in last]

@@ -71,7 +71,8 @@ class MembershipExplainer:
         """Why a contact is a member of the selected audience, or is not.
 
         Queries: one for the audience, one for each level of audiences inside its filter, and one that evaluates all
-        conditions. Conditions that depend on time need one more, or several if they have many forecast times.
+        conditions. Conditions that depend on time need one more, or several if they have many forecast times. A
+        relation with a test needs one for what it sees.
 
         Raises InvalidArgument, AudienceNotFound, UnusableAudience, ContactNotFound, ExpressionFailed, OutOfTime.
         """

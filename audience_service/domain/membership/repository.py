@@ -63,5 +63,5 @@ class MembershipCheckRepository(Protocol):
     ) -> Sequence[Measurement]:
         """The numbers that relations with a test see for one record: `count`, and the results by function and path.
 
-        Empty for all relations if an expression in one of them fails.
+        Empty for a relation if an expression in it fails.
         """

@@ -14,7 +14,7 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import InvalidFilter
 from audience_service.domain.core.record import Record
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.filters.ast import And, OnList, Related, joins
+from audience_service.domain.filters.ast import OnList, Related, joins
 from audience_service.domain.filters.compiler import compile_node
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.membership.repository import Measurement, MembershipResults
@@ -72,19 +72,19 @@ class MongoMembershipChecks:
     def measure(
         self, org: str, datatype: str, relations: Sequence[Related], record_id: str, deadline: Deadline
     ) -> Sequence[Measurement]:
-        """Look the related records up as a filter does, but return their groups."""
-        names = [f"__measured{number}" for number in range(len(relations))]
-        stages: Stages = [{"$match": self._scope.match(org, {"pk": record_id})}]
-        for name, related in zip(names, relations, strict=True):
-            stages += measure_stages(self._scope, org, related, name)
-        try:
-            with with_deadline(self._database, deadline, compile_node(datatype, And(tuple(relations)))):
-                rows = list(self._database[datatype].aggregate([*stages, {"$project": dict.fromkeys(names, 1)}]))
-        except InvalidFilter:
-            rows = []
-        if not rows:
-            return [{} for _ in relations]
-        return [measured(related, rows[0][name]) for name, related in zip(names, relations, strict=True)]
+        """Look the related records up as a filter does, but return their groups. Each relation has its own command."""
+        match = self._scope.match(org, {"pk": record_id})
+        measurements: list[Measurement] = []
+        for related in relations:
+            stages = measure_stages(self._scope, org, datatype, match, related)
+            try:
+                with with_deadline(self._database, deadline, compile_node(datatype, related)):
+                    found = list(self._database[datatype].aggregate(stages, allowDiskUse=True))
+            except InvalidFilter:
+                measurements.append({})
+            else:
+                measurements.append(measured(related, found))
+        return measurements
 
     def _evaluate_pipelines(
         self,

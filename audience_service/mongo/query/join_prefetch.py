@@ -23,7 +23,8 @@ Prefetching costs time per related record, lookups per record of the filter (its
 1. Up to 1,000 candidates are looked up. From 50,000 on, or without an index for lookups, prefetching may take until
    the deadline.
 2. In between, prefetching stops once it has taken as long as the lookups would.
-3. Values that exceed the space of a command are looked up.
+3. Values that exceed the space of a command are looked up. So is everything if the related records of a single value
+   need more memory than the database allows a group.
 4. Counts by value do not add up for a candidate with several values: an order with two of them counts once. If a count
    above 1 or an aggregate matters and some record has several values at `local`, the related records are looked up.
 5. Both ways match the same records. If the database refuses the query, the lookups meet the same error, but only for
@@ -51,6 +52,7 @@ from audience_service.domain.filters.compiler import MATCH_NONE
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import TenantScope
+from audience_service.mongo.core.server_errors import MEMORY_CODES
 from audience_service.mongo.query.lookups import lookup_stages, values_at
 from audience_service.mongo.query.related_groups import (
     decision_stage,
@@ -58,8 +60,9 @@ from audience_service.mongo.query.related_groups import (
     group_stages,
     has_sequence,
     is_flat,
+    last_entries_stage,
     matching_stages,
-    measured_sequence,
+    measured_sequence_stages,
     merge_stage,
     query_stages,
     record_variables,
@@ -80,8 +83,13 @@ NO_TIMEOUT = 1e9
 _INDEX_SHARE, _MAX_INDEX_VALUES = 50, 5_000
 """An index serves at most one value per 50 candidates, and at most 5,000 values. Otherwise, a scan is faster."""
 _READ_BATCH_SIZE = 50_000
+_DOCUMENT_TOO_LARGE = 10334
+"""The code of a group that exceeds a document."""
 _TEXT_OVERHEAD_BYTES, _VALUE_BYTES = 14, 25
 """Upper bounds for the bytes of an item of a BSON array: a string without its text, and any other value."""
+
+_MEASURED = "__measured"
+"""The field with the related records of a record to explain."""
 
 _SINGLE_VALUE_PATHS = frozenset(("pk", "sk"))
 """Paths at which every record has exactly one string."""
@@ -206,8 +214,11 @@ class JoinPrefetcher:
             return None
         except InvalidFilter:
             return None
-        except (OperationFailure, StoreUnavailable):  # the server's code may not say that an expression failed
-            if any(isinstance(node, Expression) for query in related.queries for node in walk(query)):
+        except (OperationFailure, StoreUnavailable) as error:
+            # The server's code may not say that an expression failed.
+            if _is_too_large(error) or any(
+                isinstance(node, Expression) for query in related.queries for node in walk(query)
+            ):
                 return None
             raise
         if found is None:
@@ -279,6 +290,12 @@ class JoinPrefetcher:
                 if max_bytes < 0 or not all(isinstance(value, _COMPARABLE) for value, _ in batch):
                     return None
         return found
+
+
+def _is_too_large(error: Exception) -> bool:
+    """Return whether the records of a single value need more memory than the database allows a group."""
+    cause = error if isinstance(error, OperationFailure) else error.__cause__
+    return isinstance(cause, OperationFailure) and cause.code in MEMORY_CODES | {_DOCUMENT_TOO_LARGE}
 
 
 def _is_decidable_by_values(related: Related) -> bool:
@@ -355,16 +372,26 @@ def related_lookup_stages(scope: TenantScope, org: str, related: Related, name: 
     return _lookup_stages(scope, org, related, name, [*decision, {"$project": {"_id": 1}}])
 
 
-def measure_stages(scope: TenantScope, org: str, related: Related, name: str) -> Stages:
-    """Return the stages that join what the test of a relation sees into `name`: a group with aggregates, or a slice."""
+def measure_stages(scope: TenantScope, org: str, datatype: str, match: Document, related: Related) -> Stages:
+    """Return the stages from the record that a match finds to what the test of a relation sees of it.
+
+    That is a group with aggregates, the first or last records, or the last entries of a sequence, each as documents.
+    """
+
+    def found(step: Related, stages: Stages) -> Stages:
+        lookup = _lookup_stages(scope, org, step, _MEASURED, stages)
+        fields: Stages = [{"$unwind": f"${_MEASURED}"}, {"$replaceRoot": {"newRoot": f"${_MEASURED}"}}]
+        return [{"$match": match}, *lookup, *fields]
+
     match related.test:
         case Having() as having:
-            return _lookup_stages(scope, org, related, name, [*group_stages(having, None), value_stage(having)])
+            return found(related, [*group_stages(having, None), value_stage(having)])
         case Slice() as test:
-            return _lookup_stages(scope, org, related, name, slice_stages(test))
-        case Then():
-            seen = measured_sequence(related, f"${name}", f"${_later(name)}")
-            return [*_step_stages(scope, org, related, name), {"$set": {name: [seen]}}]
+            return found(related, slice_stages(test))
+        case Then(second):
+            later = {"$unionWith": {"coll": datatype, "pipeline": found(second, entry_stages(second, 1))}}
+            first = found(related, [*entry_stages(related, 0), last_entries_stage()])
+            return [*first, *measured_sequence_stages(related, later)]
     raise ValueError("the relation has no test")
 
 

@@ -208,23 +208,56 @@ def sequence_by_value_stages(scope: TenantScope, org: str, first: Related) -> St
     ]
 
 
-def measured_sequence(first: Related, found: str, later: str) -> Document:
-    """Return the expression of what a sequence sees: its first records in fields of entries, each with the later ones.
+def last_entries_stage() -> Document:
+    """Return the stage from entries to one document: their `count`, and the last of them as `entries`."""
+    last = {"$topN": {"n": MAX_SLICE, "sortBy": {"t": -1, "s": -1}, "output": {"t": "$t", "s": "$s"}}}
+    return {"$group": {"_id": None, "count": {"$sum": 1}, "entries": last}}
 
-    `found` and `later` are expressions of the entries of the two steps.
+
+def measured_sequence_stages(first: Related, later: Document) -> Stages:
+    """Return the stages from the result of `last_entries_stage` to its entries, each with its number of later ones.
+
+    `later` is the stage that adds the entries of the second step. The sequence is counted in one pass over all entries
+    in order, which numbers those of the second step (`n`). The cost of a first record does not depend on their number:
+
+        entries   07:00 first    08:00 second    09:00 first    10:00 second    end of 07:00    end of 09:00
+        n         0              1               1              2               2               2
+
+    The first record at 07:00 has 2 - 0 later ones, and that at 09:00 has 2 - 1.
     """
-    within = _then(first).within
-    is_later: list[Document] = [
-        {"$ne": ["$$b.s", "$$a.s"]},
-        {"$or": [{"$gt": ["$$b.t", "$$a.t"]}, {"$and": [{"$eq": ["$$b.t", "$$a.t"]}, {"$gt": ["$$b.s", "$$a.s"]}]}]},
+    then = _then(first)
+    within = then.within
+    # No entry has the time of an end.
+    end: Any = {"$add": ["$entries.t", within.milliseconds + 0.5]} if within else {"$literal": _NEVER}
+    both = [{"t": "$entries.t", "k": {"$literal": 0}}, {"t": end, "k": {"$literal": 2}}]
+    is_later = {"$eq": ["$k", 1]}
+    taken: Document = {"$subtract": ["$end", "$start"]}
+    own: Stages = []
+    if first.datatype == then.second.datatype and first.at != then.second.at:
+        # Only a record with two dates can be its own later record.
+        own_date = {"$max": {"$cond": [is_later, "$t", None]}}
+        own = [{"$setWindowFields": {"partitionBy": "$s", "output": {"own": own_date}}}]
+        after: list[Document] = [{"$gt": ["$own", "$t"]}]
+        if within:
+            after.append({"$lte": [{"$subtract": ["$own", "$t"]}, within.milliseconds]})
+        taken = {"$subtract": [taken, {"$cond": [{"$and": after}, 1, 0]}]}
+    number = {"$sum": {"$cond": [is_later, 1, 0]}, "window": {"documents": ["unbounded", "current"]}}
+    counted = {name: {"$first": f"${name}"} for name in ("count", *(["own"] if own else []))}
+    until = {"until": {"$toDate": {"$add": ["$t", within.milliseconds]}}} if within else {}
+    return [
+        {"$unwind": "$entries"},
+        {"$project": {"_id": 0, "count": 1, "s": "$entries.s", "e": both}},
+        {"$unwind": "$e"},
+        {"$project": {"count": 1, "s": 1, "t": "$e.t", "k": "$e.k"}},
+        later,
+        *own,
+        # A record of both steps comes as the second first: it is not later than itself.
+        {"$setWindowFields": {"sortBy": {"t": 1, "s": 1, "k": -1}, "output": {"n": number}}},
+        {"$match": {"k": {"$ne": 1}}},
+        {"$group": {"_id": "$s", "t": {"$min": "$t"}, "start": {"$min": "$n"}, "end": {"$max": "$n"}, **counted}},
+        {"$sort": {"t": -1, "_id": -1}},
+        {"$project": {"_id": 0, "count": 1, "at": {"$toDate": "$t"}, "then": taken, **until}},
     ]
-    if within:
-        is_later.append({"$lte": [{"$subtract": ["$$b.t", "$$a.t"]}, within.milliseconds]})
-    count = {"$size": {"$filter": {"input": later, "as": "b", "cond": {"$and": is_later}}}}
-    until = {"until": {"$toDate": {"$add": ["$$a.t", within.milliseconds]}}} if within else {}
-    last = {"$slice": [{"$sortArray": {"input": found, "sortBy": {"t": -1, "s": -1}}}, MAX_SLICE]}
-    record = {"at": {"$toDate": "$$a.t"}, "then": count, **until}
-    return {"count": {"$size": found}, "records": {"$map": {"input": last, "as": "a", "in": record}}}
 
 
 def _then(related: Related) -> Then:
@@ -241,9 +274,9 @@ def measured(related: Related, found: Sequence[Document]) -> Document:
     number of later ones.
     """
     if isinstance(related.test, Then):
-        seen = found[0]
-        records = [{display_path(related.at): each.pop("at"), **each} for each in map(dict, seen["records"])]
-        return {"count": int(seen["count"]), "records": records}
+        seen = [{display_path(related.at): each.pop("at"), **each} for each in map(dict, found)]
+        counts = [int(each.pop("count")) for each in seen]
+        return {"count": max(counts, default=0), "records": seen}
     if isinstance(related.test, Slice):
         paths = dict.fromkeys((related.test.by, *used_fields(related.test.query)))
         values_of = [{display_path(path): get_path(record, path.split(".")) for path in paths} for record in found]
