@@ -120,6 +120,7 @@ def _rarely_hold_together(alternatives: Sequence[Sequence[Literal]]) -> bool:
 
 def find_constant_counts(linted: LintedFilter) -> Iterator[FilterWarning]:
     """The counts of related records that allow every number, or none."""
+    later = {id(step) for node in linted.nodes if isinstance(node, Related) for step in node.steps[1:]}
     for node in linted.nodes:
         if isinstance(node, Related):
             count_path = f"{node.test.field_path if isinstance(node.test, Slice) else node.field_path}.count"
@@ -127,7 +128,7 @@ def find_constant_counts(linted: LintedFilter) -> Iterator[FilterWarning]:
                 yield _always_false(count_path, "its minimum is greater than its maximum")
             elif isinstance(node.test, Having):
                 yield from _disjoint_aggregates(node.test)
-            elif node.min_count == 0 and node.max_count is None:
+            elif node.min_count == 0 and node.max_count is None and id(node) not in later:  # a first record is needed
                 yield _always_true(count_path, "it allows every number of records")
 
 
