@@ -110,7 +110,7 @@ def test_a_lenient_expression_may_stand_anywhere(real_service: Service) -> None:
         assert client.members(filter=written) == [f"contact-{name}" for name in members]
         warnings = client.call("EstimateReach", {"filter": written}).warnings
         reported = [found.description for found in warnings if found.reason == "EXPRESSION_FAILS"]
-        assert set(reported) == {"fails on 1 record, which does not match"}, where
+        assert set(reported) == {"fails on 1 record, which does not meet it"}, where
         assert len(reported) == json.dumps(where).count("$tryExpr")
 
 
@@ -140,6 +140,6 @@ def test_every_way_of_asking_agrees_and_reports_the_failures(real_service: Servi
     for answer in answers:
         [warning] = [found for found in answer.warnings if found.reason == "EXPRESSION_FAILS"]
         assert warning.field_path.endswith("filter.where.$tryExpr")
-        assert warning.description == "fails on 2 records, which do not match"
+        assert warning.description == "fails on 2 records, which do not meet it"
     assert answers[2].count == answers[4].count == 2
     assert "(toDouble(score) > 50, false if it fails)" in answers[5].description

@@ -47,10 +47,10 @@ class FailingRecords:
     def warning(self, count: int | None) -> FilterWarning | None:
         """The warning that there are `count` such records; None if there are none. A `count` of None is not known."""
         if count is None:
-            text = "may fail on records, which do not match then; counting them took too long"
+            text = "may fail on records, which do not meet it then; counting them took too long"
         else:
             records = "1 record, which does" if count == 1 else f"{count:,} records, which do"
-            text = f"fails on {records} not match"
+            text = f"fails on {records} not meet it"
         return None if count == 0 else FilterWarning(self.field_path, LintRule.EXPRESSION_FAILS, text)
 
 
@@ -87,14 +87,14 @@ class RecordsWithoutCountry:
         """The warning that there are `count` such records; None if there are none. A `count` of None is not known."""
         path = display_path(self.country)
         if count is None:
-            text = f"leaves out records without {path}; counting them took too long"
+            text = f"is not met by records without {path}; counting them took too long"
         else:
             records = (
                 "1 record that names one of the cities, but has"
                 if count == 1
                 else (f"{count:,} records that name one of the cities, but have")
             )
-            text = f"leaves out {records} no {path}"
+            text = f"is not met by {records} no {path}; a negation of it matches them"
         return None if count == 0 else FilterWarning(self.field_path, LintRule.UNKNOWN_COUNTRY, text)
 
 

@@ -17,7 +17,7 @@ def find_small_places(linted: LintedFilter) -> Iterator[FilterWarning]:
         count = "1 city" if cities.city_count == 1 else f"{cities.city_count:,} cities"
         text = (
             f"finds {count} of 15,000 people or more, or with an administration; contacts in smaller places within "
-            f"{node.operand.kilometers:g} km are left out"
+            f"{node.operand.kilometers:g} km do not meet it"
         )
         if cities.shared_count and not node.operand.country:
             text += (
