@@ -11,18 +11,14 @@ from audience_service.domain.filters.ast import (
     Condition,
     ElementIs,
     ElementMatch,
-    Expression,
     Having,
-    Node,
     RecordDate,
     Related,
     Slice,
 )
 from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.field_profile import FieldProfile
-from audience_service.domain.filters.field_usage import further_paths
 from audience_service.domain.filters.fields import display_path
-from audience_service.domain.filters.lint.conjunctions import Conjunction
 from audience_service.domain.filters.lint.field_index import FieldIndex
 from audience_service.domain.filters.lint.linted_filter import LintedFilter
 from audience_service.domain.filters.lint.warning import FilterWarning, LintRule
@@ -64,13 +60,9 @@ _KINDS_OF_TEXT = frozenset((_DATE_TEXT, _YEARLESS_DAY))
 
 def find_unknown_fields(linted: LintedFilter) -> Iterator[FilterWarning]:
     """The fields that no sampled record has, and that no schema declares."""
-    for conjunction, node, index in linted.own_conditions():
-        for path, field_path in _paths(conjunction, node):
-            yield from _unknown_field(path, field_path, index)
-        for step in node.steps if isinstance(node, Related) else ():
-            if related := linted.indexes.get(step.datatype):
-                for path, field_path in step.paths:
-                    yield from _unknown_field(path, field_path, related)
+    for read in linted.reads():
+        if read.index:
+            yield from _unknown_field(read.path, read.field_path, read.index)
 
 
 def _unknown_field(path: str, field_path: str, index: FieldIndex) -> Iterator[FilterWarning]:
@@ -267,29 +259,6 @@ def _mixed_text(field: str, missed: list[tuple[str, float]]) -> str:
 def percent(share: float) -> str:
     """A share in per cent, without decimals."""
     return f"{share:.0%}" if share >= 0.01 else "less than 1%"
-
-
-def _paths(conjunction: Conjunction, node: Node) -> Iterator[tuple[str, str]]:
-    """The paths that a node reads, each with its field path in the filter."""
-    match node:
-        case (
-            Condition(path, field_path=field_path)
-            | ElementMatch(path, field_path=field_path)
-            | ElementIs(path, field_path=field_path)
-        ):
-            yield conjunction.path(path), field_path
-            for path in further_paths(node):
-                yield path, field_path
-        case Expression(_, paths, field_path):
-            for path in paths:
-                yield path, field_path
-        case Related(steps=steps):
-            for step in steps:
-                yield step.local, f"{step.on_path}.local"
-            for date in node.record_dates:
-                yield date.record_path, date.field_path
-        case RecordDate(path, field_path=field_path):
-            yield path, field_path
 
 
 def _type_text(field: str, expected: _Kinds, observed: _Kinds) -> str:

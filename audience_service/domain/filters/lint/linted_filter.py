@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from audience_service.domain.filters.ast import Node
+from audience_service.domain.filters.ast import (
+    Condition,
+    ElementIs,
+    ElementMatch,
+    Expression,
+    Node,
+    RecordDate,
+    Related,
+)
+from audience_service.domain.filters.field_usage import further_paths
 from audience_service.domain.filters.lint.conjunctions import (
     Conjunction,
     all_nodes,
@@ -14,6 +23,20 @@ from audience_service.domain.filters.lint.conjunctions import (
 )
 from audience_service.domain.filters.lint.field_index import FieldIndex
 from audience_service.domain.filters.lint.literals import Literal, literal
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A path that a condition reads in its record, or in the related records of `index`; where the filter names it.
+
+    `node` is the condition without its negation.
+    """
+
+    conjunction: Conjunction
+    node: Node
+    path: str
+    field_path: str
+    index: FieldIndex | None
 
 
 @dataclass(frozen=True)
@@ -35,6 +58,18 @@ class LintedFilter:
             if index := self.indexes.get(conjunction.datatype):
                 for node in conjunction.nodes:
                     yield conjunction, unwrap_negation(node)[0], index
+
+    def reads(self) -> Iterator[Read]:
+        """The paths that the conditions read, in order."""
+        for conjunction in self.conjunctions:
+            index = self.indexes.get(conjunction.datatype)
+            for each in conjunction.nodes:
+                node = unwrap_negation(each)[0]
+                for path, field_path in _own_paths(conjunction, node):
+                    yield Read(conjunction, node, path, field_path, index)
+                for step in node.steps if isinstance(node, Related) else ():
+                    for path, field_path in step.paths:
+                        yield Read(conjunction, node, path, field_path, self.indexes.get(step.datatype))
 
     @cached_property
     def nodes(self) -> Sequence[Node]:
@@ -63,3 +98,26 @@ def group_by_path(literals: Sequence[Literal]) -> Iterable[Sequence[Literal]]:
     for found in literals:
         grouped.setdefault(found.path, []).append(found)
     return [group for group in grouped.values() if len(group) > 1]
+
+
+def _own_paths(conjunction: Conjunction, node: Node) -> Iterator[tuple[str, str]]:
+    """The paths that a node reads in the conjunction's records, each with its path in the request."""
+    match node:
+        case (
+            Condition(path, field_path=field_path)
+            | ElementMatch(path, field_path=field_path)
+            | ElementIs(path, field_path=field_path)
+        ):
+            yield conjunction.path(path), field_path
+            for path in further_paths(node):
+                yield path, field_path
+        case Expression(_, paths, field_path):
+            for path in paths:
+                yield path, field_path
+        case Related(steps=steps):
+            for step in steps:
+                yield step.local, f"{step.on_path}.local"
+            for date in node.record_dates:
+                yield date.record_path, date.field_path
+        case RecordDate(path, field_path=field_path):
+            yield path, field_path

@@ -7,17 +7,11 @@ from collections.abc import Iterator
 
 from audience_service.domain.filters.ast import (
     Condition,
-    ElementIs,
-    ElementMatch,
-    Expression,
     Node,
-    RecordDate,
-    Related,
     is_state_selection,
 )
-from audience_service.domain.filters.field_usage import further_paths
 from audience_service.domain.filters.fields import LIFECYCLE_STATES, SYSTEM_FIELDS
-from audience_service.domain.filters.lint.conjunctions import Subject, unwrap_negation
+from audience_service.domain.filters.lint.conjunctions import Subject
 from audience_service.domain.filters.lint.field_index import FieldIndex
 from audience_service.domain.filters.lint.linted_filter import LintedFilter
 from audience_service.domain.filters.lint.warning import FilterWarning, LintRule
@@ -27,18 +21,9 @@ _COMPARED = ("$eq", "$ne", "$in", "$nin")
 
 def find_system_fields(linted: LintedFilter) -> Iterator[FilterWarning]:
     """The conditions on a system field whose name the payload has as well, or on states that the platform lacks."""
-    for conjunction in linted.conjunctions:
-        if conjunction.subject is not Subject.RECORD:
-            continue
-        index = linted.indexes.get(conjunction.datatype)
-        for node in conjunction.nodes:
-            inner = unwrap_negation(node)[0]
-            for path, field_path in _paths(inner):
-                yield from _warning(inner, path, field_path, index)
-            for step in inner.steps if isinstance(inner, Related) else ():
-                related = linted.indexes.get(step.datatype)
-                for path, field_path in step.paths:
-                    yield from _warning(inner, path, field_path, related)
+    for read in linted.reads():
+        if read.conjunction.subject is Subject.RECORD:
+            yield from _warning(read.node, read.path, read.field_path, read.index)
 
 
 def _warning(node: Node, path: str, field_path: str, index: FieldIndex | None) -> Iterator[FilterWarning]:
@@ -62,21 +47,3 @@ def _compares_states(node: Condition) -> bool:
         return node.operator.name in ("$exists", "$type")
     values = node.operand if node.operator.name in ("$in", "$nin") else [node.operand]
     return is_state_selection(node) or all(value is None or value in LIFECYCLE_STATES for value in values)
-
-
-def _paths(node: Node) -> Iterator[tuple[str, str]]:
-    match node:
-        case Condition(path, field_path=here) | ElementMatch(path, field_path=here) | ElementIs(path, field_path=here):
-            yield path, here
-            for path in further_paths(node):
-                yield path, here
-        case Expression(_, paths, field_path):
-            for path in paths:
-                yield path, field_path
-        case Related(steps=steps):
-            for step in steps:
-                yield step.local, f"{step.on_path}.local"
-            for date in node.record_dates:
-                yield date.record_path, date.field_path
-        case RecordDate(path, field_path=field_path):
-            yield path, field_path
