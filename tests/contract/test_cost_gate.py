@@ -5,6 +5,12 @@ from typing import Any
 
 import pytest
 
+from audience_service.domain.core.context import Caller, Deadline, RequestContext, Scope
+from audience_service.domain.explain.cost_gate import CostGate
+from audience_service.domain.explain.index_advice import IndexAdvice
+from audience_service.domain.filters import Filter
+from audience_service.domain.filters.compiler import FilterCompiler
+from audience_service.mongo.query import join_prefetch
 from audience_service.sample_data import sample_contacts
 from tests import conftest
 from tests.conftest import Service, mongo_database, run_service
@@ -59,6 +65,19 @@ def test_an_analysis_is_refused_with_the_index_to_create(limited: Service, refus
     for rpc, request in calls:
         client.call(rpc, request)
     assert client.call("EstimateReach", {"filter": SELECTIVE}).exact
+
+
+def test_the_plan_of_a_relation_reads_no_related_records(limited: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def prefetch(*_: object) -> None:
+        raise AssertionError("the plan reads related records")
+
+    monkeypatch.setattr(join_prefetch.JoinPrefetcher, "prefetch", prefetch)
+    relation = {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}}
+    compiled = FilterCompiler(["contact"], ["order"]).compile(Filter("contact", {"$related": relation}))
+    ctx = RequestContext(Caller("ann", "large", frozenset(Scope)), Deadline.after(60))
+    advice = IndexAdvice("contact", (), useful=False, reason="")
+    gate = CostGate(limited.store.plans, limited.store.slices, lambda *_: advice, LIMIT)
+    assert gate.is_too_costly(ctx, compiled)
 
 
 def test_the_limit_needs_a_database() -> None:

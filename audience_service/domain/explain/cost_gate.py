@@ -50,7 +50,7 @@ class CostGate:
     def _costly_plan(self, ctx: RequestContext, population: Population) -> QueryPlan | None:
         if not self._max_scanned_records or not isinstance(population, CompiledFilter):
             return None
-        plan = self._plans.plan(ctx.org, population, ctx.deadline, analyze=False)
+        plan = self._plans.plan(ctx.org, population, ctx.deadline, analyze=False, force_lookup=True)
         if plan is None or plan.kind is not PlanKind.SCAN:
             return None
         total = self._key_ranges.key_sample(ctx.org, population, ctx.deadline).total

@@ -11,8 +11,12 @@ from audience_service.domain.filters.population import Population
 class PlanRepository(Protocol):
     """Reads the database's query plans and indexes."""
 
-    def plan(self, org: str, population: Population, deadline: Deadline, *, analyze: bool) -> QueryPlan | None:
+    def plan(
+        self, org: str, population: Population, deadline: Deadline, *, analyze: bool, force_lookup: bool = False
+    ) -> QueryPlan | None:
         """The plan of the population's count, with execution statistics if `analyze` is set.
+
+        With `force_lookup` related records are looked up in it: nothing of them is read to make the plan.
 
         None on the embedded store, which uses no indexes. It raises UnsupportedByStore for a filter that it refuses.
         """

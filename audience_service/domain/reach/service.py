@@ -76,7 +76,7 @@ class Reach:
         max_sample_size: int = MAX_SAMPLE_SIZE,
         new_random: Callable[[], random.Random] = random.Random,
     ) -> None:
-        """`is_too_costly` is whether to estimate a population without an attempt to count it.
+        """`is_too_costly` is whether to estimate a population without an attempt to count it, by the count's deadline.
 
         `max_sample_size` is the most records of a sample; `new_random` returns the generator that draws them.
         """
@@ -148,15 +148,15 @@ class Reach:
     def _estimate(
         self, ctx: RequestContext, resolved_selection: ResolvedSelection, timeout: float | None
     ) -> ReachEstimate:
-        if not self._is_too_costly(ctx, resolved_selection.population):
-            read_at = now()
-            deadline = ctx.deadline if timeout is None else ctx.deadline.min_with(timeout)
-            try:
+        deadline = ctx.deadline if timeout is None else ctx.deadline.min_with(timeout)
+        try:
+            if not self._is_too_costly(replace(ctx, deadline=deadline), resolved_selection.population):
+                read_at = now()
                 count, record = self._members.reach(ctx.org, resolved_selection.population, deadline)
                 self._selection_resolver.verify_complete(ctx, resolved_selection, count)
                 return ReachEstimate(Estimate.of(count), _masked_profile(record), read_at)
-            except OutOfTime:
-                ctx.deadline.check()
+        except OutOfTime:
+            ctx.deadline.check()
         read_at = now()
         progress = self._progressive_counter(ctx, resolved_selection.population).estimate_from_sample(
             self._max_sample_size

@@ -288,7 +288,15 @@ class EmbeddedSnapshotRows(MongoSnapshotRows):
 class EmbeddedPlans:
     """The PlanRepository of a store that uses no indexes, and whose explain is fictitious."""
 
-    def plan(self, org: str, population: Population, deadline: Deadline, *, analyze: bool) -> QueryPlan | None:  # noqa: ARG002
+    def plan(
+        self,
+        org: str,  # noqa: ARG002
+        population: Population,
+        deadline: Deadline,  # noqa: ARG002
+        *,
+        analyze: bool,  # noqa: ARG002
+        force_lookup: bool = False,  # noqa: ARG002
+    ) -> QueryPlan | None:
         """None. Raise UnsupportedByStore if the filter is unsupported."""
         with refuse_unsupported(population):
             return None

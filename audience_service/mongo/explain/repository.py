@@ -29,9 +29,11 @@ class MongoPlans:
         self._database = database
         self._scope = scope
 
-    def plan(self, org: str, population: Population, deadline: Deadline, *, analyze: bool) -> QueryPlan:
+    def plan(
+        self, org: str, population: Population, deadline: Deadline, *, analyze: bool, force_lookup: bool = False
+    ) -> QueryPlan:
         """Explain the command that counts. `analyze` also executes it, which takes as long as the count."""
-        pipeline = build_pipeline(self._database, self._scope, org, population, deadline)
+        pipeline = build_pipeline(self._database, self._scope, org, population, deadline, force_lookup=force_lookup)
         stages = pipeline.count_stages()
         command = {"aggregate": pipeline.collection, "pipeline": stages, "cursor": {}}
         with run(self._database, pipeline, deadline) as collection:

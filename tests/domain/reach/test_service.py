@@ -130,6 +130,21 @@ def test_without_a_budget_some_of_the_deadline_is_kept_for_the_sample() -> None:
     )
 
 
+def test_the_cost_gate_has_the_deadline_of_the_count() -> None:
+    """A plan that takes longer leaves the time that is reserved for the sample."""
+    remaining: list[float | None] = []
+
+    def is_too_costly(ctx: RequestContext, _: Any) -> bool:
+        remaining.append(ctx.deadline.remaining())
+        raise OutOfTime("the plan took too long")
+
+    slices, members = FakeKeyRanges(TOTAL, lambda n: n % 2 == 0), Members()
+    reaches = Reach(members, slices, FakeSelectionResolver(), NoLinter(), is_too_costly, new_random=seeded)  # type: ignore[arg-type]
+    assert not reaches.estimate(make_context(5), ALL_CONTACTS).estimate.exact
+    assert remaining == [4.0]
+    assert not members.calls
+
+
 def test_a_deadline_that_has_passed_gets_no_estimate() -> None:
     with pytest.raises(OutOfTime):
         reach(Members()).estimate(RequestContext(make_context().caller, Deadline(-1.0)), ALL_CONTACTS)
