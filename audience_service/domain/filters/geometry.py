@@ -12,6 +12,7 @@ from typing import Any
 
 from audience_service.domain.core.error_path import at_index, at_key
 from audience_service.domain.core.errors import FilterTooLarge, InvalidFilter
+from audience_service.domain.filters.polygon_edges import check_edges
 from audience_service.domain.filters.values import ValueReader
 
 EARTH_RADIUS = 6378.1
@@ -19,6 +20,7 @@ EARTH_RADIUS = 6378.1
 _MAX_POINTS = 1_000
 _CORNERS = 2
 _MIN_POLYGON, _MIN_RING = 3, 4
+_RINGS = "takes rings of four or more points [longitude, latitude], of which the last is the first"
 
 Shape = Mapping[str, Any]
 _Read = Callable[[Any, str, ValueReader], Any]
@@ -77,13 +79,34 @@ def _geometry(value: Any, field_path: str, reader: ValueReader) -> dict[str, Any
         raise InvalidFilter.at(field_path, 'takes {"type": "Polygon" or "MultiPolygon", "coordinates": [...]}')
     here = at_key(field_path, "coordinates")
     polygons = value["coordinates"] if kind == "MultiPolygon" else [value["coordinates"]]
-    problem = "takes rings of four or more points [longitude, latitude], of which the last is the first"
     if not isinstance(polygons, list) or not polygons or any(not isinstance(one, list) or not one for one in polygons):
-        raise InvalidFilter.at(here, problem)
-    rings = [[_points(ring, here, reader, problem, _MIN_RING) for ring in polygon] for polygon in polygons]
-    if any(ring[0] != ring[-1] for polygon in rings for ring in polygon):
-        raise InvalidFilter.at(here, problem)
-    return {"type": kind, "coordinates": rings if kind == "MultiPolygon" else rings[0]}
+        raise InvalidFilter.at(here, _RINGS)
+    places = [at_index(here, number) if kind == "MultiPolygon" else here for number in range(len(polygons))]
+    found = [
+        [_ring(ring, at_index(place, index), reader) for index, ring in enumerate(polygon)]
+        for polygon, place in zip(polygons, places, strict=True)
+    ]
+    if count_points(found) <= _MAX_POINTS:
+        for rings, place in zip(found, places, strict=True):
+            check_edges(rings, place)
+    return {"type": kind, "coordinates": found if kind == "MultiPolygon" else found[0]}
+
+
+def _ring(value: Any, field_path: str, reader: ValueReader) -> list[Any]:
+    """The points of a ring, of which only neighbours may be equal, as for the database."""
+    points = _points(value, field_path, reader, _RINGS, _MIN_RING)
+    if points[0] != points[-1]:
+        raise InvalidFilter.at(field_path, _RINGS)
+    corners = [(index, point) for index, point in enumerate(points[:-1]) if point != points[index + 1]]
+    if len(corners) < _MIN_POLYGON:
+        raise InvalidFilter.at(field_path, "has no area; write three or more different points")
+    places: dict[tuple[float, ...], int] = {}
+    for index, point in corners:
+        first = places.setdefault(tuple(point), index)
+        if first != index:
+            text = f"is also the point at index {first}; a ring visits each point once"
+            raise InvalidFilter.at(at_index(field_path, index), text)
+    return points
 
 
 def _points(
