@@ -6,8 +6,9 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters.buckets import HASH_VECTOR, bucket_of
 from tests.conftest import Service
 from tests.contract.test_explain_membership import explain
+from tests.support.oracles import oracle_size
 
-CONTACTS = 400
+CONTACTS, _ = oracle_size(400, 0)
 
 
 def bucket(first: int, below: int, salt: str = "spring-test", by: str = "pk") -> dict[str, Any]:

@@ -16,13 +16,15 @@ from audience_service.domain.targeting.nearby_cities import distance
 from audience_service.domain.targeting.taxonomy import packaged_taxonomies
 from tests.conftest import Service
 from tests.contract.test_explain_membership import explain
+from tests.support import oracles
 from tests.support.client import Refusal
+from tests.support.oracles import oracle_size
 from tests.support.places import find_cities
 
 MUNICH = "city-2867714"
 PLACES = packaged_taxonomies()["places"]
 CITIES = [number for number, kind in enumerate(PLACES.kind_of) if kind == "city"]
-RECORDS, FILTERS = 150, 20
+RECORDS, FILTERS = oracle_size(150, 20)
 
 
 def near(kilometers: float = 25, city_id: str = MUNICH, country: str = "") -> dict[str, Any]:
@@ -122,6 +124,7 @@ def test_every_rpc_agrees_on_the_cities_around_munich(service: Service, org: str
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(oracles.TIMEOUT)
 def test_random_filters_agree_with_python(service: Service) -> None:
     rng = random.Random(3)
     org, compiler = f"cities{next(service.names)}", FilterCompiler(["contact"], find_cities=find_cities)
@@ -139,8 +142,7 @@ def test_random_filters_agree_with_python(service: Service) -> None:
         kilometers = rng.choice((0, 5, 25, 60))
         country = rng.choice(("", "address.country"))
         compiled = compiler.compile(Filter("contact", near(kilometers, center, country)))
-        selected = {"$and": [compiled.match, {"pk": {"$in": ids}}]}
-        found = {record["pk"] for record in service.store.database["contact"].find(selected)}
+        found = oracles.members(service.store, org, compiled, ids)
         around = find_cities(center, float(kilometers))
         assert around
         expected, possible = (

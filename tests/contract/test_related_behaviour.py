@@ -13,12 +13,15 @@ from pymongo.errors import OperationFailure
 from audience_service.mongo.core.errors import map_driver_errors
 from audience_service.mongo.query import join_prefetch
 from tests.conftest import Service
+from tests.support import oracles
 from tests.support import related_oracle as oracle
 from tests.support.client import Client
 from tests.support.examples import PROFILE
+from tests.support.oracles import oracle_size
 
 FACTOR = 6 if PROFILE == "explore" else 1
-CONTACTS, ORDERS, FILTERS = 30, 90 * FACTOR, 40 * FACTOR
+ORDERS, FILTERS = oracle_size(90 * FACTOR, 40 * FACTOR)
+CONTACTS = max(30, ORDERS // 30)
 NUMBERS: list[Any] = [0, 1, 3, -2, 2.5, 0.25, Int64(2**40), Decimal128("0.5"), Decimal128("-1.25")]
 DATES: list[Any] = [
     datetime(2026, 3, 25, tzinfo=UTC), datetime(2026, 4, 1, 12, tzinfo=UTC), "2026-03-25", "2026-03-26T00:00:00Z",
@@ -193,7 +196,7 @@ def join_mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300 * FACTOR)
+@pytest.mark.timeout(oracles.TIMEOUT * FACTOR)
 def test_reach_and_stream_agree_with_an_oracle(world: World, join_mode: str) -> None:
     rng = random.Random(7 if PROFILE == "ci" else None)
     sizes = set()
@@ -206,9 +209,10 @@ def test_reach_and_stream_agree_with_an_oracle(world: World, join_mode: str) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(oracles.TIMEOUT * FACTOR)
 def test_check_and_explanation_agree_with_an_oracle(world: World) -> None:
     rng = random.Random(11)
-    tried = [relation(rng) for _ in range(15 * FACTOR)]
+    tried = [relation(rng) for _ in range(FILTERS * 3 // 8)]
     ids = [contact["pk"] for contact in world.contacts]
     for number, each in enumerate(tried):
         written = {"datatype": "contact", "whereJson": json_util.dumps({"$related": each})}

@@ -27,6 +27,7 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 }
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d{1,3})?(Z|[+-]00:?00)?)?")
 _ENVELOPE = ("pk", "createdate")
+_INDEXES: dict[tuple[int, str], tuple[Sequence[Record], dict[Any, list[Record]]]] = {}
 
 
 def matches(contact: Record, relation: Mapping[str, Any], records: Records, now: datetime) -> bool:
@@ -71,14 +72,26 @@ def sequence(
 
 def related_records(contact: Record, relation: Mapping[str, Any], records: Records) -> list[Record]:
     """The records that match `on` and `where`, and are not archived."""
-    local = {_key(value) for value in values_at(contact, relation["on"]["local"])}
+    by_value = _by_value(records[relation["datatype"]], relation["on"]["foreign"])
+    keys = {_key(value) for value in values_at(contact, relation["on"]["local"])}
+    found = {record["sk"]: record for key in keys for record in by_value.get(key, ())}
     return [
         record
-        for record in records[relation["datatype"]]
-        if local & {_key(value) for value in values_at(record, relation["on"]["foreign"])}
-        and record.get("state") not in ("archived", "deleted")
-        and has_values(record, relation, contact)
+        for record in found.values()
+        if record.get("state") not in ("archived", "deleted") and has_values(record, relation, contact)
     ]
+
+
+def _by_value(records: Sequence[Record], path: str) -> Mapping[Any, Sequence[Record]]:
+    """The records by the keys of their values at a path. The records do not change, so it is computed once."""
+    cached, found = _INDEXES.get((id(records), path), (None, {}))
+    if cached is not records:
+        found = {}
+        for record in records:
+            for value in values_at(record, path):
+                found.setdefault(_key(value), []).append(record)
+        _INDEXES[id(records), path] = records, found
+    return found
 
 
 def has_values(record: Record, query: Mapping[str, Any], contact: Record) -> bool:
