@@ -306,5 +306,5 @@ def pytest_report_header() -> str:
     stores = f"stores: {', '.join(STORES)}" + ("" if URI else " (set AUDIENCE_TEST_MONGODB_URI for a real engine)")
     stores += "" if DURABLE else "; none is killed (set AUDIENCE_TEST_DURABLE_MONGODB)"
     stores += "" if REPLICA_SET else "; no replica set (set AUDIENCE_TEST_REPLICA_SET_MONGODB)"
-    stores += "" if NODE else "; no script for mongosh (install node)"
+    stores += "" if NODE else "; no scripts of Node (install node)"
     return stores

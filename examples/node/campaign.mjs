@@ -1,0 +1,42 @@
+// Send a campaign once to each member of a segment, without contacts who unsubscribed.
+//
+//     AUDIENCE_TOKEN=… node examples/node/campaign.mjs "VIPs" spring-launch
+
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { AudienceClient } from './audience.mjs';
+
+const { AUDIENCE_URL = 'http://127.0.0.1:8080', AUDIENCE_ORG = 'demo', AUDIENCE_TOKEN, PURPOSE = 'email' } = process.env;
+const [segmentName, campaign] = process.argv.slice(2);
+if (!campaign || !AUDIENCE_TOKEN) {
+  console.error('usage: AUDIENCE_TOKEN=… node examples/node/campaign.mjs SEGMENT CAMPAIGN');
+  process.exit(2);
+}
+const client = new AudienceClient({ url: AUDIENCE_URL, org: AUDIENCE_ORG, token: () => AUDIENCE_TOKEN });
+
+/** Stands for your email provider, with the campaign and the member's id as its idempotency key. */
+function deliver(member) {
+  console.log(`${campaign} ${member.id} ${member.fields.email}`);
+}
+
+const { segments } = await client.call('GET', `/segments?name=${encodeURIComponent(segmentName)}`);
+const segment = segments.find((each) => each.name === segmentName);
+if (!segment) throw new Error(`no segment has the name ${segmentName}`);
+
+const selection = { audienceId: segment.id, purpose: PURPOSE };
+console.error(`about ${(await client.call('POST', '/estimate-reach', selection)).count} recipients`);
+
+// A snapshot fixes the recipients. The same requestId returns the same snapshot, also after a crash of this script.
+let snapshot = await client.call('POST', '/snapshots', { ...selection, name: campaign, requestId: campaign });
+while (snapshot.creationState === 'CREATION_STATE_CREATING') {
+  await sleep(500);
+  snapshot = await client.call('GET', `/snapshots/${snapshot.id}`);
+}
+if (snapshot.creationState !== 'CREATION_STATE_READY') throw new Error(`${snapshot.id} failed: ${snapshot.error}`);
+
+let count = 0;
+for await (const { members } of client.stream('/stream-members', { snapshotId: snapshot.id, fields: ['email'] })) {
+  members.forEach(deliver);
+  count += members.length;
+}
+console.error(`sent to ${count} of ${snapshot.count} recipients`);
