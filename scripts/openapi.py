@@ -29,8 +29,10 @@ _DESCRIPTION = """JSON over HTTP for the audience service.
 Every request names the org in the header `orgid` and carries a JWT in `authorization: Bearer <token>`. An error is
 `{code, message, details}`: `details` has the reason, and the path of each invalid field as in the RPC's request. A name
 that a request does not have is an error. A list in a query is repeated or separated by commas."""
-_ALWAYS = (400, 401, 403, 413, 429, 500, 503, 504)
-"""The statuses that every path can have."""
+_ALWAYS = frozenset({400, 401, 403, 429, 503, 504})
+"""The statuses that every path can have. A defect is a 500, which `default` describes."""
+_WITH_BODY = frozenset({408, 413, 415})
+"""The further ones of a path that takes a body. An upload has no limit."""
 _SCALARS: dict[int, dict[str, Any]] = {
     FieldDescriptor.CPPTYPE_STRING: {"type": "string"},
     FieldDescriptor.CPPTYPE_BOOL: {"type": "boolean"},
@@ -117,14 +119,23 @@ class Document:
             text = f"Server-sent events, each with a {route.method.output_type.name} as JSON. The last event is `end`, "
             text += "with the status. A stream without it is incomplete."
             content = {"text/event-stream": {"schema": {"type": "string", "description": text}}}
-        named = {self._statuses[word] for word in re.findall(r"[A-Z]+(?:_[A-Z]+)+", comment) if word in self._statuses}
         error = {"$ref": "#/components/responses/Error"}
         operation["responses"] = {
             "200": {"description": "Success.", "content": content},
-            **{str(status): error for status in sorted({*_ALWAYS, *named})},
+            **{str(status): error for status in sorted(self._errors(route))},
             "default": error,
         }
         return operation
+
+    def _errors(self, route: Route) -> set[int]:
+        """The statuses of the errors of a path: those of every path, and those of the reasons in its comment."""
+        comment = self._comments[route.method.full_name]
+        for other in re.findall(r"those of (\w+)", comment):
+            comment += self._comments[f"{route.method.containing_service.full_name}.{other}"]
+        named = {self._statuses[word] for word in re.findall(r"[A-Z]+(?:_[A-Z]+)+", comment) if word in self._statuses}
+        limits = _WITH_BODY - ({413} if route.method.client_streaming else set()) if route.body else set()
+        # A reason such as REQUEST_TOO_LARGE belongs to bodies, wherever a comment explains it.
+        return {*_ALWAYS, *(named - _WITH_BODY - {500}), *limits}
 
     def _parameters(self, route: Route) -> Iterator[dict[str, Any]]:
         for path in route.path_fields:

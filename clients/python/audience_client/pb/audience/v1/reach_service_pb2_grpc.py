@@ -116,7 +116,7 @@ class ReachServiceServicer:
         of few members are suppressed (AUDIENCE_INSIGHTS_MIN_BUCKET_SIZE). The service reads the audience now, in one pass;
         the org's side, the baseline, may be some minutes old. For a watched audience it can also return the size over
         time. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED, MISSING_INDEX,
-        OUT_OF_TIME.
+        UNSUPPORTED_BY_STORE, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

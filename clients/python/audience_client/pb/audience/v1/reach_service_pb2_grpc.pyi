@@ -67,7 +67,7 @@ class ReachServiceStub:
     of few members are suppressed (AUDIENCE_INSIGHTS_MIN_BUCKET_SIZE). The service reads the audience now, in one pass;
     the org's side, the baseline, may be some minutes old. For a watched audience it can also return the size over
     time. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED, MISSING_INDEX,
-    OUT_OF_TIME.
+    UNSUPPORTED_BY_STORE, OUT_OF_TIME.
     """
 
 @_typing.type_check_only
@@ -109,7 +109,7 @@ class ReachServiceAsyncStub(ReachServiceStub):
     of few members are suppressed (AUDIENCE_INSIGHTS_MIN_BUCKET_SIZE). The service reads the audience now, in one pass;
     the org's side, the baseline, may be some minutes old. For a watched audience it can also return the size over
     time. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED, MISSING_INDEX,
-    OUT_OF_TIME.
+    UNSUPPORTED_BY_STORE, OUT_OF_TIME.
     """
 
 class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -178,7 +178,7 @@ class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
         of few members are suppressed (AUDIENCE_INSIGHTS_MIN_BUCKET_SIZE). The service reads the audience now, in one pass;
         the org's side, the baseline, may be some minutes old. For a watched audience it can also return the size over
         time. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED, MISSING_INDEX,
-        OUT_OF_TIME.
+        UNSUPPORTED_BY_STORE, OUT_OF_TIME.
         """
 
 def add_ReachServiceServicer_to_server(servicer: ReachServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
