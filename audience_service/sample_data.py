@@ -152,6 +152,11 @@ def sample_activity(
     if "newsletter" in data["tags"]:
         consent = {"email": data["email"], "channel": "email", "status": rng.choices(_CONSENTS, _CONSENT_WEIGHTS)[0]}
         yield record("subscriber", 0, rng.expovariate(1 / 300), consent)
+    if rng.random() < 0.15:
+        days = rng.expovariate(1 / 20)
+        yield record("event", 5, days, {"contactId": contact["pk"], "type": "cart"})
+        if rng.random() < 0.4:
+            yield record("event", 6, days * rng.random(), {"contactId": contact["pk"], "type": "purchase"})
 
 
 def _pools(seed: int) -> tuple[list[str], list[str], list[str], list[str]]:
