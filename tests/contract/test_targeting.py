@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import bson
 import grpc
 import pytest
 
@@ -322,6 +324,21 @@ def test_a_search_during_an_import_reads_one_version(
 
     monkeypatch.setattr(PlatformTree, "find", replace_and_find)
     assert own_ids(client, "ListLocations", platform="google", query="munich") == ["location-google-7"]
+
+
+def test_the_document_that_every_search_reads_is_small(service: Service) -> None:
+    """The linked ids are read once for each version."""
+    import_files(service, "google", {"geotargets.csv": GOOGLE})
+    ids = service.store.platform_ids
+    found = ids.load("google", NO_DEADLINE)
+    assert found
+    many = replace(found, version="2", ids={f"city-{number}": str(number) for number in range(10_000)})
+    ids.publish(many, found.version, NO_DEADLINE)
+    assert ids.load("google", NO_DEADLINE) == many
+    [document] = service.store.database["audience_platform_ids"].find()
+    assert len(bson.encode(document)) < 1_000
+    assert taxonomy_importer(service.store).remove("google", NO_DEADLINE)
+    assert not list(service.store.database["audience_platform_tree"].find())
 
 
 def interrupt(_: int) -> None:

@@ -87,14 +87,14 @@ EXPORTS = "audience_export"
 """The export log: calls that sent members. See mongo/export_log/repository.py."""
 
 PLATFORM_IDS = "audience_platform_ids"
-"""The ids of ad platforms for the nodes of taxonomies: {_id: platform, version, imported_at, files, ids: {node: id},
-unlinked}.
+"""The current imports of ad platforms: {_id: platform, version, imported_at, files, unlinked, trees}.
 
 `trees` has the size and the kinds of the platform's own trees of this version. All orgs share them, so they have no sk.
 """
 
 PLATFORM_TREES = "audience_platform_tree"
-"""The platforms' own trees: {_id: "<platform>/<version>/<taxonomy>/<key>", ...}.
+"""The contents of imports: the platforms' own trees, {_id: "<platform>/<version>/<taxonomy>/<key>", ...}, and the ids
+of the nodes of taxonomies, {_id: "<platform>/<version>/ids", ids: {node: id}}.
 
 domain/targeting/platform_tree.py explains the keys. All orgs share them, so they have no sk.
 """

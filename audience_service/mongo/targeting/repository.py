@@ -1,4 +1,8 @@
-"""Ad platforms' ids of nodes, one document for each platform that an import replaces, and the platforms' own trees."""
+"""The imports of ad platforms: the ids of nodes, and the platforms' own trees.
+
+One small document for each platform publishes a version; every search reads it. The ids, which may take megabytes, are
+a document among those of the version.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -8,7 +12,7 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.core.errors import InvalidArgument
+from audience_service.domain.core.errors import InvalidArgument, StoreUnavailable
 from audience_service.domain.targeting.platform_ids import ImportedIds
 from audience_service.domain.targeting.platform_tree import Content, TreeInfo, TreeKey, TreeVersion
 from audience_service.mongo.core.collections import PLATFORM_IDS, PLATFORM_TREES
@@ -24,6 +28,7 @@ class MongoPlatformIds:
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database
         self._collection = database[PLATFORM_IDS]
+        self._contents = database[PLATFORM_TREES]
 
     def versions(self, deadline: Deadline) -> Mapping[str, str]:
         """Read only the versions of the few documents."""
@@ -31,27 +36,33 @@ class MongoPlatformIds:
             return {document["_id"]: document["version"] for document in self._collection.find({}, {"version": 1})}
 
     def load(self, platform: str, deadline: Deadline) -> ImportedIds | None:
-        """Read the platform's document."""
+        """Read the platform's document, and the ids of its version."""
         with with_deadline(self._database, deadline):
-            document = self._collection.find_one({"_id": platform})
-        return _read(document) if document else None
+            while document := self._collection.find_one({"_id": platform}):
+                if found := self._contents.find_one({"_id": _ids_key(platform, document["version"])}):
+                    return _read(document, found["ids"])
+                if self._collection.find_one({"_id": platform, "version": document["version"]}, {"_id": 1}):
+                    raise StoreUnavailable(f"the import of {platform} is incomplete; import its export again")
+                # Another import has replaced it meanwhile.
+        return None
 
     def publish(self, imported: ImportedIds, replaced_version: str | None, deadline: Deadline) -> None:
-        """Replace the document in one write, by compare-and-set on the version."""
+        """Write the ids, then replace the document in one write, by compare-and-set on the version."""
         document = {
             "_id": imported.platform,
             "version": imported.version,
             "imported_at": imported.imported_at,
             "files": list(imported.files),
-            "ids": dict(imported.ids),
             "unlinked": imported.unmatched_count,
             "trees": {name: {"size": tree.size, "kinds": list(tree.kinds)} for name, tree in imported.trees.items()},
         }
-        if len(encode(document)) > _MAX_DOCUMENT_BYTES:
+        ids = {"_id": _ids_key(imported.platform, imported.version), "ids": dict(imported.ids)}
+        if len(encode(ids)) > _MAX_DOCUMENT_BYTES:
             raise InvalidArgument.at(
                 "files", f"contain more ids than fit the {_MAX_DOCUMENT_BYTES >> 20} MiB of a platform"
             )
         with with_deadline(self._database, deadline):
+            self._contents.insert_one(ids)
             if replaced_version is None:
                 is_published = self._insert(document)
             else:
@@ -136,6 +147,10 @@ _AFTER_SLASH = "0"
 """The character after the slash. A range up to it has every key with the slash."""
 
 
+def _ids_key(platform: str, version: str) -> str:
+    return f"{platform}/{version}/ids"
+
+
 def _prefix(tree: TreeKey) -> str:
     return f"{tree.platform}/{tree.version}/{tree.taxonomy}/"
 
@@ -149,13 +164,13 @@ def _read_trees(document: Mapping[str, Any]) -> dict[str, TreeInfo]:
     return {name: TreeInfo(tree["size"], tuple(tree["kinds"])) for name, tree in trees.items()}
 
 
-def _read(document: Mapping[str, Any]) -> ImportedIds:
+def _read(document: Mapping[str, Any], ids: Mapping[str, str]) -> ImportedIds:
     return ImportedIds(
         platform=document["_id"],
         version=document["version"],
         imported_at=document["imported_at"],
         files=tuple(document["files"]),
-        ids=document["ids"],
+        ids=ids,
         unmatched_count=document["unlinked"],
         trees=_read_trees(document),
     )
