@@ -69,6 +69,7 @@ from audience_service.mongo.snapshots.repository import MongoSnapshots
 from audience_service.mongo.snapshots.rows import MongoSnapshotRows
 from audience_service.mongo.syncs.batches import MongoSyncBatches
 from audience_service.mongo.syncs.cleanup import SyncSweeper
+from audience_service.mongo.syncs.members import MongoSyncMembers
 from audience_service.mongo.syncs.repository import MongoSyncs
 from audience_service.mongo.syncs.rows import MongoSyncRows
 from audience_service.mongo.targeting.repository import MongoPlatformIds, MongoPlatformTrees
@@ -223,7 +224,10 @@ def mongo_store(
         identifiers=MongoIdentifiers(connection, scope),
         upload_sweeper=upload_sweeper,
         sync_storage=SyncStorage(
-            MongoSyncs(primary, scope), MongoSyncRows(primary, scope), MongoSyncBatches(primary, scope)
+            MongoSyncs(primary, scope),
+            MongoSyncRows(primary, scope),
+            MongoSyncMembers(primary, scope),
+            MongoSyncBatches(primary, scope),
         ),
         sync_sweeper=SyncSweeper(primary),
         export_log=MongoExportLog(primary),

@@ -11,7 +11,7 @@ from audience_service.wiring.core import Core
 def build_sync_servicer(core: Core, store: Store) -> SyncServicer:
     """The servicer of SyncService."""
     resolver, storage = core.selection_resolver, store.sync_storage
-    scanner = SyncScanner(store.members, resolver, storage.syncs, storage.rows)
+    scanner = SyncScanner(resolver, storage.syncs, storage.rows, storage.members)
     return SyncServicer(
         Syncs(storage.syncs, storage.rows, storage.batches, resolver, core.tokens),
         SyncChanges(storage.syncs, storage.rows, storage.batches, scanner, core.export_log),

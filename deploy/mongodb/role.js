@@ -11,7 +11,8 @@ const own = [
   "audience_upload_row", "audience_identifier", "segment_version", "audience_use", "audience_partition",
   "audience_watch", "audience_event", "audience_member_state", "audience_platform_ids", "audience_platform_tree",
   "audience_erasure",
-  "audience_sync", "audience_sync_row", "audience_sync_batch", "audience_export",
+  "audience_sync", "audience_sync_row", "audience_sync_member", "audience_sync_batch",
+  "audience_export",
 ];
 const readActions = ["find", "listIndexes", "changeStream"];
 const writeActions = ["find", "insert", "update", "remove", "listIndexes"];

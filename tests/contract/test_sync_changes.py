@@ -1,5 +1,6 @@
 """What StreamSyncChanges and AcknowledgeSyncBatch promise, on the real engine."""
 
+import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,9 +11,12 @@ import pytest
 
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import StoreUnavailable
 from audience_service.domain.core.lease import Lease
-from audience_service.domain.identifiers import platforms
+from audience_service.domain.identifiers import IdentifierExtractor, platforms
 from audience_service.domain.identifiers.platforms import PLATFORMS
+from audience_service.mongo.syncs.members import MongoSyncMembers
+from audience_service.mongo.syncs.rows import MongoSyncRows
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
 from tests.support.syncs import PlatformList, acknowledge, batches, exported, is_addition, mirror
@@ -40,7 +44,7 @@ class List:
         self.contacts = service.store.database["contact"]
         self.service, self.client, self.org = service, client, org
         audience = client.create(name="vips", filter={"datatype": "contact", "where": {"tags": "vip"}})
-        self.fields = [name for name in FIELDS if (platform, name) != ("linkedin", "phone")]
+        self.fields = ["uid2"] if platform == "thetradedesk" else list(FIELDS[: 1 if platform == "linkedin" else 2])
         self.selection = {"audienceId": audience.id, "platform": platform, "fields": self.fields}
         written = {"name": "vips", "audienceIds": [audience.id], "platform": platform, "fields": self.fields, **sync}
         self.id = client.call("CreateSync", {"sync": written}).id
@@ -92,17 +96,14 @@ def test_a_list_does_not_drift(real_service: Service, client: Client, org: str, 
     found = List(real_service, client, org, platform)
     real_service.insert(
         org,
-        [
-            {"id": f"{n:03}", "data": {"email": f"{n}@example.com", "phone": f"+1202555{n:04}", "tags": ["vip"]}}
-            for n in range(200)
-        ],
+        [{"id": f"{n:03}", "data": {**_addresses(n), "phone": f"+1202555{n:04}", "tags": ["vip"]}} for n in range(200)],
     )
     found.edit("003", status="unsubscribed")
     assert found.mirror() == [1]
     before = set(found.platform.keys)
-    found.edit("000", email="new@example.com", tags=[])
+    found.edit("000", **_addresses(1_000), tags=[])
     found.erase("001")
-    found.edit("002", email="other@example.com")
+    found.edit("002", **_addresses(1_002))
     found.edit("003", status="active")
     sent = found.platform.rows
     found.mirror()
@@ -111,6 +112,12 @@ def test_a_list_does_not_drift(real_service: Service, client: Client, org: str, 
     assert len(found.platform.keys - before) == 1 + kinds
     assert found.platform.rows - sent == 5, "only the difference is sent"
     assert len(found.rows()) == 198
+
+
+def _addresses(number: int) -> dict[str, str]:
+    """An email address, and a raw UID2 in the form of one."""
+    uid2 = base64.b64encode(hashlib.sha256(str(number).encode()).digest()).decode()
+    return {"email": f"{number}@example.com", "uid2": uid2}
 
 
 def test_an_identifier_of_another_member_stays(vips: List) -> None:
@@ -165,6 +172,70 @@ def test_an_erased_contact_is_never_sent_for_the_first_time(vips: List, monkeypa
     vips.client.call("EraseContact", {"email": waiting})
     assert vips.batches() == []
     assert len(vips.rows()) == 1
+
+
+def test_a_row_that_an_erasure_deletes_returns_with_another_member(
+    vips: List, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    """Two contacts have the same address, and no platform has it yet."""
+    for key in "ab":
+        vips.add(key, email="both@example.com")
+    with monkeypatch.context() as context:
+        context.setattr(MongoSyncRows, "assign", unavailable)
+        refused(vips.batches)
+    scan = {f"data.latest_scan.{name}": now() + timedelta(hours=1) for name in ("started_at", "ended_at")}
+    vips.service.store.database["audience_sync"].update_one({"pk": vips.id}, {"$set": scan})
+    vips.client.call("EraseContact", {"contactId": "contact-a"})
+    assert vips.mirror() == [1]
+    assert len(vips.platform.keys) == 1
+
+
+def unavailable(*_: Any) -> None:
+    """Fail as a method of a database that is gone."""
+    raise StoreUnavailable("the database is gone")
+
+
+def test_a_later_comparison_reads_only_members_that_differ(vips: List, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One entered, one changed and one exited of six; a change of another field is none."""
+    for key in "abcde":
+        vips.add(key, email=f"{key}@example.com")
+    vips.mirror()
+    read: list[str] = []
+    identify = IdentifierExtractor.identify
+
+    def spy(extractor: IdentifierExtractor, record: dict[str, Any]) -> Any:
+        read.append(record["sk"].rpartition("/")[2])
+        return identify(extractor, record)
+
+    vips.add("f", email="f@example.com")
+    vips.edit("b", email="new@example.com")
+    vips.edit("c", score=5)
+    vips.erase("d")
+    with monkeypatch.context() as context:
+        context.setattr(IdentifierExtractor, "identify", spy)
+        assert len(vips.batches()) == 2
+    assert sorted(read) == ["b", "f"]
+    vips.expire_leases()
+    vips.mirror()
+    sync = vips.client.call("GetSync", {"id": vips.id})
+    assert (sync.latest_scan.member_count, sync.latest_scan.valid_count) == (5, 5)
+
+
+@pytest.mark.parametrize("command", ["start", "replace"])
+@pytest.mark.parametrize("address", ["ann@example.com", "third@example.com"])
+def test_a_comparison_that_died_is_repeated(
+    vips: List, monkeypatch: pytest.MonkeyPatch, refused: Refused, command: str, address: str
+) -> None:
+    """A member changes address, the process dies in the comparison, and the address changes back or again."""
+    vips.add("a", email="ann@example.com")
+    vips.mirror()
+    vips.edit("a", email="other@example.com")
+    with monkeypatch.context() as context:
+        context.setattr(MongoSyncMembers, command, unavailable)
+        refused(vips.batches)
+    vips.edit("a", email=address)
+    vips.mirror()
+    assert len(vips.platform.keys) == 1
 
 
 def _digest(address: str) -> str:

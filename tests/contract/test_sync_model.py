@@ -108,8 +108,9 @@ class World:
         self.platform = PlatformList("meta", ("email", "phone", "city"))
         self.budget = Budget()
         storage, core = service.store.sync_storage, build_core(service.settings, service.store, NobodyErased())
-        syncs, rows, batches = (Fragile(each, self.budget) for each in (storage.syncs, storage.rows, storage.batches))
-        scanner: Any = SyncScanner(service.store.members, core.selection_resolver, syncs, rows)
+        parts = (storage.syncs, storage.rows, storage.members, storage.batches)
+        syncs, rows, members, batches = (Fragile(each, self.budget) for each in parts)
+        scanner: Any = SyncScanner(core.selection_resolver, syncs, rows, members)
         self.changes = SyncChanges(syncs, rows, batches, scanner, core.export_log)
         self.delivered: dict[int, list[tuple[str, ...]]] = {}
         self.open_count = 0

@@ -13,6 +13,8 @@ Invariants, which tests/contract/test_sync_model.py checks over random histories
 2. A row with `sent_at` is complete on the platform, unless an open batch removes one of its keys.
 3. A key is in at most one open batch. So a key is never removed after its own addition was sent.
 4. A removal omits the keys of desired rows.
+5. A row is desired if and only if a stored member has it, once a scan is complete. A full scan stores all members. The
+   scans that follow read only members that entered, exited or changed, by the hashes of their fields.
 """
 
 from collections.abc import Mapping, Sequence, Set
@@ -112,7 +114,10 @@ class RowFormat:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """One complete comparison of the members with the rows. `number` increases with each scan, complete or not."""
+    """One complete comparison of the members with the rows. `number` increases with each full scan, complete or not.
+
+    `full_started_at` is when the full scan with this number began. The others have read only the members that changed.
+    """
 
     number: int
     sync_version: int
@@ -122,11 +127,12 @@ class Scan:
     member_count: int
     consented_count: int
     valid_count: int
+    full_started_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Sync:
-    """A sync as it is stored. The service sets id, times, version and author."""
+    """A sync as it is stored. The service sets id, times, version and author. `scan_count` is the last full scan's."""
 
     id: str
     spec: SyncSpec
@@ -136,6 +142,7 @@ class Sync:
     author: str
     latest_scan: Scan | None = None
     formats: tuple[RowFormat, ...] = ()
+    scan_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +160,23 @@ class SyncRow:
     digest: str
     values: tuple[str, ...]
     keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSource:
+    """What a row is made of: the record's fields, and the digest of all else that decides how the row looks."""
+
+    paths: tuple[str, ...]
+    form: str
+
+
+@dataclass(frozen=True, slots=True)
+class SyncMember:
+    """What a comparison knows of a member: the hash of its fields, and the digest of its row, or None without one."""
+
+    sk: str
+    source: int
+    row: str | None
 
 
 class BatchState(StrEnum):

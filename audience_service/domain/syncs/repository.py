@@ -3,7 +3,7 @@
 One caller at a time scans and builds batches: the one with the sync's lease. An acknowledgement needs no lease.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -12,7 +12,20 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.idempotency import IdempotencyKey
 from audience_service.domain.core.lease import Lease
 from audience_service.domain.core.pages import Page, PageKey
-from audience_service.domain.syncs.model import Batch, BatchState, Receipt, RowFormat, Scan, Sync, SyncQuery, SyncRow
+from audience_service.domain.core.record import Record
+from audience_service.domain.filters.population import Population
+from audience_service.domain.syncs.model import (
+    Batch,
+    BatchState,
+    MemberSource,
+    Receipt,
+    RowFormat,
+    Scan,
+    Sync,
+    SyncMember,
+    SyncQuery,
+    SyncRow,
+)
 
 
 class SyncRepository(Protocol):
@@ -68,6 +81,9 @@ class SyncRowRepository(Protocol):
     ) -> None:
         """Store the rows that a scan found, and mark existing ones as found by it."""
 
+    def drop(self, org: str, sync_id: str, scan: int, digests: Collection[str], deadline: Deadline) -> None:
+        """Mark rows as not found by the scan, which had found them."""
+
     def compare(self, org: str, sync_id: str, scan: int, expired_before: datetime | None, deadline: Deadline) -> None:
         """Decide for every row what to do, after `scan` has marked all desired rows.
 
@@ -101,7 +117,46 @@ class SyncRowRepository(Protocol):
         """Record that the platform has accepted an APPLYING batch, except its rejected rows. It can be repeated."""
 
     def clear(self, org: str, sync_id: str, deadline: Deadline) -> None:
-        """Delete all rows of a sync."""
+        """Delete all rows of a sync, and what is stored of its members."""
+
+
+class SyncMemberRepository(Protocol):
+    """What the last comparison of a sync knows of its members. The database finds those that have changed since."""
+
+    def read(
+        self, org: str, population: Population, source: MemberSource, keys: Sequence[str] | None, deadline: Deadline
+    ) -> Generator[list[Record], None, None]:
+        """The members, or those with these sk, in batches: sk, the fields of their source, and its hash `source`."""
+
+    def find_changed(
+        self, org: str, sync_id: str, population: Population, source: MemberSource, deadline: Deadline
+    ) -> Generator[list[str], None, None]:
+        """The sk of members that are not stored or have another hash, and of stored ones that are none any more."""
+
+    def find_rows(self, org: str, sync_id: str, keys: Collection[str], deadline: Deadline) -> Collection[str]:
+        """The digests of the rows that the stored members with these sk have."""
+
+    def find_shared_rows(
+        self, org: str, digests: Collection[str], without: Collection[str], deadline: Deadline
+    ) -> Collection[str]:
+        """Those of the digests that stored members have, apart from the members with the sk in `without`."""
+
+    def insert(self, org: str, sync_id: str, members: Sequence[SyncMember], deadline: Deadline) -> None:
+        """Store members that are not stored."""
+
+    def start(self, org: str, sync_id: str, members: Sequence[SyncMember], deadline: Deadline) -> None:
+        """Add the row of each member to its stored ones, and let the member count as changed until it is replaced."""
+
+    def replace(
+        self, org: str, sync_id: str, members: Sequence[SyncMember], removed: Collection[str], deadline: Deadline
+    ) -> None:
+        """Store members, and delete those with the sk in `removed`."""
+
+    def count(self, org: str, sync_id: str, deadline: Deadline) -> tuple[int, int]:
+        """The number of stored members, and of those with a row."""
+
+    def clear(self, org: str, sync_id: str, deadline: Deadline) -> None:
+        """Delete all members of a sync."""
 
 
 class SyncBatchRepository(Protocol):
@@ -147,4 +202,5 @@ class SyncStorage:
 
     syncs: SyncRepository
     rows: SyncRowRepository
+    members: SyncMemberRepository
     batches: SyncBatchRepository

@@ -1,28 +1,35 @@
 """Scans: mark the row of every current member, then let the database compare them with the stored rows.
 
-A scan that does not complete decides nothing: its marks only keep rows that a member has.
+    full scan      read all members -> mark their rows with a new number -> store the hash and the row of each
+    later scans    the database compares the hashes -> read the members that differ -> mark and drop rows -> store them
+
+A scan that does not complete decides nothing. After an incomplete full scan, the next one is full again: the marks that
+it left only keep rows that a member has. Other scans repeat the members that they had not stored yet.
 """
 
-from collections.abc import Generator
+import dataclasses
+from collections.abc import Sequence
 from contextlib import closing
-from itertools import islice
+from datetime import datetime, timedelta
 
-from audience_service.domain.audiences.repository import MemberRepository
+import phonenumbers
+
 from audience_service.domain.audiences.selection_resolver import SelectionResolver
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import RequestContext
-from audience_service.domain.exports.readiness import ReadinessCounter
-from audience_service.domain.exports.rows import RecordReader
+from audience_service.domain.core.page_tokens import digest
+from audience_service.domain.core.record import Record
 from audience_service.domain.exports.selection import resolve_members
 from audience_service.domain.filters.population import Population
 from audience_service.domain.identifiers import IdentifierExtractor, choose_rules
 from audience_service.domain.identifiers.countries import read_default_region
 from audience_service.domain.identifiers.rules import PlatformRules
 from audience_service.domain.syncs.leases import SyncLease
-from audience_service.domain.syncs.model import RowFormat, Scan, Sync, SyncRow
-from audience_service.domain.syncs.repository import SyncRepository, SyncRowRepository
+from audience_service.domain.syncs.model import MemberSource, RowFormat, Scan, Sync, SyncMember, SyncRow
+from audience_service.domain.syncs.repository import SyncMemberRepository, SyncRepository, SyncRowRepository
 
-_BATCH_SIZE = 1_000
+_FULL_SCAN_INTERVAL = timedelta(days=1)
+"""How often all members are read. It limits the effect of a process that writes although it has lost its lease."""
 
 
 class SyncScanner:
@@ -30,64 +37,139 @@ class SyncScanner:
 
     def __init__(
         self,
-        members: MemberRepository,
         selection_resolver: SelectionResolver,
         syncs: SyncRepository,
         rows: SyncRowRepository,
+        members: SyncMemberRepository,
     ) -> None:
-        self._members = members
         self._selection_resolver = selection_resolver
         self._syncs = syncs
         self._rows = rows
+        self._members = members
 
     def scan(self, ctx: RequestContext, sync: Sync, lease: SyncLease) -> Scan:
         """A complete scan. Raises LeaseLost, AudienceNotFound, UnusableAudience, SnapshotNotFound and others."""
         started_at, spec = now(), sync.spec
         rules = choose_rules(spec.platform, spec.rules_version, spec.options, spec.fields)
-        region = read_default_region(spec.default_region, "default_region")
-        identifier = IdentifierExtractor(rules, region, has_country_codes=spec.phones_have_country_code)
-        counter = ReadinessCounter(identifier)
         resolved = resolve_members(ctx, self._selection_resolver, spec.selection, spec.consent_fields)
-        row_format = format_of(rules, identifier)
-        number, format_index = self._syncs.start_scan(ctx.org, sync.id, lease.current, row_format, ctx.deadline)
-        reader = RecordReader(self._members, ctx, identifier.record_paths)
-        with closing(self._rows_of(ctx, sync, reader, counter, resolved.population, row_format)) as rows:
-            while chunk := list(islice(rows, _BATCH_SIZE)):
-                self._rows.mark(ctx.org, sync.id, number, format_index, chunk, lease.renew())
+        reader = RowReader(ctx, sync, rules)
+        if _needs_full_scan(sync, reader.row_format, started_at):
+            number, index = self._syncs.start_scan(ctx.org, sync.id, lease.current, reader.row_format, ctx.deadline)
+            full_started_at: datetime | None = started_at
+            self._read_all(ctx, sync, lease, resolved.population, reader, number, index)
+        else:
+            number, index = sync.scan_count, sync.formats.index(reader.row_format)
+            full_started_at = sync.latest_scan.full_started_at if sync.latest_scan else None
+            self._read_changed(ctx, sync, lease, resolved.population, reader, number, index)
         self._selection_resolver.verify_complete(ctx, resolved, None)
         exclusions = self._selection_resolver.exclusions(ctx, resolved)
         expired_before = started_at - spec.resend_after if spec.resend_after else None
         self._rows.compare(ctx.org, sync.id, number, expired_before, lease.renew(force=True))
-        readiness = counter.readiness(exclusions, rules)
+        consented_count, valid_count = self._members.count(ctx.org, sync.id, ctx.deadline)
         scan = Scan(
             number=number,
             sync_version=sync.version,
             rules_version=rules.version,
             started_at=started_at,
             ended_at=now(),
-            member_count=readiness.members,
-            consented_count=readiness.consented,
-            valid_count=readiness.valid,
+            member_count=consented_count + sum(exclusion.count for exclusion in exclusions),
+            consented_count=consented_count,
+            valid_count=valid_count,
+            full_started_at=full_started_at,
         )
         self._syncs.finish_scan(ctx.org, sync.id, lease.current, scan, ctx.deadline)
         return scan
 
-    def _rows_of(
+    def _read_all(
         self,
         ctx: RequestContext,
         sync: Sync,
-        reader: RecordReader,
-        counter: ReadinessCounter,
+        lease: SyncLease,
         population: Population,
-        row_format: RowFormat,
-    ) -> Generator[SyncRow, None, None]:
-        scope = row_scope(ctx, sync)
-        with closing(reader.records(population)) as records:
-            for record in records:
-                if (row := counter.row(record)) is not None:
-                    values = tuple(row)
-                    keys = tuple(row_format.keys_of(scope, values))
-                    yield SyncRow(row_format.digest_of(scope, values), values, keys)
+        reader: "RowReader",
+        number: int,
+        format_index: int,
+    ) -> None:
+        self._members.clear(ctx.org, sync.id, lease.renew(force=True))
+        with closing(self._members.read(ctx.org, population, reader.source, None, ctx.deadline)) as batches:
+            for records in batches:
+                rows, members = reader.read(records)
+                self._rows.mark(ctx.org, sync.id, number, format_index, rows, lease.renew())
+                self._members.insert(ctx.org, sync.id, members, lease.renew())
+
+    def _read_changed(
+        self,
+        ctx: RequestContext,
+        sync: Sync,
+        lease: SyncLease,
+        population: Population,
+        reader: "RowReader",
+        number: int,
+        format_index: int,
+    ) -> None:
+        """Mark the rows that changed members have now, and drop those that no member has any more.
+
+        A row is stored with a member before it is marked, and until it is dropped. So if this process dies, the next
+        scan finds the same members, and every row that it may have to drop.
+        """
+        with closing(
+            self._members.find_changed(ctx.org, sync.id, population, reader.source, lease.renew(force=True))
+        ) as batches:
+            for keys in batches:
+                deadline = lease.renew()
+                with closing(self._members.read(ctx.org, population, reader.source, keys, deadline)) as found:
+                    rows, members = reader.read([record for records in found for record in records])
+                self._members.start(ctx.org, sync.id, members, lease.renew())
+                self._rows.mark(ctx.org, sync.id, number, format_index, rows, lease.renew())
+                dropped = set(self._members.find_rows(ctx.org, sync.id, keys, lease.renew()))
+                dropped -= {row.digest for row in rows}
+                dropped -= set(self._members.find_shared_rows(ctx.org, dropped, frozenset(keys), lease.renew()))
+                self._rows.drop(ctx.org, sync.id, number, dropped, lease.renew())
+                removed = frozenset(keys) - {member.sk for member in members}
+                self._members.replace(ctx.org, sync.id, members, removed, lease.renew())
+
+
+class RowReader:
+    """Makes rows of records in the format of a sync."""
+
+    def __init__(self, ctx: RequestContext, sync: Sync, rules: PlatformRules) -> None:
+        spec = sync.spec
+        region = read_default_region(spec.default_region, "default_region")
+        self._identifier = IdentifierExtractor(rules, region, has_country_codes=spec.phones_have_country_code)
+        self._scope = row_scope(ctx, sync)
+        self.row_format = format_of(rules, self._identifier)
+        settings = [dataclasses.asdict(self.row_format), region, spec.phones_have_country_code]
+        form = digest([self._scope, *settings, phonenumbers.__version__])
+        self.source = MemberSource(tuple(self._identifier.record_paths), form)
+
+    def read(self, records: Sequence[Record]) -> tuple[list[SyncRow], list[SyncMember]]:
+        """The rows of records, and what to store of each."""
+        rows: list[SyncRow] = []
+        members: list[SyncMember] = []
+        for record in records:
+            values, row_digest = self._identifier.identify(record).row, None
+            if values is not None:
+                keys = tuple(self.row_format.keys_of(self._scope, values))
+                row_digest = self.row_format.digest_of(self._scope, values)
+                rows.append(SyncRow(row_digest, values, keys))
+            members.append(SyncMember(record["sk"], record["source"], row_digest))
+        return rows, members
+
+
+def _needs_full_scan(sync: Sync, row_format: RowFormat, started_at: datetime) -> bool:
+    """Whether what is stored of the members may not fit the sync, or the last full scan is incomplete or a day old.
+
+    An erasure increments the number of scans.
+    """
+    latest = sync.latest_scan
+    return (
+        latest is None
+        or latest.full_started_at is None
+        or latest.number != sync.scan_count
+        or latest.sync_version != sync.version
+        or row_format not in sync.formats
+        or latest.full_started_at < started_at - _FULL_SCAN_INTERVAL
+    )
 
 
 def row_scope(ctx: RequestContext, sync: Sync) -> str:

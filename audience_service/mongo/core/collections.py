@@ -83,6 +83,9 @@ SYNC_BATCHES = "audience_sync_batch"
 SYNC_ROWS = "audience_sync_row"
 """Rows that syncs have sent or will send. See mongo/syncs/rows.py."""
 
+SYNC_MEMBERS = "audience_sync_member"
+"""What the comparisons of syncs know of members. See mongo/syncs/members.py."""
+
 EXPORTS = "audience_export"
 """The export log: calls that sent members. See mongo/export_log/repository.py."""
 

@@ -19,6 +19,7 @@ from audience_service.mongo.core.collections import (
     SNAPSHOTS,
     SUBSCRIBERS,
     SYNC_BATCHES,
+    SYNC_MEMBERS,
     SYNC_ROWS,
     SYNCS,
     UPLOAD_REJECTIONS,
@@ -119,6 +120,7 @@ def required_indexes(datatypes: Sequence[str], related: Sequence[str] = ()) -> l
         Index(SYNC_ROWS, (("keys", 1),), "rows with the same identifiers"),
         Index(SYNC_ROWS, (("todo", 1), ("_id", 1)), "rows to add or remove", {"sparse": True}),
         Index(SYNC_ROWS, (("batch", 1), ("_id", 1)), "the rows of a batch", {"sparse": True}),
+        Index(SYNC_MEMBERS, (("rows", 1),), "the members with a row"),
         Index(SYNC_BATCHES, (("expire_at", 1),), "deletion of old receipts", {**_TTL, "sparse": True}),
         Index(EXPORTS, (("sk", 1),), "the tenant scope, exports in order of time"),
         Index(EXPORTS, (("content.audience_ids", 1), ("sk", 1)), "the exports of an audience"),
@@ -159,7 +161,7 @@ def collated_collections(database: Database[dict[str, Any]], datatypes: Sequence
     With a collation that ignores case, the range of sk for the org "acme" would include "ACME".
     """
     own = {SEGMENTS, CUSTOM_AUDIENCES, VERSIONS, USES, LISTS, PARTITIONS, SNAPSHOTS, WATCHES, EVENTS, MEMBER_STATES}
-    own |= {UPLOADS, UPLOAD_ROWS, IDENTIFIERS, ERASURES, SYNCS, SYNC_BATCHES, SYNC_ROWS, EXPORTS}
+    own |= {UPLOADS, UPLOAD_ROWS, IDENTIFIERS, ERASURES, SYNCS, SYNC_BATCHES, SYNC_ROWS, SYNC_MEMBERS, EXPORTS}
     used = {*datatypes, *own, SUBSCRIBERS}
     found = database.list_collections()
     return sorted(info["name"] for info in found if info["name"] in used and info.get("options", {}).get("collation"))

@@ -21,6 +21,7 @@ from audience_service.mongo.core.collections import (
     SNAPSHOTS,
     SUBSCRIBERS,
     SYNC_BATCHES,
+    SYNC_MEMBERS,
     SYNC_ROWS,
     SYNCS,
     UPLOAD_REJECTIONS,
@@ -52,6 +53,7 @@ OWN_COLLECTIONS = (
     SYNCS,
     SYNC_ROWS,
     SYNC_BATCHES,
+    SYNC_MEMBERS,
     EXPORTS,
 )
 """The collections that the service writes."""

@@ -28,7 +28,7 @@ from audience_service.mongo.embedded.overrides import (
     EmbeddedSnapshotRows,
     embedded_database,
 )
-from audience_service.mongo.embedded.syncs import EmbeddedSyncRows
+from audience_service.mongo.embedded.syncs import EmbeddedSyncMembers, EmbeddedSyncRows
 from audience_service.mongo.export_log.repository import MongoExportLog
 from audience_service.mongo.membership.partitions import MongoPartitions
 from audience_service.mongo.query.key_sampler import KeySampler
@@ -98,7 +98,10 @@ def embedded_store(
         identifiers=EmbeddedIdentifiers(database, scope),
         upload_sweeper=upload_sweeper,
         sync_storage=SyncStorage(
-            serialize(MongoSyncs, lock, database, scope), EmbeddedSyncRows(), MongoSyncBatches(database, scope)
+            serialize(MongoSyncs, lock, database, scope),
+            EmbeddedSyncRows(),
+            EmbeddedSyncMembers(),
+            MongoSyncBatches(database, scope),
         ),
         sync_sweeper=SyncSweeper(database),
         export_log=serialize(MongoExportLog, lock, database),

@@ -36,6 +36,7 @@ from audience_service.mongo.core.collections import (
     SNAPSHOTS,
     SUBSCRIBERS,
     SYNC_BATCHES,
+    SYNC_MEMBERS,
     SYNC_ROWS,
     SYNCS,
     UPLOAD_REJECTIONS,
@@ -48,6 +49,7 @@ from audience_service.mongo.core.collections import (
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import TenantScope, complete_org_match, erased_sk, org_scope
 from audience_service.mongo.snapshots.documents import read_manifest
+from audience_service.mongo.syncs.members import member_keys
 
 ROWS, EVENT_ROWS, STATES, KEYS, CELLS, BOUNDARIES = "rows", "events", "states", "keys", "cells", "boundaries"
 TEXTS, NO_CONTENT, SHARED, OWN = "texts", "no content", "shared", "own"
@@ -71,6 +73,7 @@ TREATMENT: Mapping[str, str] = {
     EXPORTS: TEXTS,
     SYNC_ROWS: SENT,
     SYNC_BATCHES: SENT,
+    SYNC_MEMBERS: KEYS,
     WATCHES: TEXTS,
     PLATFORM_IDS: SHARED,
     PLATFORM_TREES: SHARED,
@@ -88,7 +91,7 @@ the records.
 """
 
 _KEYED_BY_ORG = frozenset({
-    VERSIONS, UPLOADS, UPLOAD_REJECTIONS, UPLOAD_ROWS, USES, WATCHES, PARTITIONS, SYNC_ROWS, SYNC_BATCHES,
+    VERSIONS, UPLOADS, UPLOAD_REJECTIONS, UPLOAD_ROWS, USES, WATCHES, PARTITIONS, SYNC_ROWS, SYNC_BATCHES, SYNC_MEMBERS,
 })  # fmt: skip
 """The collections whose `_id` starts with the org, and which have no index that starts with sk."""
 
@@ -228,16 +231,29 @@ class MongoErasures:
             counts[PARTITIONS] += self._database[PARTITIONS].update_many(match, moved).modified_count
 
     def _remove_unsent(self, org: str, person: Person, erased_at: datetime, counts: Counter[str]) -> None:
-        """Delete the rows of syncs that no platform has, and let the next stream of each sync compare again."""
+        """Delete the rows of syncs that no platform has, and let the next stream of each sync compare all members."""
         stored = {
             "values": {"$in": [*person.digests, *person.emails]},
             "platform_keys": [],
             "batch": {"$exists": False},
         }
-        counts[SYNC_ROWS] += self._database[SYNC_ROWS].delete_many(org_documents(org, SYNC_ROWS, stored)).deleted_count
-        # A comparison that had begun before every process knew of the erasure may have found the person.
+        rows, members = self._database[SYNC_ROWS], self._database[SYNC_MEMBERS]
+        unsent = org_documents(org, SYNC_ROWS, stored)
+        syncs = [sync["pk"] for sync in self._database[SYNCS].find(complete_org_match(org), {"pk": 1})]
+        known = complete_org_match(org, {"_id": {"$in": member_keys(org, syncs, person.sks)}})
+        changed = {
+            row["_id"].split("/")[2]
+            for found in (rows.find(unsent, {"_id": 1}), members.find(known, {"_id": 1}))
+            for row in found
+        }
+        # A comparison that had begun before every process knew of the erasure may have found the person. With another
+        # number of scans, one that ends after this is followed by a full scan, too.
         early = {"data.latest_scan.started_at": {"$lt": erased_at + _LATE_SCANS}}
-        self._database[SYNCS].update_many(complete_org_match(org, early), {"$set": {"data.latest_scan": None}})
+        invalid = complete_org_match(org, {"$or": [early, {"pk": {"$in": sorted(changed)}}]})
+        repeat = {"$set": {"data.latest_scan": None}, "$inc": {"scan_count": 1}}
+        self._database[SYNCS].update_many(invalid, repeat)
+        counts[SYNC_ROWS] += rows.delete_many(unsent).deleted_count
+        counts[SYNC_MEMBERS] += members.delete_many(known).deleted_count
 
     def _rewrite(
         self, org: str, collection: str, pattern: re.Pattern[str], removal: Removal, deadline: Deadline

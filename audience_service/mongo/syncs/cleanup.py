@@ -1,4 +1,4 @@
-"""Deletes the rows and batches of deleted syncs, for all orgs, and then their records.
+"""Deletes the rows, members and batches of deleted syncs, for all orgs, and then their records.
 
 Any process may run it, also concurrently: every step is idempotent.
 """
@@ -9,7 +9,7 @@ from typing import Any
 from pymongo.database import Database
 
 from audience_service.domain.core.context import Deadline
-from audience_service.mongo.core.collections import SYNC_BATCHES, SYNC_ROWS, SYNCS
+from audience_service.mongo.core.collections import SYNC_BATCHES, SYNC_MEMBERS, SYNC_ROWS, SYNCS
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import complete_org_match, org_of
 from audience_service.mongo.syncs.documents import DELETED
@@ -37,7 +37,7 @@ class SyncSweeper:
             deleted = list(self._database[SYNCS].find(due, {"pk": 1, "sk": 1}, limit=_BATCH_SIZE))
         for record in deleted:
             org = org_of(record["sk"])
-            for collection in (SYNC_ROWS, SYNC_BATCHES):
+            for collection in (SYNC_MEMBERS, SYNC_ROWS, SYNC_BATCHES):
                 prefix = f"{org}/{collection}/{record['pk']}"
                 keys = {"_id": {"$gte": f"{prefix}/", "$lt": f"{prefix}0"}}
                 with with_deadline(self._database, Deadline.after(_DELETE_TIMEOUT_SECONDS)):

@@ -94,6 +94,7 @@ def read_sync(record: Mapping[str, Any]) -> Sync:
         author=record["author"],
         latest_scan=_read_scan(data["latest_scan"]),
         formats=tuple(map(_read_format, data["formats"])),
+        scan_count=int(record["scan_count"]),
     )
 
 

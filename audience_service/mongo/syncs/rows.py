@@ -4,14 +4,15 @@
      is_rejected, todo, batch, send}
 
 `keys` has the digests of all keys of the row, `platform_keys` of those that the platform may have. `scan` is the last
-scan that found the row. `todo` is "<sync>/<operation>/<format>" if the row waits for a batch. `batch` is
-"<sync>/<number>" while the row is in an open batch, and `send` then has the keys to send.
+full scan that found the row, or 0 if a later scan found that no member has it any more. `todo` is
+"<sync>/<operation>/<format>" if the row waits for a batch. `batch` is "<sync>/<number>" while the row is in an open
+batch, and `send` then has the keys to send.
 
 `values` are as the platform receives them: hashes, and the few fields that a platform requires in plain text.
 """
 
 import itertools
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -26,8 +27,11 @@ from audience_service.mongo.core.collections import SYNC_ROWS
 from audience_service.mongo.core.errors import raise_unless_duplicate, with_deadline
 from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.joins import Stages
+from audience_service.mongo.syncs.members import MongoSyncMembers
 
 _CHUNK_SIZE = 1_000
+_NO_SCAN = 0
+"""Scans have the numbers from 1."""
 _NOT_IN_BATCH: Document = {"batch": {"$exists": False}}
 _LEAVE_BATCH = {"batch": "", "send": "", "todo": ""}
 
@@ -39,6 +43,7 @@ class MongoSyncRows:
         self._database = database
         self._scope = scope
         self._collection = database[SYNC_ROWS]
+        self._members = MongoSyncMembers(database, scope)
 
     def check_supported(self) -> None:
         """Return: MongoDB can compare rows."""
@@ -46,23 +51,27 @@ class MongoSyncRows:
     def mark(
         self, org: str, sync_id: str, scan: int, row_format: int, rows: Sequence[SyncRow], deadline: Deadline
     ) -> None:
-        """Update the existing rows by one command, then insert the others. It is much faster than an upsert for each.
+        """Find the existing rows, insert the others, and update the existing ones by one command.
 
-        A scan that has lost its lease never lowers the number of a later one.
+        A scan that has lost its lease never lowers the number of a later one. It may insert a row that an erasure
+        deletes meanwhile, so only commands that follow the insertion decide that a row has the number.
         """
         by_key = {f"{_prefix(org, sync_id)}/{row.digest}": row for row in rows}
         existing = self._scope.match(org, {"_id": {"$in": list(by_key)}})
-        found = {"$max": {"scan": scan}}
         with with_deadline(self._database, deadline):
-            if self._collection.update_many(existing, found).matched_count == len(by_key):
-                return
-            # Only the number says that a row is marked: an erasure may have deleted it since, and an earlier scan that
-            # has lost its lease may have inserted it again.
-            marked = {**existing, "scan": {"$gte": scan}}
-            known = {row["_id"] for row in self._collection.find(marked, {"_id": 1})}
-            new_rows = [_new_row(key, scan, row_format, row) for key, row in by_key.items() if key not in known]
-            if self._insert_new(new_rows) < len(new_rows):
-                self._collection.update_many(existing, found)
+            numbers = {row["_id"]: row["scan"] for row in self._collection.find(existing, {"scan": 1})}
+            new_rows = [_new_row(key, scan, row_format, row) for key, row in by_key.items() if key not in numbers]
+            is_complete = self._insert_new(new_rows) == len(new_rows)
+            if not is_complete or any(number < scan for number in numbers.values()):
+                self._collection.update_many(existing, {"$max": {"scan": scan}})
+
+    def drop(self, org: str, sync_id: str, scan: int, digests: Collection[str], deadline: Deadline) -> None:
+        """Lower the number of the rows to that of no scan, unless a later scan has marked them."""
+        if digests:
+            keys = [f"{_prefix(org, sync_id)}/{found}" for found in digests]
+            match = self._scope.match(org, {"_id": {"$in": keys}, "scan": scan})
+            with with_deadline(self._database, deadline):
+                self._collection.update_many(match, {"$set": {"scan": _NO_SCAN}})
 
     def compare(self, org: str, sync_id: str, scan: int, expired_before: datetime | None, deadline: Deadline) -> None:
         """Decide each row by one update; delete covered rows. Rows in open batches wait for the next scan."""
@@ -181,7 +190,8 @@ class MongoSyncRows:
             pass
 
     def clear(self, org: str, sync_id: str, deadline: Deadline) -> None:
-        """Delete by the range of keys."""
+        """Delete by the range of keys. Without the members, the next comparison reads all of them."""
+        self._members.clear(org, sync_id, deadline)
         with with_deadline(self._database, deadline):
             self._collection.delete_many(_of_sync(self._scope, org, sync_id))
 
