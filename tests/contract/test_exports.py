@@ -253,6 +253,8 @@ def test_a_cursor_is_bound_to_its_stream(
         ({"platform": "tiktok", "fields": ["country"]}, "fields[0]", "email, phone"),
         ({"fields": ["country", "first_name"]}, "fields", "email, or phone, or first_name with last_name"),
         ({"platform": "google", "fields": ["email", "zip"]}, "fields", "first_name, last_name, country, zip"),
+        ({"platform": "google", "fields": ["email", "advertising_id"]}, "fields", "use two lists"),
+        ({"platform": "linkedin", "fields": ["company_name", "email"]}, "fields", "use two lists"),
         ({"defaultRegion": "Nowhere"}, "default_region", "such as US"),
         ({"consentFields": ["a..b"]}, "consent_fields[0]", "single dots"),
         ({"consentFields": ["x"] * 51}, "consent_fields", "the limit is 50"),

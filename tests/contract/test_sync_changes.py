@@ -120,6 +120,20 @@ def _addresses(number: int) -> dict[str, str]:
     return {"email": f"{number}@example.com", "uid2": uid2}
 
 
+def test_a_new_value_of_a_customer_is_added_again(real_service: Service, client: Client, org: str) -> None:
+    """Also another fraction of the same whole number. Nothing is removed: the identifiers are the same."""
+    found = List(real_service, client, org)
+    client.call("UpdateSync", {"sync": {"id": found.id, "fields": ["email", "customer_value"]}, "updateMask": "fields"})
+    found.add("a", email="ann@example.com", customerValue=44.5)
+    [(first, [row])] = found.batches()
+    acknowledge(client, found.id, first.batch_number)
+    found.edit("a", customerValue=44.75)
+    [(second, [changed])] = found.batches()
+    acknowledge(client, found.id, second.batch_number)
+    assert (row[1], changed[1], is_addition(second), row[0]) == ("44.5", "44.75", True, changed[0])
+    assert found.batches() == []
+
+
 def test_an_identifier_of_another_member_stays(vips: List) -> None:
     """A removal omits it; it is removed once the last member that has it leaves."""
     vips.add("a", email="ann@example.com", phone="+12025550100")

@@ -8,13 +8,11 @@ from audience_service.domain.filters.ast import Nor
 from audience_service.domain.filters.compiler import compile_node
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.parser import parse
+from audience_service.domain.identifiers.attributes import GRANTED
 from audience_service.domain.schema.projection import Projection
 
 NO_CONSENT = "no_consent"
 """The exclusion reason of members without consent."""
-
-_CONSENT_WORDS = ("granted", "yes", "true")
-_CONSENT = [True, *(form for word in _CONSENT_WORDS for form in (word, word.capitalize(), word.upper()))]
 
 
 def without_consent(datatype: str, fields: Sequence[str]) -> CompiledFilter:
@@ -29,4 +27,4 @@ def _consented(path: str) -> list[Document]:
     """The conditions of consent at a path: a single value grants it. A list could contain both a yes and a no."""
     steps = path.split(".")
     no_lists = [{".".join(steps[:depth]): {"$not": {"$type": "array"}}} for depth in range(2, len(steps) + 1)]
-    return [{path: {"$in": _CONSENT}}, *no_lists]
+    return [{path: {"$in": list(GRANTED)}}, *no_lists]

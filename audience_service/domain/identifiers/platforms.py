@@ -9,7 +9,16 @@ from typing import NoReturn
 
 from audience_service.domain.core.error_path import at_index, at_key
 from audience_service.domain.core.errors import InvalidArgument
-from audience_service.domain.identifiers import emails, person_fields, phones, places, postal_codes, stored_ids
+from audience_service.domain.identifiers import (
+    attributes,
+    companies,
+    emails,
+    person_fields,
+    phones,
+    places,
+    postal_codes,
+    stored_ids,
+)
 from audience_service.domain.identifiers.rules import FieldRule, Option, PlatformRules
 
 _NAME = frozenset(("first_name", "last_name"))
@@ -56,6 +65,106 @@ _META_WITHOUT_DASHES = replace(
     options=(_META_ZIP_DASH,),
 )
 
+_GOOGLE = PlatformRules(
+    "google/2026-11",
+    (
+        FieldRule("email", "hashed_email", emails.normalise_gmail, max_values=10),
+        FieldRule("phone", "hashed_phone_number", phones.e164, max_values=9),
+        FieldRule("first_name", "address_info.hashed_first_name", person_fields.lowercase_name),
+        FieldRule("last_name", "address_info.hashed_last_name", person_fields.lowercase_name),
+        FieldRule("country", "address_info.country_code", places.iso_country, hashed=False, max_bytes=2),
+        FieldRule("zip", "address_info.postal_code", postal_codes.trimmed, hashed=False, max_bytes=20),
+    ),
+    keys=(_EMAIL, _PHONE, _ADDRESS),
+    batch_size=10_000,
+    min_list_size=100,
+    all_or_none=_ADDRESS,
+    options=(
+        Option(
+            "api",
+            {
+                "google_ads": {},
+                "data_manager": {
+                    "email": {"column": "email_address"},
+                    "phone": {"column": "phone_number"},
+                    "first_name": {"column": "address.given_name"},
+                    "last_name": {"column": "address.family_name"},
+                    "country": {"column": "address.region_code"},
+                    "zip": {"column": "address.postal_code"},
+                },
+            },
+        ),
+        Option(
+            "name_punctuation",
+            {"keep": {}, "drop": {name: {"normalise": person_fields.bare_name} for name in _NAME}},
+        ),
+    ),
+)
+
+_GOOGLE_API, *_GOOGLE_OPTIONS = _GOOGLE.options
+_GOOGLE_WITH_MOBILE_IDS = replace(
+    _GOOGLE,
+    version="google/2026-12",
+    fields=(
+        *_GOOGLE.fields,
+        FieldRule("advertising_id", "mobile_id", stored_ids.unchanged_advertising_id, hashed=False, is_default=False),
+        FieldRule("ad_user_data", "consent.ad_user_data", attributes.consent_status, hashed=False, is_default=False),
+        FieldRule(
+            "ad_personalization",
+            "consent.ad_personalization",
+            attributes.consent_status,
+            hashed=False,
+            is_default=False,
+        ),
+    ),
+    keys=(*_GOOGLE.keys, frozenset(("advertising_id",))),
+    separate=(frozenset(("advertising_id",)),),
+    options=(
+        Option(
+            "api",
+            {
+                "google_ads": {},
+                "data_manager": {
+                    **_GOOGLE_API.choices["data_manager"],
+                    "advertising_id": {"column": "mobile_data.mobile_ids"},
+                    "ad_user_data": {"normalise": attributes.prefixed_consent_status},
+                    "ad_personalization": {"normalise": attributes.prefixed_consent_status},
+                },
+            },
+        ),
+        *_GOOGLE_OPTIONS,
+    ),
+)
+
+_COMPANY = frozenset(("company_name", "company_domain"))
+_LINKEDIN = PlatformRules(
+    "linkedin/2026-11",
+    (
+        FieldRule("email", "SHA256_EMAIL", emails.trim),
+        FieldRule("first_name", "firstName", person_fields.plain_name, hashed=False, max_bytes=140),
+        FieldRule("last_name", "lastName", person_fields.plain_name, hashed=False, max_bytes=140),
+        FieldRule("country", "country", places.iso_country, hashed=False, max_bytes=2),
+    ),
+    keys=(_EMAIL, _NAME),
+    batch_size=5_000,
+    min_list_size=300,
+    options=(_EMAIL_SPACES,),
+)
+
+_LINKEDIN_WITH_COMPANIES = replace(
+    _LINKEDIN,
+    version="linkedin/2026-12",
+    fields=(
+        *_LINKEDIN.fields,
+        FieldRule("company_name", "companyName", companies.name, hashed=False, max_bytes=400, is_default=False),
+        FieldRule(
+            "company_domain", "companyWebsiteDomain", companies.domain, hashed=False, max_bytes=253, is_default=False
+        ),
+    ),
+    keys=(*_LINKEDIN.keys, *(frozenset((name,)) for name in sorted(_COMPANY))),
+    separate=(_COMPANY,),
+)
+
 PLATFORM_RULES = (
     replace(
         _META_WITHOUT_DASHES,
@@ -66,47 +175,15 @@ PLATFORM_RULES = (
             FieldRule(
                 "external_id", "EXTERN_ID", stored_ids.lowercase_id, hashed=False, max_bytes=400, is_default=False
             ),
+            FieldRule("customer_value", "LOOKALIKE_VALUE", attributes.customer_value, hashed=False, is_default=False),
         ),
         keys=(*_META.keys, frozenset(("advertising_id",)), frozenset(("external_id",))),
         options=(_META_ZIP_DASH, Option("madid", {"hash": {}, "plain": {"advertising_id": {"hashed": False}}})),
     ),
     _META_WITHOUT_DASHES,
     _META,
-    PlatformRules(
-        "google/2026-11",
-        (
-            FieldRule("email", "hashed_email", emails.normalise_gmail, max_values=10),
-            FieldRule("phone", "hashed_phone_number", phones.e164, max_values=9),
-            FieldRule("first_name", "address_info.hashed_first_name", person_fields.lowercase_name),
-            FieldRule("last_name", "address_info.hashed_last_name", person_fields.lowercase_name),
-            FieldRule("country", "address_info.country_code", places.iso_country, hashed=False, max_bytes=2),
-            FieldRule("zip", "address_info.postal_code", postal_codes.trimmed, hashed=False, max_bytes=20),
-        ),
-        keys=(_EMAIL, _PHONE, _ADDRESS),
-        batch_size=10_000,
-        min_list_size=100,
-        all_or_none=_ADDRESS,
-        options=(
-            Option(
-                "api",
-                {
-                    "google_ads": {},
-                    "data_manager": {
-                        "email": {"column": "email_address"},
-                        "phone": {"column": "phone_number"},
-                        "first_name": {"column": "address.given_name"},
-                        "last_name": {"column": "address.family_name"},
-                        "country": {"column": "address.region_code"},
-                        "zip": {"column": "address.postal_code"},
-                    },
-                },
-            ),
-            Option(
-                "name_punctuation",
-                {"keep": {}, "drop": {name: {"normalise": person_fields.bare_name} for name in _NAME}},
-            ),
-        ),
-    ),
+    _GOOGLE_WITH_MOBILE_IDS,
+    _GOOGLE,
     PlatformRules(
         "tiktok/2026-11",
         (
@@ -121,18 +198,14 @@ PLATFORM_RULES = (
             Option("email_alias", {"keep": {}, "drop": {"email": {"normalise": emails.remove_alias}}}),
         ),
     ),
+    _LINKEDIN_WITH_COMPANIES,
+    _LINKEDIN,
     PlatformRules(
-        "linkedin/2026-11",
-        (
-            FieldRule("email", "SHA256_EMAIL", emails.trim),
-            FieldRule("first_name", "firstName", person_fields.plain_name, hashed=False, max_bytes=140),
-            FieldRule("last_name", "lastName", person_fields.plain_name, hashed=False, max_bytes=140),
-            FieldRule("country", "country", places.iso_country, hashed=False, max_bytes=2),
-        ),
-        keys=(_EMAIL, _NAME),
-        batch_size=5_000,
-        min_list_size=300,
-        options=(_EMAIL_SPACES,),
+        "thetradedesk/2026-12",
+        (FieldRule("uid2", "UID2", stored_ids.uid2, hashed=False),),
+        keys=(frozenset(("uid2",)),),
+        batch_size=1_000,
+        min_list_size=0,
     ),
 )
 """All versions; the newest version of each platform comes first."""
@@ -177,6 +250,13 @@ def _of_fields(rules: PlatformRules, fields: Sequence[str]) -> PlatformRules:
         raise InvalidArgument.at(
             "fields", f"include only some of {all_or_none}, which the platform accepts only together; give all or none"
         )
+    for separate in rules.separate:
+        others = [name for name in requested if name not in separate and any(name in key for key in rules.keys)]
+        if others and separate & set(requested):
+            names = " and ".join(name for name in known if name in separate)
+            raise InvalidArgument.at(
+                "fields", f"include {others[0]}, which the platform does not accept on a list of {names}; use two lists"
+            )
     return rules.restricted_to(requested)
 
 

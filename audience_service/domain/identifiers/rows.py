@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from audience_service.domain.identifiers.attributes import ATTRIBUTES
 from audience_service.domain.identifiers.countries import phone_region
 from audience_service.domain.identifiers.emails import email_problem, read_emails
 from audience_service.domain.identifiers.phones import read_phones
@@ -31,6 +32,12 @@ SOURCES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "gender": (("sex",), ("gender",)),
     "advertising_id": (("advertisingId",), ("maid",), ("idfa",), ("gaid",)),
     "external_id": (("externalId",),),
+    "uid2": (("uid2",),),
+    "ad_user_data": (("consent", "adUserData"),),
+    "ad_personalization": (("consent", "adPersonalization"),),
+    "customer_value": (("customerValue",), ("lifetimeValue",)),
+    "company_name": (("companyName",), ("company",)),
+    "company_domain": (("companyDomain",), ("companyWebsite",)),
 }
 """The field paths of each field in a record's `data`.
 
@@ -124,7 +131,7 @@ class IdentifierExtractor:
         for rule in self._rules:
             values: dict[str, None] = {}
             for reading in _readings(data, rule.field, context):
-                has_identifiers = True
+                has_identifiers |= rule.field not in ATTRIBUTES
                 value = "" if reading.problem else _format_value(rule, reading.value, context)
                 if value:
                     values[value] = None
@@ -170,7 +177,9 @@ def paths_of(field: str) -> tuple[str, ...]:
 
 def _readings(data: Any, field: str, context: RegionContext) -> Iterator[Reading]:
     reader = _READERS.get(field)
-    if reader is None:
+    if field in ATTRIBUTES:
+        yield from (Reading(found) for path in SOURCES[field] if (found := _single(data, path)) is not None)
+    elif reader is None:
         found = _first(data, SOURCES[field])
         if found is not None:
             yield Reading(found)
@@ -214,6 +223,15 @@ def _at(value: Any, path: Sequence[str]) -> Any:
     if path:
         return _at(value.get(path[0]), path[1:]) if isinstance(value, dict) else None
     return None if value in ("", {}) or (isinstance(value, str) and not value.strip()) else value
+
+
+def _single(value: Any, path: Sequence[str]) -> Any:
+    """The value at a path that is not empty, or None. A list on the path is the value: it may say yes and no."""
+    for step in path:
+        if not isinstance(value, dict):
+            break
+        value = value.get(step)
+    return None if isinstance(value, str) and not value.strip() else value
 
 
 def _all(data: Any, paths: Sequence[Sequence[str]]) -> Iterator[Any]:

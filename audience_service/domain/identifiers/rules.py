@@ -48,6 +48,7 @@ class PlatformRules:
 
     `keys` are the sets of fields that identify a person; a row without a complete key is not sent.
     `all_or_none` are fields that the platform accepts only together.
+    `separate` are sets of identifiers that the platform accepts only on lists without other identifiers.
     `min_list_size` is the fewest people that the platform accepts; 0 if it is unknown.
     """
 
@@ -57,6 +58,7 @@ class PlatformRules:
     batch_size: int
     min_list_size: int
     all_or_none: frozenset[str] = frozenset()
+    separate: tuple[frozenset[str], ...] = ()
     options: tuple[Option, ...] = ()
     chosen: Mapping[str, str] = field(default_factory=dict)
 

@@ -28,6 +28,7 @@ def test_a_rows_options_and_keys_are_of_its_fields(rules: PlatformRules) -> None
     fields = {rule.field for rule in rules.fields}
     assert all(key <= fields for key in rules.keys)
     assert rules.all_or_none <= fields
+    assert all(separate <= set().union(*rules.keys) for separate in rules.separate)
     for option in rules.options:
         first, *others = option.choices.values()
         assert not first, "the first choice is what the row says"

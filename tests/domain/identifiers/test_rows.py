@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audience_service.domain.identifiers import IdentifierExtractor, choose_rules, phones
+from audience_service.domain.identifiers.attributes import ATTRIBUTES
 from audience_service.domain.identifiers.platforms import PLATFORM_RULES
 from audience_service.domain.identifiers.region_context import RegionContext
 from audience_service.domain.identifiers.rows import SOURCES
@@ -47,13 +49,23 @@ def test_a_value_is_sent_in_the_platforms_form_or_omitted(pair: list[Any]) -> No
     newest = next(rules for rules in PLATFORM_RULES if rules.version.startswith(f"{platform}/"))
     rules = newest.with_options(about.get("options", {}))
     alone = replace(rules, keys=(frozenset((field,)),), all_or_none=frozenset()).restricted_to((field,))
-    data = {**({"country": about["country"]} if "country" in about else {}), SOURCES[field][0][0]: _read(given_)}
+    data = {
+        **({"country": about["country"]} if "country" in about else {}),
+        **_nested(SOURCES[field][0], _read(given_)),
+    }
     identified = IdentifierExtractor(alone, about.get("region", "")).identify({"data": data})
     assert identified.row == (None if sent is None else _row(alone, sent))
-    assert list(identified.invalid) == ([field] if sent is None and identified.has_identifiers else [])
+    has_value = identified.has_identifiers or field in ATTRIBUTES
+    assert list(identified.invalid) == ([field] if sent is None and has_value else [])
     plain = replace(alone, fields=tuple(replace(rule, hashed=False) for rule in alone.fields))
     shown = IdentifierExtractor(plain, about.get("region", "")).identify({"data": data})
     assert shown.row == (None if normalised is None else _row(alone, _read(normalised)))
+
+
+def _nested(path: Sequence[str], value: Any) -> dict[str, Any]:
+    """The payload with a value at a path."""
+    first, *others = path
+    return {first: _nested(others, value) if others else value}
 
 
 def _row(rules: PlatformRules, sent: str | list[str]) -> tuple[str, ...]:

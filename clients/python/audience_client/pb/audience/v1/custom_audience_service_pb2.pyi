@@ -235,7 +235,7 @@ class ExternalAudience(_message.Message):
     SIZE_FIELD_NUMBER: _builtins.int
     SYNCED_TIME_FIELD_NUMBER: _builtins.int
     platform: _builtins.str
-    """platform: the ad platform: `meta`, `google`, `tiktok` or `linkedin`."""
+    """platform: the ad platform: `meta`, `google`, `tiktok`, `linkedin` or `thetradedesk`."""
     id: _builtins.str
     """id: the platform's id of the audience, 1 to 200 printable characters."""
     size: _builtins.int
@@ -336,7 +336,9 @@ class CustomerMatchSpec(_message.Message):
     RULES_VERSION_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     platform: _builtins.str
-    """platform: the ad platform, `meta`, `google`, `tiktok` or `linkedin`. A string, because more platforms may follow."""
+    """platform: the ad platform, `meta`, `google`, `tiktok`, `linkedin` or `thetradedesk`. A string, because more platforms
+    may follow.
+    """
     rules_version: _builtins.str
     """rules_version: the version of the platform's rules: `meta/2026-11`. Default: the newest version at creation. It
     never changes.

@@ -1297,8 +1297,8 @@ class ExportIdentifiersRequest(_message.Message):
     purpose: _builtins.str
     """purpose: what the members are used for, as in StreamMembers. Default `ads`."""
     platform: _builtins.str
-    """platform: the ad platform whose rules apply: `meta`, `google`, `tiktok` or `linkedin`. It is a string because the
-    set of platforms grows.
+    """platform: the ad platform whose rules apply: `meta`, `google`, `tiktok`, `linkedin` or `thetradedesk`. It is a string
+    because the set of platforms grows.
     """
     rules_version: _builtins.str
     """rules_version: the version of the platform's formatting rules: `meta/2026-11`. Default the newest; every response
