@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import bson
 import pytest
@@ -18,7 +19,15 @@ from audience_service.domain.erasure import service as erasure_service
 from audience_service.mongo.core import collections
 from audience_service.mongo.core.indexes import required_indexes
 from audience_service.mongo.embedded.overrides import EmbeddedLists
-from audience_service.mongo.erasure.repository import BOUNDARIES, CELLS, SENT, TEXTS, TREATMENT, org_documents
+from audience_service.mongo.erasure.repository import (
+    BOUNDARIES,
+    CELLS,
+    SENT,
+    TEXTS,
+    TREATMENT,
+    MongoErasures,
+    org_documents,
+)
 from audience_service.mongo.store import Store, mongo_store
 from tests.conftest import URI, Service, run_service
 from tests.support.client import Client, Refusal
@@ -145,6 +154,33 @@ def test_nothing_of_the_person_is_left(erasing: Service, selector: dict[str, str
     again = client.call("EraseContact", selector)
     assert not again.rewritten_count
     assert not again.removed_counts
+
+
+def test_only_the_exports_that_quote_the_person_are_read(erasing: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The export log has a record for each export of years; callers write its subject and request id."""
+    log = erasing.store.database["audience_export"]
+    subjects = {"a": "bob", "b": ADDRESS, "c": "+1 415\u00a0555\u00a00177", "d": "bob"}
+    for key, subject in subjects.items():
+        request_id = "of contact-ann-1" if key == "d" else key
+        log.insert_one(
+            {
+                "_id": f"{ORG}/audience_export/{key}",
+                "sk": f"{ORG}/audience_export/{key}",
+                "subject": subject,
+                "request_id": request_id,
+            }
+        )
+    read: list[str] = []
+    rewrite_one = MongoErasures._rewrite_one
+
+    def spy(erasures: MongoErasures, collection: str, document: dict[str, Any], *others: Any) -> bool:
+        read.extend([document["sk"][-1]] if collection == "audience_export" else [])
+        return rewrite_one(erasures, collection, document, *others)
+
+    monkeypatch.setattr(MongoErasures, "_rewrite_one", spy)
+    erasing.client(ORG).call("EraseContact", {"contactId": "contact-ann-1"})
+    assert sorted(read) == ["b", "c", "d"]
+    assert traces(erasing) == []
 
 
 def test_an_erased_person_cannot_be_imported_or_reappear(erasing: Service, refused: Callable[..., Refusal]) -> None:

@@ -95,6 +95,9 @@ _KEYED_BY_ORG = frozenset({
 })  # fmt: skip
 """The collections whose `_id` starts with the org, and which have no index that starts with sk."""
 
+_QUOTING_FIELDS: Mapping[str, Sequence[str]] = {EXPORTS: ("subject", "request_id")}
+"""The texts of callers in collections with very many documents. The database finds the documents to rewrite."""
+
 _MAX_ATTEMPTS = 10
 _LATE_SCANS = timedelta(seconds=5)
 
@@ -258,8 +261,9 @@ class MongoErasures:
     def _rewrite(
         self, org: str, collection: str, pattern: re.Pattern[str], removal: Removal, deadline: Deadline
     ) -> None:
+        conditions = [_may_quote(fields, pattern)] if (fields := _QUOTING_FIELDS.get(collection)) else []
         with with_deadline(self._database, deadline):
-            for document in self._database[collection].find(org_documents(org, collection)):
+            for document in self._database[collection].find(org_documents(org, collection, *conditions)):
                 if not self._rewrite_one(collection, document, pattern, deadline):
                     continue
                 removal.counts[collection] += 1
@@ -319,6 +323,15 @@ def org_documents(org: str, collection: str, *conditions: Document) -> Document:
     """Return the match of the org's documents in a collection, which reads no document of another org."""
     match = complete_org_match(org, *conditions)
     return {"_id": match["sk"], **match} if collection in _KEYED_BY_ORG else match
+
+
+def _may_quote(fields: Sequence[str], pattern: re.Pattern[str]) -> Document:
+    """Return the match of documents that may quote the person.
+
+    The database's expressions know only the spaces and digits of ASCII, so any other text may quote the person as well.
+    """
+    texts = ({"$regex": pattern.pattern, "$options": "i"}, {"$regex": r"[^\x00-\x7f]"})
+    return {"$or": [{name: text} for name in fields for text in texts]}
 
 
 def _without_keys(document: Mapping[str, Any]) -> dict[str, Any]:
