@@ -14,6 +14,7 @@ from audience_service.domain.filters.expression_guards import can_evaluate, guar
 from audience_service.domain.filters.expressions import EXPRESSIONS
 from audience_service.domain.filters.filter import FilterLimits
 from audience_service.domain.filters.parser import parse
+from audience_service.domain.filters.values import ValueReader
 from tests.conftest import Service
 from tests.support.client import Client
 
@@ -46,7 +47,8 @@ def test_a_lenient_expression_is_the_strict_one_without_its_failures(real_servic
     collection.insert_many(rows)
     wrong, needless = [], []
     for example in EXAMPLES:
-        document = parse({"$expr": example}, "x", FilterLimits(), exact=True, now=NOW).document  # type: ignore[union-attr]
+        reader = ValueReader(FilterLimits(), exact=True, timestamp=NOW)
+        document = parse({"$expr": example}, "x", reader).document  # type: ignore[union-attr]
         lenient = {"value": {"$cond": [guarded(document), True, False]}, "ok": {"$and": [can_evaluate(document)]}}
         found = {row["_id"]: row for row in collection.aggregate([{"$project": lenient}])}
         fine = [number for number, row in found.items() if row["ok"]]

@@ -9,6 +9,7 @@ from audience_service.domain.filters.compiler import compile_node
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.parser import parse
 from audience_service.domain.identifiers.attributes import GRANTED
+from audience_service.domain.filters.values import ValueReader
 from audience_service.domain.schema.projection import Projection
 
 NO_CONSENT = "no_consent"
@@ -19,7 +20,7 @@ def without_consent(datatype: str, fields: Sequence[str]) -> CompiledFilter:
     """The filter for records that lack consent in any of the fields. Raises InvalidArgument at `consent_fields[i]`."""
     paths = Projection.parse(fields, "consent_fields").record_paths
     where = {"$and": [condition for path in paths for condition in _consented(path)]}
-    node = parse(where, "consent_fields", FilterLimits(), exact=True, now=now())
+    node = parse(where, "consent_fields", ValueReader(FilterLimits(), exact=True, timestamp=now()))
     return compile_node(datatype, Nor((node,)), "consent_fields")
 
 

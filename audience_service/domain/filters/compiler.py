@@ -1,6 +1,7 @@
 """Compiles filters to MongoDB matches and joins."""
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -47,13 +48,17 @@ from audience_service.domain.filters.near_city import FindCities
 from audience_service.domain.filters.near_date_check import ReadFields, check_near_dates
 from audience_service.domain.filters.parser import parse
 from audience_service.domain.filters.rebase_dates import zoned_dates
+from audience_service.domain.filters.references import audience_references
 from audience_service.domain.filters.timezone_groups import timezone_match
+from audience_service.domain.filters.values import ValueReader
 from audience_service.observability.tracing import traced
 
 MATCH_NONE: Document = {"$nor": [{}]}
 """A match for no record."""
 
 _MATCH_ALL = And(())
+_MAX_CACHED_FILTERS, _MAX_CACHED_BYTES = 1_000, 2_048
+"""The number of cached filters, and the size of the largest. As nodes and as a match, one takes 20 times as much."""
 
 JoinCondition = Callable[[Join], Document]
 """The condition by which a match decides a join, once its lookups have run."""
@@ -83,8 +88,20 @@ def _find_no_audience(audience_id: str) -> Filter | MemberList:
     raise AudienceNotFound.of(audience_id)
 
 
+@dataclass(slots=True)
+class _Parsed:
+    """The nodes of a filter, and its compiled form if that depends on the filter alone and is known."""
+
+    node: Node
+    compiled: CompiledFilter | None = None
+
+
 class FilterCompiler:
-    """Compiles filters. `datatypes` are those that the service serves, `related` those that $related may join."""
+    """Compiles filters. `datatypes` are those that the service serves, `related` those that $related may join.
+
+    The compiler caches small filters that do not depend on the time. Their nodes and matches are shared by all calls,
+    so nobody may change them.
+    """
 
     def __init__(
         self,
@@ -94,6 +111,7 @@ class FilterCompiler:
         clock: Callable[[], datetime] = now,
         find_cities: FindCities | None = None,
     ) -> None:
+        self._cache: dict[Hashable, _Parsed] = {}
         self._datatypes = tuple(datatypes)
         self._related = tuple(related)
         self._clock = clock
@@ -102,7 +120,9 @@ class FilterCompiler:
 
     def at(self, timestamp: datetime) -> "FilterCompiler":
         """The same compiler as of a timestamp, at which relative dates are evaluated."""
-        return FilterCompiler(self._datatypes, self._related, self._limits, lambda: timestamp, self._find_cities)
+        compiler = copy.copy(self)
+        compiler._clock = lambda: timestamp
+        return compiler
 
     def check_datatype(self, datatype: str) -> str:
         """The datatype, if the service serves it. Raises InvalidFilter, DatatypeNotAllowed."""
@@ -125,21 +145,27 @@ class FilterCompiler:
 
     def parse(self, audience_filter: Filter) -> Node:
         """The nodes of a filter, its audiences unresolved. Raises InvalidFilter and its subclasses."""
+        return self._parse(audience_filter).node
+
+    def _parse(self, audience_filter: Filter) -> _Parsed:
+        """The parsed filter, which may come from the cache."""
         self.check_datatype(audience_filter.datatype)
         if audience_filter.where is None:
             raise InvalidFilter.at("where", "is missing; write {} for all records")
         field_path = "where_json" if audience_filter.exact else "where"
-        self._check_size(audience_filter.where, field_path)
-        node = parse(
-            audience_filter.where,
-            field_path,
-            self._limits,
-            exact=audience_filter.exact,
-            now=self._clock(),
-            find_cities=self._find_cities,
-        )
+        content = self._check_size(audience_filter.where, field_path)
+        key = audience_filter.datatype, audience_filter.exact, content
+        if found := self._cache.get(key):
+            return found
+        reader = ValueReader(self._limits, audience_filter.exact, self._clock(), self._find_cities)
+        node = parse(audience_filter.where, field_path, reader)
         self._check_related(node)
-        return node
+        parsed = _Parsed(node)
+        if not reader.is_time_dependent and len(content) <= _MAX_CACHED_BYTES:
+            if len(self._cache) >= _MAX_CACHED_FILTERS:
+                self._cache.clear()
+            self._cache[key] = parsed
+        return parsed
 
     def lint(self, node: Node, datatype: str, fields: Mapping[str, Mapping[str, FieldProfile]]) -> list[FilterWarning]:
         """The warnings about a parsed filter. `fields` are the profiles of fields by datatype and path, if known."""
@@ -160,15 +186,20 @@ class FilterCompiler:
         Raises InvalidFilter and its subclasses, and AudienceNotFound, with paths that start at `where` (`where_json`).
         """
         datatype = audience_filter.datatype
-        node = self.parse(audience_filter)
+        parsed = self._parse(audience_filter)
+        node = parsed.node
         if read_fields:
             check_near_dates(node, datatype, read_fields)
+        if parsed.compiled:
+            return parsed.compiled
         resolved = with_active_guard(
             AudienceInliner(datatype, find, self.parse, self._limits, parents).inline(node), node
         )
         self._check_joins(_related(resolved))
         compiled = compile_node(datatype, resolved, "where_json" if audience_filter.exact else "where")
         self.check(compiled)
+        if not audience_references(audience_filter.where):
+            parsed.compiled = compiled
         return compiled
 
     def check(self, compiled: CompiledFilter) -> None:
@@ -186,14 +217,16 @@ class FilterCompiler:
         self._check_size(matches, compiled.field_path)
         self._check_nesting(matches, compiled.field_path)
 
-    def _check_size(self, where: Any, field_path: str) -> None:
+    def _check_size(self, where: Any, field_path: str) -> bytes:
+        """The value in BSON. Raises InvalidFilter, FilterTooLarge."""
         try:
-            size = len(bson.encode({"where": where}))
+            content = bson.encode({"where": where})
         except (BSONError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise InvalidFilter.at(field_path, f"cannot be stored: {str(error)[:200]}") from None
-        limit = self._limits.size_bytes
+        size, limit = len(content), self._limits.size_bytes
         if size > limit:
             raise FilterTooLarge.at(field_path, f"takes {size:,} bytes; the limit is {limit:,}", limit=str(limit))
+        return content
 
     def _check_nesting(self, matches: list[Document], field_path: str) -> None:
         limit, level = self._limits.nesting, list[Any](matches)

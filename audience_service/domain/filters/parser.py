@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, TypeVar
 
 from audience_service.domain.core.error_path import at_index, at_key
@@ -30,8 +29,7 @@ from audience_service.domain.filters.elem_match import element_documents
 from audience_service.domain.filters.expression_guards import UnguardedArgument, guarded
 from audience_service.domain.filters.expressions import ExpressionParser
 from audience_service.domain.filters.fields import element_path, plain_path, record_path
-from audience_service.domain.filters.filter import FilterLimits
-from audience_service.domain.filters.near_city import FindCities, NearCity
+from audience_service.domain.filters.near_city import NearCity
 from audience_service.domain.filters.operator_hints import advice
 from audience_service.domain.filters.operators import (
     BUCKET,
@@ -70,25 +68,17 @@ _RELATED = _Scope(record_path, "$related")
 _SLICE = _Scope(record_path, "last and first")
 
 
-def parse(
-    where: Mapping[str, Any],
-    field_path: str,
-    limits: FilterLimits,
-    *,
-    exact: bool,
-    now: datetime,
-    find_cities: FindCities | None = None,
-) -> Node:
-    """The nodes of a filter, with relative dates evaluated at `now`. Without `find_cities` no city is known.
+def parse(where: Mapping[str, Any], field_path: str, reader: ValueReader) -> Node:
+    """The nodes of a filter, whose operands the reader reads. It then knows whether they depend on the time.
 
     Raises InvalidFilter or FilterTooLarge, with paths that start at `field_path`.
     """
-    return _Parser(limits, ValueReader(limits, exact, now, find_cities)).query(where, field_path, 1, _RECORD)
+    return _Parser(reader).query(where, field_path, 1, _RECORD)
 
 
 class _Parser:
-    def __init__(self, limits: FilterLimits, reader: ValueReader) -> None:
-        self._limits = limits
+    def __init__(self, reader: ValueReader) -> None:
+        self._limits = reader.limits
         self._reader = reader
         self._conditions = 0
         self._is_related = False

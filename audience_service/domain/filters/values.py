@@ -39,15 +39,23 @@ class ValueReader:
     """Reads the operands of one filter, within its limits.
 
     `exact` is the filter's: without it, values that a protobuf Struct may have changed are refused. Relative dates are
-    evaluated at `now` and become ISO text, which matches every spelling of dates in storage. `find_cities` is None if
-    the process has no places.
+    evaluated at `timestamp` and become ISO text, which matches every spelling of dates in storage. `find_cities` is
+    None if the process has no places.
     """
 
     limits: FilterLimits
     exact: bool
-    now: datetime
+    timestamp: datetime
     find_cities: "FindCities | None" = None
+    is_time_dependent: bool = False
+    """Whether `now` was read."""
     _pattern_characters: int = 0
+
+    @property
+    def now(self) -> datetime:
+        """The time at which relative dates are evaluated."""
+        self.is_time_dependent = True
+        return self.timestamp
 
     def text(self, value: Any, field_path: str) -> str:
         """The value, if it is text. Raises InvalidFilter."""

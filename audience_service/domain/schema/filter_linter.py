@@ -1,13 +1,16 @@
 """The warnings about a filter, with what a sample of the org's records shows.
 
 The sample is read while the caller's own work is done, and cached. So a warning costs no wait, or a short one: if the
-sample takes longer than the work, `warnings` waits for it up to MAX_WAIT_SECONDS.
+sample takes longer than the work, `warnings` waits for it up to MAX_WAIT_SECONDS. A sample keeps the warnings about the
+filters that were compared with it.
 """
 
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
+
+import bson
 
 from audience_service.domain.core.context import Deadline, RequestContext
 from audience_service.domain.core.errors import AudienceError, InvalidFilter
@@ -30,6 +33,8 @@ _READ_SECONDS = 10.0
 _COUNT_SECONDS = 2.0
 """The longest time that counting the records that a filter cannot evaluate may take."""
 _COUNT_THREADS = 2
+_MAX_KEPT_FILTERS, _MAX_KEPT_BYTES = 200, 2_048
+"""The most filters whose warnings a sample keeps, and the size of the largest."""
 
 
 class PendingWarnings:
@@ -62,11 +67,22 @@ class PendingWarnings:
         if self._found is None:
             until = _wait_until(deadline)
             profiles = {name: _result(future, until) for name, future in self._fields.items()}
-            found = self._compiler.lint(self._node, self._filter.datatype, profiles)
             counted = (failing.warning(_count(future, until)) for failing, future in self._failures)
-            found += [warning for warning in counted if warning]
+            found = [*self._lint(profiles), *(warning for warning in counted if warning)]
             self._found = [replace(warning, field_path=f"filter.{warning.field_path}") for warning in found]
         return self._found
+
+    def _lint(self, profiles: Mapping[str, Fields]) -> Sequence[FilterWarning]:
+        own = profiles.get(self._filter.datatype)
+        key = self._filter.exact, bson.encode({"where": self._filter.where})
+        is_small = len(profiles) == 1 and len(key[1]) <= _MAX_KEPT_BYTES
+        kept = own.warnings if is_small and isinstance(own, FieldProfiles) else {}
+        found = kept.get(key)
+        if found is None:
+            found = self._compiler.lint(self._node, self._filter.datatype, profiles)
+            if len(kept) < _MAX_KEPT_FILTERS:
+                kept[key] = found
+        return found
 
 
 class FilterLinter:

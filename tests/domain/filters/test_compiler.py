@@ -50,6 +50,30 @@ def compile_unguarded(where: Any) -> Any:
     return match
 
 
+def test_equal_filters_are_compiled_once() -> None:
+    """Filters that differ in the order of keys, in a type, or in exactness are others."""
+    compiler = FilterCompiler(["contact", "lead"])
+    wheres: list[dict[str, Any]] = [{"a": 1, "b": 1}, {"b": 1, "a": 1}, {"a": 1, "b": True}, {"a": 1, "b": 1.0}]
+    kinds = [("contact", True), ("contact", False), ("lead", True), ("lead", False)]
+    written = [Filter(datatype, where, exact) for datatype, exact in kinds for where in wheres]
+    compiled = [compiler.compile(each) for each in written]
+    assert all(compiler.compile(each) is found for each, found in zip(copy.deepcopy(written), compiled, strict=True))
+    assert len({id(found) for found in compiled}) == len(written)
+
+
+def test_what_depends_on_time_or_audiences_is_compiled_again() -> None:
+    """Relative dates are those of each call, and an audience may have another filter by then."""
+    compiler = FilterCompiler(["contact"])
+    later = {"at": {"$gte": {"$dateAdd": {"startDate": "$$NOW", "unit": "day", "amount": 1}}}}
+    at = [compiler.at(datetime(2026, 1, day, tzinfo=UTC)).compile(Filter("contact", later)).match for day in (1, 2)]
+    assert "datetime(2026, 1, 2," in str(at[0])
+    assert "datetime(2026, 1, 3," in str(at[1])
+    definitions = iter((Filter("contact", {"n": 1}), Filter("contact", {"n": 2})))
+    referring = Filter("contact", {"$inAudience": "segment-a"})
+    first, second = (compiler.compile(referring, lambda _: next(definitions)) for _ in range(2))
+    assert first.match != second.match
+
+
 @examples(2_000)
 @given(st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=3))
 def test_any_filter_compiles_or_is_refused_with_a_field_path(where: dict[str, Any]) -> None:

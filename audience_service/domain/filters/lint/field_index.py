@@ -2,11 +2,12 @@
 
 import copy
 import difflib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 
 from audience_service.domain.filters.field_profile import FieldProfile
 from audience_service.domain.filters.fields import SYSTEM_FIELDS, display_path, join_steps
+from audience_service.domain.filters.lint.warning import FilterWarning
 
 _MAX_DOTTED_STEPS = 8
 _ALIASES = {"id": "pk", "_id": "pk", **{name: f"${name}" for name in ("and", "or", "nor")}}
@@ -22,6 +23,11 @@ class FieldProfiles(dict[str, FieldProfile]):
     def index(self) -> "FieldIndex":
         """The index of these fields, for `FieldIndex.of`."""
         return FieldIndex(self)
+
+    @cached_property
+    def warnings(self) -> dict[Hashable, Sequence[FilterWarning]]:
+        """The warnings about filters that were compared with these fields."""
+        return {}
 
 
 class FieldIndex:
