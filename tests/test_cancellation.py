@@ -72,8 +72,8 @@ def test_a_progressive_count_stops_when_its_client_disconnects(
         "audience_service.mongo.core.client.MongoClient",
         lambda *a, **k: original(*a, **{**k, "event_listeners": [monitor]}),
     )
-    for name in ("INITIAL_SLICE", "MAX_SLICE_GROWTH"):
-        monkeypatch.setattr(f"audience_service.domain.reach.progressive_count.{name}", 1)
+    for name, value in {"INITIAL_SLICE": 1, "MAX_SLICE_GROWTH": 1, "SAMPLED_SLICE_SECONDS": 0}.items():
+        monkeypatch.setattr(f"audience_service.domain.reach.progressive_count.{name}", value)
     with run_mongo_service(URI, real_service.store.database.name) as service:
         stream = service.client("slices").call("StreamReach", {"filter": ALL_CONTACTS})
         assert not next(stream).exact

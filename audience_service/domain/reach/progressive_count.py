@@ -3,14 +3,14 @@
 Worked example: 1,000,000 records with a key sample of 7,812 keys, so a key range has about 128 records.
 
     step      query                           members found       estimate   95 % interval
-    sample 1  500 drawn keys                  151 of 500           302,000   262,029 to 344,330
-    sample 2  1,500 further keys              613 of 2,000         306,500   286,340 to 327,229
-    sample 3  500 further keys                763 of 2,500         305,200   287,185 to 323,672
+    sample 1  500 drawn keys                  149 of 500           298,000   258,206 to 340,202
+    sample 2  1,500 further keys              626 of 2,000         313,000   292,713 to 333,837
+    sample 3  500 further keys                777 of 2,500         310,800   292,688 to 329,357
     prefetch  values of the filter's joins
-    slice 1   62 key ranges, 8,002 records    2,345                305,389   287,434 to 323,800
-    slice 2   about 128,000 records: slice 1 took a sixteenth of the target, or less
-    ...
-    last      all remaining records           the exact total and one member
+    slice 1   75,082 records: the samples took 40 us a record, and 75,000 such records take 3 s
+                                                                   308,458   291,068 to 326,299
+    slice 2   all others: slice 1 took 0.1 s, so 16 times as many fit the target
+                                                                   306,000   exact, and one member
 
 Invariants:
 
@@ -54,8 +54,10 @@ Each query has a fixed cost, so many short slices take longer than one count. A 
 """
 _PREFETCH_TIMEOUT_SECONDS = 30.0
 """The limit of the prefetch, which spares each slice most of the work for related records."""
+SAMPLED_SLICE_SECONDS = 3.0
+"""The longest duration of the first slice, at the speed of the samples: a record of a sample costs at least as much."""
 INITIAL_SLICE = 8_000
-"""Records of the first slice. Slow slices shrink no further than this, because overhead may be the cause.
+"""The fewest records of the first slice. Slow slices shrink no further than this, because overhead may be the cause.
 
 Only a slice that times out makes the next one smaller.
 """
@@ -93,6 +95,7 @@ class ProgressiveCounter:
         self._deadline = deadline
         self._rng = rng
         self._slice_size = float(INITIAL_SLICE)
+        self._sampled_count, self._sample_seconds = 0, 0.0
         self._member_range: tuple[str, str] | None = None
 
     def estimate_from_sample(self, size: int = MAX_SAMPLE_SIZE) -> Progress:
@@ -145,6 +148,8 @@ class ProgressiveCounter:
                 sample = larger_sample
                 yield Progress(sample.estimate(), sample.scanned_count(0), total)
             self._prefetch_joins()
+            speed = self._sampled_count / max(self._sample_seconds, 1e-6)
+            self._slice_size = max(self._slice_size, speed * SAMPLED_SLICE_SECONDS)
         estimate = sample.estimate()
         counted = slice_count = 0
         while True:
@@ -192,7 +197,11 @@ class ProgressiveCounter:
 
     def _evaluate_sample(self, sample: KeyDraw, indexes: list[int], deadline: Deadline) -> KeyDraw:
         keys = [sample.key_sample.keys[index] for index in indexes]
-        return sample.with_more(indexes, self._slices.filter_keys(self._org, self._population, keys, deadline))
+        started_at = time.monotonic()
+        found = self._slices.filter_keys(self._org, self._population, keys, deadline)
+        self._sampled_count += len(keys)
+        self._sample_seconds += time.monotonic() - started_at
+        return sample.with_more(indexes, found)
 
     def _next_slice_end(self, sample: KeyDraw, slice_count: int) -> int:
         """The number of key ranges counted after the next slice; the number of keys plus 1 if it is the last slice."""
