@@ -8,8 +8,8 @@ from audience_service.domain.filters.ast import Nor
 from audience_service.domain.filters.compiler import compile_node
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.parser import parse
-from audience_service.domain.identifiers.attributes import GRANTED
 from audience_service.domain.filters.values import ValueReader
+from audience_service.domain.identifiers.attributes import GRANTED
 from audience_service.domain.schema.projection import Projection
 
 NO_CONSENT = "no_consent"
