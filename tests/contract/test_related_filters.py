@@ -5,7 +5,11 @@ from typing import Any
 
 import pytest
 
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.mongo.query import join_prefetch as join_prefetch
+from audience_service.mongo.query import joins
+from audience_service.mongo.query.pipeline import build_pipeline
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
 
@@ -200,3 +204,36 @@ def test_a_record_without_the_local_value_has_no_related_records(real_service: S
     for count, expected in (({"$gte": 1}, [4, 5]), (0, [0, 1, 2, 3])):
         found = client.members(filter={"datatype": "contact", "where": related(count, on=on)})
         assert sorted(ids.index(member) for member in found) == expected
+
+
+@pytest.mark.parametrize(
+    "relation",
+    [
+        related({"$gte": 1}),
+        related({"$gte": 4}),
+        related({"$lte": 3}),
+        related({"$lte": 3, "$gte": 1}),
+        related(0),
+        related(having={"sum": {"total": {"$gt": 12}}}),
+        related(having={"sum": {"total": {"$lt": 13}}, "orNone": True}),
+        related(last={"by": "at", "where": {"total": {"$gte": 8}}}),
+        related(at="at", then={"where": {"total": {"$gte": 7}}}),
+    ],
+)
+def test_more_values_than_fit_a_command_are_counted_by_one_group(
+    ids: tuple[Client, list[str]], real_service: Service, monkeypatch: pytest.MonkeyPatch, relation: dict[str, Any]
+) -> None:
+    """The count is that of the members, whose related records are looked up. Further conditions hold as well."""
+    monkeypatch.setattr(join_prefetch.JoinPrefetcher, "prefetch_timeout", lambda *_: join_prefetch.NO_TIMEOUT)
+    client, org = ids[0], dict(ids[0].metadata)["orgid"]
+    for where in (relation, {**relation, "n": {"$in": [1, 2, 4]}}):
+        written = {"datatype": "contact", "where": where}
+        expected = client.members(filter=written)
+        with monkeypatch.context() as patch:
+            patch.setattr(joins, "MAX_INLINE_BYTES", 10)
+            compiled = FilterCompiler(["contact"], ["order"]).compile(Filter("contact", where))
+            scope, deadline = real_service.store.scope, Deadline.after(60)
+            stages = build_pipeline(real_service.store.database, scope, org, compiled, deadline).count_stages()
+            assert any("$unionWith" in stage for stage in stages)
+            assert client.members(filter=written) == expected
+            assert client.count(filter=written) == len(expected)

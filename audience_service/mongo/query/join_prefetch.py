@@ -23,8 +23,9 @@ Prefetching costs time per related record, lookups per record of the filter (its
 1. Up to 1,000 candidates are looked up. From 50,000 on, or without an index for lookups, prefetching may take until
    the deadline.
 2. In between, prefetching stops once it has taken as long as the lookups would.
-3. Values that exceed the space of a command are looked up. So is everything if the related records of a single value
-   need more memory than the database allows a group.
+3. Values that exceed the space of a command are looked up, except for a count: one group has them all
+   (`count_by_value_stages`). If the related records of a single value need more memory than the database allows a
+   group, they are looked up as well.
 4. Counts by value do not add up for a candidate with several values: an order with two of them counts once. If a count
    above 1 or an aggregate matters and some record has several values at `local`, the related records are looked up.
 5. Both ways match the same records. If the database refuses the query, the lookups meet the same error, but only for
@@ -157,10 +158,12 @@ def prefetch_joins(
     candidates: Candidates,
     deadline: Deadline,
     max_bytes: int,
+    too_large: set[int] | None = None,
 ) -> dict[int, JoinValues]:
     """Return the values of the nodes' related records, by the identity of the join.
 
-    The result omits joins that are looked up. The values take at most `max_bytes` in a filter with these nodes.
+    The result omits joins that are looked up. The values take at most `max_bytes` in a filter with these nodes. The
+    joins whose values take more are added to `too_large`.
 
     Raises what `with_deadline` raises.
     """
@@ -174,6 +177,8 @@ def prefetch_joins(
         if values := prefetcher.prefetch(join, max_bytes // use_counts[id(join)]):
             max_bytes -= use_counts[id(join)] * values.size
             prefetched[id(join)] = values
+    if too_large is not None:
+        too_large |= prefetcher.too_large
     return prefetched
 
 
@@ -194,6 +199,8 @@ class JoinPrefetcher:
         self._candidates = candidates
         self._deadline = deadline
         self._cached_candidate_count: int | None = None
+        self.too_large: set[int] = set()
+        """The joins, by identity, that have more values than fit."""
 
     def prefetch(self, related: Related, max_bytes: int) -> JoinValues | None:
         """Return the values, or None if the related records must be looked up (see the module's rules).
@@ -223,6 +230,9 @@ class JoinPrefetcher:
             raise
         if found is None:
             return None
+        if sum(_item_bytes(value) for value, _ in found) > max_bytes:
+            self.too_large.add(id(related))
+            return None
         included, excluded = _included_and_excluded(related, found)
         index_limit = (
             self._candidate_count() // _INDEX_SHARE
@@ -230,7 +240,10 @@ class JoinPrefetcher:
             else _MAX_INDEX_VALUES
         )
         join_values = JoinValues(included, excluded, index_limit)
-        return join_values if join_values.size <= max_bytes else None
+        if join_values.size > max_bytes:
+            self.too_large.add(id(related))
+            return None
+        return join_values
 
     def prefetch_timeout(self, related: Related) -> float:
         """Return the seconds that prefetching may take: as long as the lookups, or 0 if there are few."""
@@ -271,7 +284,8 @@ class JoinPrefetcher:
     def _read_values(self, related: Related, deadline: Deadline, max_bytes: int) -> list[tuple[Any, int]] | None:
         """Return the values that a bound of the join needs, each with its number of related records.
 
-        Returns None if they take more than `max_bytes`, or if $in does not compare some of them by equality.
+        If they take more than `max_bytes`, it returns those up to there. Returns None if $in does not compare some of
+        them by equality.
         """
         found: list[tuple[Any, int]] = []
         with (
@@ -287,8 +301,10 @@ class JoinPrefetcher:
             while batch := [(row["_id"], int(row["n"])) for row in islice(rows, _READ_BATCH_SIZE)]:
                 found += batch
                 max_bytes -= sum(_item_bytes(value) for value, _ in batch)
-                if max_bytes < 0 or not all(isinstance(value, _COMPARABLE) for value, _ in batch):
+                if not all(isinstance(value, _COMPARABLE) for value, _ in batch):
                     return None
+                if max_bytes < 0:
+                    break
         return found
 
 
@@ -350,6 +366,41 @@ def _value_stages(scope: TenantScope, org: str, related: Related) -> Stages:
     if related.test:
         return [*stages, value_stage(having), decision_stage(related, having), {"$project": {"n": 1}}]
     return [*stages, enough] if enough["$match"]["n"]["$gte"] > 1 else stages
+
+
+def count_by_value_stages(scope: TenantScope, org: str, related: Related) -> Stages:
+    """Return the stages that count the records whose values at `local` have enough related records, as `n`.
+
+    The records come in; `local` has a single value in each. One group has all values of records and of related records,
+    so that the number of values is not limited by the size of a command.
+    """
+    if related.local not in _SINGLE_VALUE_PATHS:
+        raise ValueError("the records may have several values")
+    is_required = bool(related.min_count)
+    bounds: Document = {}
+    if not isinstance(related.test, Having | Then):
+        upper = {} if related.max_count is None else {"$lte": related.max_count}
+        bounds = {"n": {"$gte": related.min_count, **upper} if is_required else {"$gt": related.max_count}}
+    values: Stages = [
+        *_value_stages(scope, org, related),
+        {"$match": bounds},
+        {"$project": {"_id": 0, "value": "$_id", "found": {"$literal": 1}}},
+    ]
+    sums = {"n": {"$sum": "$record"}, "found": {"$max": "$found"}}
+    return [
+        {"$project": {"_id": 0, "value": f"${related.local}", "record": {"$literal": 1}}},
+        {"$unionWith": {"coll": related.datatype, "pipeline": values}},
+        {"$group": {"_id": "$value", **sums}},
+        {"$match": {"n": {"$gt": 0}, "found": 1 if is_required else None}},
+        {"$group": {"_id": None, "n": {"$sum": "$n"}}},
+    ]
+
+
+def is_countable_by_value(related: Related) -> bool:
+    """Return whether `count_by_value_stages` can count the records of a relation."""
+    has_expressions = any(isinstance(node, Expression) for query in related.queries for node in walk(query))
+    # An expression may fail on a related record of no candidate.
+    return related.local in _SINGLE_VALUE_PATHS and _is_decidable_by_values(related) and not has_expressions
 
 
 def _item_bytes(value: Any) -> int:

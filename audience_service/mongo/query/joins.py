@@ -41,7 +41,17 @@ from typing import Any
 from pymongo.database import Database
 
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.filters.ast import Join, Node, OnList, RecordDate, Related, Suppressed, joins
+from audience_service.domain.filters.ast import (
+    And,
+    Join,
+    Node,
+    OnList,
+    RecordDate,
+    Related,
+    Suppressed,
+    conjuncts,
+    joins,
+)
 from audience_service.domain.filters.compiler import MATCH_NONE, to_match
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.collections import LISTS
@@ -51,6 +61,7 @@ from audience_service.mongo.query.join_prefetch import (
     Candidates,
     JoinValues,
     constant_condition,
+    is_countable_by_value,
     prefetch_joins,
     related_count_condition,
     related_lookup_stages,
@@ -92,6 +103,8 @@ class Joins:
     """The suppressed addresses of each channel that the filter excludes."""
     prefetched: Mapping[int, JoinValues] = field(default_factory=dict)
     """The prefetched values of related records, by the identity of the join."""
+    too_large: frozenset[int] = frozenset()
+    """The joins, by identity, whose values exceed the command."""
     lists_preloaded: bool = False
     """Whether an earlier stage (`lists_lookup`) has already joined the records with their lists."""
 
@@ -105,6 +118,22 @@ class Joins:
     def inline_match(self) -> Document:
         """The condition to inline into `$match`, or `{}` if the node needs a `$lookup`."""
         return {} if self.node is None or self._pending_joins(self.node) else self.condition(self.node)
+
+    @property
+    def counted_join(self) -> Related | None:
+        """The relation by whose values the records can be counted, if it alone is pending, and its values are many."""
+        pending = self._all_pending_joins
+        if len(pending) != 1 or self.node is None or not isinstance(pending[0], Related):
+            return None
+        is_alone = any(part is pending[0] for part in conjuncts(self.node))
+        return (
+            pending[0] if is_alone and id(pending[0]) in self.too_large and is_countable_by_value(pending[0]) else None
+        )
+
+    def match_without(self, join: Related) -> Document:
+        """The condition of the node's other conjuncts, which need no lookup."""
+        others = [part for part in conjuncts(self.node) if part is not join] if self.node is not None else []
+        return self.condition(And(tuple(others)))
 
     @property
     def stages(self) -> Stages:
@@ -233,15 +262,15 @@ def build_joins(
             break
         remaining_bytes -= uses[audience_id] * sum(map(_item_bytes, keys))
         inlined_lists[audience_id] = keys
-    join_values = prefetched
+    join_values, too_large = prefetched, set[int]()
     if candidates:
-        join_values = prefetch_joins(database, scope, org, nodes, candidates, deadline, remaining_bytes)
+        join_values = prefetch_joins(database, scope, org, nodes, candidates, deadline, remaining_bytes, too_large)
         remaining_bytes -= sum(values.size for values in join_values.values())
     if addresses is None:
         addresses = read_all_addresses(
             database, scope, org, found, deadline, remaining_bytes, unusual_only=single_command
         )
-    return Joins(scope, org, joined, inlined_lists, extra_nodes, addresses, join_values)
+    return Joins(scope, org, joined, inlined_lists, extra_nodes, addresses, join_values, frozenset(too_large))
 
 
 def read_all_addresses(

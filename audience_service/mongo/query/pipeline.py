@@ -21,7 +21,8 @@ Invariants:
 
 1. The first stage restricts the pipeline to the org, after compilation, so no filter can escape it.
 2. Sorting comes before joins, so that the index on sk provides the order.
-3. A count is these stages and `$count`, so it equals the number of streamed members.
+3. A count is these stages and `$count`, so it equals the number of streamed members. If the values of a relation exceed
+   a command, one group of all values counts the same records (`count_by_value_stages`).
 4. A list with `include_inactive` yields its rows (pk and sk) without reading the records.
 """
 
@@ -45,7 +46,12 @@ from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import map_driver_errors, retry_read, with_deadline
 from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.expression_failures import find_failure
-from audience_service.mongo.query.join_prefetch import Candidates, PrefetchedFilter, prefetch_joins
+from audience_service.mongo.query.join_prefetch import (
+    Candidates,
+    PrefetchedFilter,
+    count_by_value_stages,
+    prefetch_joins,
+)
 from audience_service.mongo.query.joins import (
     MAX_INLINE_BYTES,
     NOT_PREFETCHED,
@@ -132,6 +138,10 @@ class Pipeline:
 
     def count_stages(self) -> Stages:
         """Return the stages that yield the count as `n` of one document, or no document if the count is 0."""
+        if isinstance(self.population, CompiledFilter) and (join := self.joins.counted_join):
+            conditions = (self.key_range, self.population.match, self.joins.match_without(join))
+            match = {"$match": self.scope.match(self.org, *conditions)}
+            return [match, *count_by_value_stages(self.scope, self.org, join)]
         # Unlike the count command, $count is also correct on sharded clusters.
         return [*self.stages(), {"$count": "n"}]
 
