@@ -60,6 +60,46 @@ def reach_of_visitors(database: Contacts, org: str, visits: Document, min_visits
     return reach(database, org, {"$nor": [{"$nor": [{"pk": {"$in": ids}}]}]})
 
 
+def reach_of_groups(database: Contacts, org: str, events: Document, stages: Sequence[Document]) -> int:
+    """The number of contacts whose ids the stages after the match of the events leave. Also reads one of them."""
+    pipeline = [{"$match": in_org(org, events)}, *stages]
+    rows = database["event"].aggregate(pipeline, batchSize=50_000, allowDiskUse=True)
+    return reach(database, org, {"$nor": [{"$nor": [{"pk": {"$in": [row["_id"] for row in rows]}}]}]})
+
+
+def spent_stages(amount: int) -> list[Document]:
+    """The stages from events to the ids of contacts whose amounts add up to more."""
+    group = {"_id": "$data.contactId", "total": {"$sum": "$data.amount"}}
+    return [{"$group": group}, {"$match": {"total": {"$gt": amount}}}, {"$project": {"_id": 1}}]
+
+
+def last_stages(url: str) -> list[Document]:
+    """The stages from events to the ids of contacts whose last event has the URL."""
+    top = {"$top": {"sortBy": {"createdate": -1, "sk": -1}, "output": "$data.url"}}
+    return [{"$group": {"_id": "$data.contactId", "url": top}}, {"$match": {"url": url}}, {"$project": {"_id": 1}}]
+
+
+def sequence_stages(first: str, second: str, within: timedelta, *, is_followed: bool, now: datetime) -> list[Document]:
+    """The stages from events of two types to the ids of contacts who did the first, and then the second or not.
+
+    All dates of a contact are collected by one group. No two of them are equal.
+    """
+    milliseconds = within // timedelta(milliseconds=1)
+
+    def dates(kind: str) -> Document:
+        return {"$push": {"$cond": [{"$eq": ["$data.type", kind]}, "$createdate", "$$REMOVE"]}}
+
+    is_later = {"$and": [{"$gt": ["$$b", "$$a"]}, {"$lte": ["$$b", {"$add": ["$$a", milliseconds]}]}]}
+    followed = {"$anyElementTrue": [{"$map": {"input": "$b", "as": "b", "in": is_later}}]}
+    is_over = {"$lt": [{"$add": ["$$a", milliseconds]}, now]}
+    decided = followed if is_followed else {"$and": [is_over, {"$not": [followed]}]}
+    return [
+        {"$group": {"_id": "$data.contactId", "a": dates(first), "b": dates(second)}},
+        {"$match": {"$expr": {"$anyElementTrue": [{"$map": {"input": "$a", "as": "a", "in": decided}}]}}},
+        {"$project": {"_id": 1}},
+    ]
+
+
 def reach_of_others(database: Contacts, org: str, visits: Document) -> int:
     """The number of contacts without a visit that meets a condition. Also reads one of them."""
     return reach(database, org, {"$nor": [{"pk": {"$in": related_ids(database, org, visits, 1)}}]})

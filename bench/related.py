@@ -1,15 +1,15 @@
 """`python -m bench.related --uri URI`: conditions on related records, compared with hand-written pymongo.
 
-The data is an org's contacts and their site visits over 90 days, skewed towards some contacts. Another org has as many
-visits by contacts with the same ids. The reference groups the visits by contact id and counts with these ids, since a
-`$lookup` per contact takes longer.
+The data is an org's contacts and their site visits and clicks over 90 days, skewed towards some contacts. Another org
+has as many by contacts with the same ids. The reference groups the events by contact id and counts with these ids: a
+`$lookup` per contact takes longer. A size is a number of contacts and of events, such as 1000000x3000000.
 """
 
 import itertools
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,9 @@ _BATCH_SIZE = 5_000
 _SINCE = NOW - timedelta(days=30)
 _WIDTH = 200
 VISITS = {"type": "visit", "url": "/pricing", "createdate": {"$gte": f"{_SINCE:%Y-%m-%d}T12:00:00Z"}}
+_ON = {"local": "pk", "foreign": "contactId"}
+_WEEK = timedelta(days=7)
+_SPENT = 250
 _BY_HAND = {"data.type": "visit", "data.url": "/pricing", "createdate": {"$gte": _SINCE}}
 
 
@@ -73,6 +76,7 @@ def _rows(client: Client, database: reference.Contacts) -> Iterator[Row]:
         ("never visited", 0, partial(reference.reach_of_others, database, LARGE, _BY_HAND)),
     ):
         yield Row(f"EstimateReach, {name}", grouped, partial(_reach, client, _visits(count)), by_hand)
+    yield from _behaviour_rows(client, database)
     yield Row(
         "StreamReach, visited, to the end",
         grouped,
@@ -87,9 +91,33 @@ def _rows(client: Client, database: reference.Contacts) -> Iterator[Row]:
     )
 
 
+def _behaviour_rows(client: Client, database: reference.Contacts) -> Iterator[Row]:
+    """Counts of contacts by a sum, by their last event, and by sequences."""
+    types = {"data.type": {"$in": ["visit", "click"]}}
+    events, by_hand = {"datatype": "event", "on": _ON}, partial(reference.reach_of_groups, database, LARGE)
+    then = {"where": {"type": "click"}, "within": {"amount": _WEEK.days, "unit": "day"}}
+    sequence = {**events, "where": {"type": "visit"}, "at": "createdate"}
+    rows: tuple[tuple[str, Document, str, Document, list[Document]], ...] = (
+        ("sum over an amount", {**events, "having": {"sum": {"amount": {"$gt": _SPENT}}}}, "$sum", {},
+         reference.spent_stages(_SPENT)),
+        ("last event", {**events, "last": {"by": "createdate", "where": {"url": "/pricing"}}}, "$top", {},
+         reference.last_stages("/pricing")),
+        ("visit, then a click", {**sequence, "then": then}, "two arrays", types,
+         reference.sequence_stages("visit", "click", _WEEK, is_followed=True, now=NOW)),
+        ("visit, then no click", {**sequence, "then": {**then, "count": 0}}, "two arrays", types,
+         reference.sequence_stages("visit", "click", _WEEK, is_followed=False, now=datetime.now(UTC))),
+    )  # fmt: skip
+    for name, relation, grouped, match, stages in rows:
+        yield Row(
+            f"EstimateReach, {name}",
+            f"$group by {grouped}, count and find_one",
+            partial(_reach, client, {"$related": relation}),
+            partial(by_hand, match, stages),
+        )
+
+
 def _visits(count: Any) -> dict[str, Any]:
-    on = {"local": "pk", "foreign": "contactId"}
-    return {"$related": {"datatype": "event", "on": on, "where": VISITS, "count": count}}
+    return {"$related": {"datatype": "event", "on": _ON, "where": VISITS, "count": count}}
 
 
 def _reach(client: Client, where: dict[str, Any]) -> int:
@@ -105,7 +133,8 @@ def _prepare(uri: str, database: str, contacts: int, events: int, console: Conso
     store = mongo_store(uri, database)
     try:
         found = store.database
-        if [found[name].count_documents({}) for name in ("contact", "event")] == [contacts, 2 * events]:
+        is_complete = [found[name].count_documents({}) for name in ("contact", "event")] == [contacts, 2 * events]
+        if is_complete and found["event"].find_one({"data.amount": {"$exists": True}}):
             return
         found.client.drop_database(database)
         for index in store.missing_indexes(DATATYPES, ("event",)):
@@ -131,7 +160,8 @@ def _events(org: str, count: int, ids: list[str]) -> Iterator[Document]:
     """The visits of an org. The square of a uniform random number skews them towards the first contacts."""
     rng = random.Random(f"{org}/11")  # noqa: S311 - samples, not secrets
     for number in range(count):
-        created_at: datetime = NOW - timedelta(minutes=rng.randrange(90 * 24 * 60))
+        # No two events of a contact have the same date.
+        created_at: datetime = NOW - timedelta(minutes=rng.randrange(90 * 24 * 60), milliseconds=number % 60_000)
         yield {
             "pk": f"event-{number}",
             "sk": f"{org}/event/{number:09}",
@@ -140,6 +170,7 @@ def _events(org: str, count: int, ids: list[str]) -> Iterator[Document]:
             "createdate": created_at,
             "data": {
                 "type": rng.choice(("visit", "visit", "click")),
+                "amount": rng.randrange(100),
                 "url": rng.choice(("/", "/pricing", "/about")),
                 "contactId": ids[int(rng.random() ** 2 * len(ids))],
             },
