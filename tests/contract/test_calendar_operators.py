@@ -9,6 +9,8 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 
 from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.domain.filters.rebase_dates import moving_operands
+from audience_service.domain.watch.time_triggers import crossings
 from tests.conftest import Service
 from tests.contract.test_explain_membership import explain
 from tests.contract.test_next_change_times import Timeline, timeline  # noqa: F401 - a fixture
@@ -17,6 +19,7 @@ from tests.support.calendar_oracle import has_anniversary, is_on_day, values_at
 from tests.support.oracles import oracle_size
 
 ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Pacific/Kiritimati", "America/St_Johns", "Africa/Casablanca")
+RECORD_ZONES: tuple[Any, ...] = ("$zone", {"$ifNull": ["$zone", "Pacific/Kiritimati"]}, "$missing")
 OFFSETS = ("", "Z", "+00:00", "-08:00", "+0545", "+14:00", "-03:30", "+02:00")
 RECORDS, FILTERS = oracle_size(250, 60)
 
@@ -48,7 +51,22 @@ def random_data(draw: random.Random) -> dict[str, Any]:
     return {
         "day": draw.choice((random_value(draw), random_value(draw), values())),
         "visits": draw.choice((visits, {"at": values()})),
+        "zone": draw.choice((*ZONES, "Mars", None, 5, ["x", "Asia/Kolkata"])),
     }
+
+
+def in_own_timezone(operand: Any, data: dict[str, Any]) -> Any:
+    """The operand with the timezone that a record names, or else the default, where it has the field."""
+    default = {"$zone": "UTC", "$missing": "UTC"}
+    written = operand.get("timezone") if isinstance(operand, dict) else None
+    if isinstance(written, dict):
+        written, fallback = written["$ifNull"]
+        default = {written: fallback}
+    if written not in default:
+        return operand
+    stored = data.get(written[1:])
+    names = [name for name in (stored if isinstance(stored, list) else [stored]) if name in ZONES]
+    return {**operand, "timezone": names[0] if names else default[written]}
 
 
 def random_filter(draw: random.Random) -> tuple[dict[str, Any], datetime, Matches]:
@@ -57,22 +75,24 @@ def random_filter(draw: random.Random) -> tuple[dict[str, Any], datetime, Matche
     path = draw.choice(("day", "visits.at"))
     if draw.random() < 0.5:
         day = (date(draw.choice((1996, 2023, 2024)), 2, 27) + timedelta(days=draw.randint(0, 4))).isoformat()
-        operand: Any = draw.choice((day, {"date": day, "timezone": draw.choice(ZONES)}))
+        operand: Any = draw.choice((day, {"date": day, "timezone": draw.choice((*ZONES, *RECORD_ZONES))}))
         condition = {path: {"$onDay": operand}}
 
-        def test(value: Any) -> bool:
-            return is_on_day(value, operand)
+        def test(value: Any, data: dict[str, Any]) -> bool:
+            return is_on_day(value, in_own_timezone(operand, data))
     else:
         first = draw.randint(-3, 3)
         operand = {"from": first, "to": first + draw.randint(0, 3), "leapDay": draw.choice(("02-28", "03-01"))}
         operand |= {name: draw.choice(ZONES) for name in ("timezone", "fieldTimezone") if draw.random() < 0.5}
+        if draw.random() < 0.4:
+            operand["timezone"] = draw.choice(RECORD_ZONES)
         condition = {path: {"$anniversary": operand}}
 
-        def test(value: Any) -> bool:
-            return has_anniversary(value, operand, now)
+        def test(value: Any, data: dict[str, Any]) -> bool:
+            return has_anniversary(value, in_own_timezone(operand, data), now)
 
     def matches(data: dict[str, Any]) -> bool:
-        return any(test(value) for value in values_at(data, path.split(".")))
+        return any(test(value, data) for value in values_at(data, path.split(".")))
 
     if draw.random() < 0.3:
         return {"$nor": [condition]}, now, lambda data: not matches(data)
@@ -135,3 +155,37 @@ def test_an_anniversary_changes_at_the_midnights_of_its_timezone(timeline: Timel
     assert found is not None
     assert f"{found:%m-%d %H:%M}" in ("02-28 00:00", "02-29 00:00")
     assert timeline.next_change(leap, {"birthday": "soon"}) is None
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"day": {"$anniversary": {"from": 0, "to": 0, "timezone": "$zone"}}},
+        {"day": {"$onDay": {"date": {"$dateAdd": {"startDate": "$$NOW", "unit": "day", "amount": 0}},
+                            "timezone": "$zone"}}},
+    ],
+)  # fmt: skip
+def test_a_day_begins_at_the_midnight_of_the_record(timeline: Timeline, where: dict[str, Any]) -> None:  # noqa: F811
+    """For a watch as well: the midnights of all timezones are among those at which it looks for changes."""
+    tomorrow = datetime.now(UTC).date() + timedelta(days=2)
+    midnight = datetime.combine(tomorrow, time(), UTC) - timedelta(hours=5, minutes=30)
+    found = timeline.next_change(where, {"day": f"{tomorrow}", "zone": "Asia/Kolkata"})
+    assert found == midnight
+    now = datetime.now(UTC).replace(microsecond=0)
+    population = FilterCompiler(["contact"]).at(now).compile(Filter("contact", where))
+    [(_, operand)] = moving_operands(population.node)
+    assert midnight in operand.boundaries(now, now + timedelta(days=3))
+    crossing = crossings(population, midnight - timedelta(milliseconds=1), midnight)
+    in_org = {"sk": {"$gte": f"{timeline.org}/", "$lt": f"{timeline.org}0"}}
+    stored = timeline.service.store.database["contact"].find({"$and": [in_org, crossing[0].match]})
+    assert [record["data"]["day"] for record in stored] == [f"{tomorrow}"]
+
+
+def test_an_explanation_shows_the_day_in_the_timezone_of_the_record(real_service: Service) -> None:
+    org = f"calendar{next(real_service.names)}"
+    [contact, _] = real_service.insert(org, [{"data": {"zone": "Asia/Kolkata"}}, {"data": {"zone": "Mars"}}])
+    where = {"day": {"$anniversary": {"from": 0, "to": 7, "timezone": "$zone"}}}
+    [condition, _] = explain(real_service.client(org), contact, where).condition.conditions
+    assert condition.description == "day has its anniversary from today to 7 days from now (Asia/Kolkata)"
+    made = real_service.client(org).create(name="birthdays", filter={"datatype": "contact", "where": where})
+    assert {warning.reason for warning in made.warnings} >= {"UNKNOWN_TIMEZONE"}

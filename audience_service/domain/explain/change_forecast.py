@@ -14,7 +14,7 @@ the first, and no longer at the second.
 3. A forecast may contain times at which the value stays the same. It misses no change, unless `unknown` is set.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,10 +24,11 @@ from audience_service.domain.core.record import Record
 from audience_service.domain.filters.ast import Condition, ElementIs, ElementMatch, Node, walk
 from audience_service.domain.filters.date_timeline import RelativeDateTimeline
 from audience_service.domain.filters.dates import neighbours
-from audience_service.domain.filters.moving_operands import Period
+from audience_service.domain.filters.moving_operands import MovingOperand, Period
 from audience_service.domain.filters.rebase_dates import has_other_time_dependence, moving_operands, relative_dates
 from audience_service.domain.filters.record_timezones import ZonedDate, representative
 from audience_service.domain.filters.relative_dates import ResolvedDate
+from audience_service.domain.filters.zoned_operands import ZonedOperand
 from audience_service.domain.schema.projection import get_path
 
 FORECAST_RANGE = timedelta(days=3_653)
@@ -64,7 +65,7 @@ class ChangeForecaster:
         for condition in walk(node):
             if isinstance(condition, Condition | ElementMatch | ElementIs):
                 expressions = [found for date in relative_dates(condition) for found in _expressions(date, record)]
-                operands = [operand for _, operand in moving_operands(condition)]
+                operands = [found for _, operand in moving_operands(condition) for found in _operands(operand, record)]
                 if not expressions and not operands:
                     continue
                 leaves = list(_iter_leaves(_value_near(record, condition.path)))
@@ -90,6 +91,13 @@ def _expressions(date: ResolvedDate, record: Record) -> list[Mapping[str, Any]]:
         return [date.expression]
     names = date.timezone.names_in(get_path(record, date.timezone.path.split(".")))
     return [date.in_timezone(name) for name in dict.fromkeys(map(representative, names))]
+
+
+def _operands(operand: MovingOperand, record: Record) -> Sequence[MovingOperand]:
+    """A moving operand for a record: itself, or one for each timezone that the record names."""
+    if not isinstance(operand, ZonedOperand):
+        return [operand]
+    return operand.of_values(get_path(record, operand.timezone.path.split(".")))
 
 
 def _value_near(record: Record, path: str) -> Any:

@@ -15,13 +15,19 @@ from audience_service.domain.core.record import Record
 from audience_service.domain.explain.change_forecast import ChangeForecaster
 from audience_service.domain.explain.condition_tree import ConditionTree, ConditionTreeBuilder
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.filters.ast import Node, Related
+from audience_service.domain.filters.ast import Condition, Node, Related
 from audience_service.domain.filters.compiler import compile_node
 from audience_service.domain.filters.describe.sentence import describe
-from audience_service.domain.filters.rebase_dates import evaluate_as_of, replace_zoned_dates, zoned_dates
+from audience_service.domain.filters.rebase_dates import (
+    evaluate_as_of,
+    record_timezones,
+    replace_zoned_dates,
+    zoned_dates,
+)
 from audience_service.domain.filters.record_timezones import ZonedDate
 from audience_service.domain.filters.relative_dates import ResolvedDate
 from audience_service.domain.filters.set_operations import to_filter
+from audience_service.domain.filters.zoned_operands import ZonedOperand
 from audience_service.domain.membership.checks import contact_not_found
 from audience_service.domain.membership.repository import Measurement, MembershipCheckRepository
 from audience_service.domain.schema.projection import MISSING, get_path
@@ -105,7 +111,7 @@ class MembershipExplainer:
         conditions = list(condition.walk())
         populations = [compiled, *(compile_node(compiled.datatype, inner.node) for inner in conditions[1:])]
         paths = [inner.path for inner in conditions if inner.path]
-        paths += [date.timezone.path for inner in conditions for date in zoned_dates(inner.node)]
+        paths += [timezone.path for inner in conditions for timezone in record_timezones(inner.node)]
         paths = list(dict.fromkeys(paths))
         results = self._checks.evaluate(ctx.org, compiled.datatype, populations, [contact_id], paths, ctx.deadline)
         record = results.records.get(contact_id)
@@ -198,14 +204,19 @@ def _evaluated_tree(
 
 def _in_own_timezone(condition: ConditionTree, record: Record) -> ConditionTree:
     """The condition with its dates described in the timezone that the record names, if it is a single field's."""
-    if not condition.path or not zoned_dates(condition.node):
+    node = condition.node
+    if isinstance(node, Condition) and isinstance(node.operand, ZonedOperand):
+        stored = get_path(record, node.operand.timezone.path.split("."))
+        own = replace(node, operand=node.operand.of_values(stored)[0])
+        return replace(condition, description=describe(own, {}))
+    if not condition.path or not zoned_dates(node):
         return condition
 
     def dated(date: ZonedDate) -> ResolvedDate:
         name = date.timezone.names_in(get_path(record, date.timezone.path.split(".")))[0]
         return ResolvedDate.of(date.in_timezone(name), condition.field_path, date.now)
 
-    return replace(condition, description=describe(replace_zoned_dates(condition.node, dated), {}))
+    return replace(condition, description=describe(replace_zoned_dates(node, dated), {}))
 
 
 def _error_description(error: InvalidFilter) -> str:

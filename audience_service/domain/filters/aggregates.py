@@ -93,7 +93,10 @@ def _read_aggregate(name: str, path: str, value: Any, field_path: str, reader: V
 def _read_bound(name: str, operand: Any, field_path: str, reader: ValueReader) -> Any:
     value = reader.scalar(operand, field_path)
     if isinstance(value, ZonedDate):
-        raise InvalidFilter.at(field_path, 'takes no timezone of a record; write one like "America/New_York"')
+        raise InvalidFilter.at(
+            field_path,
+            'takes no timezone of a record: the values are of many records; write one like "America/New_York"',
+        )
     number = value.to_decimal() if isinstance(value, Decimal128) else value
     if isinstance(number, int | float | Decimal) and not isinstance(number, bool) and not math.isnan(number):
         return value

@@ -14,7 +14,7 @@ On 28 November in New York the days are 11-28 to 12-05. Text is matched by a pat
 
 import re
 from calendar import isleap
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Self
@@ -77,6 +77,15 @@ class Anniversary(MovingOperand):
     def is_moving(self) -> bool:
         """Whether time changes the days: always."""
         return True
+
+    @property
+    def meaning(self) -> Hashable:
+        """What the match depends on, apart from the arguments."""
+        return self.today
+
+    def days_near(self, since: datetime, until: datetime) -> tuple[datetime, datetime]:
+        """A time before all midnights that matter between two instants, and one after them."""
+        return since - _ONE_DAY, until + _ONE_DAY
 
     @property
     def days(self) -> tuple[str, ...]:

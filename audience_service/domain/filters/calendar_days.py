@@ -15,7 +15,7 @@ Without a timezone the day is the one that is stored. With one, time stamps coun
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
@@ -74,7 +74,7 @@ class OnDay(MovingOperand):
         if isinstance(value, ZonedDate):
             raise InvalidFilter.at(
                 source_path,
-                "takes no timezone of a record; for a day there write $gte and $lt, each with a $dateTrunc that has it",
+                'takes no timezone of a record inside the date; write {"date": ..., "timezone": "$timezone"}',
             )
         return cls._of(value, timezone, source_path)
 
@@ -89,7 +89,7 @@ class OnDay(MovingOperand):
                 raise InvalidFilter.at(field_path, "is outside the years 1 to 9999") from None
         else:
             day = date.fromisoformat(source)
-        if not date.min + _MARGIN < day < date.max - _MARGIN:
+        if not date.min + 2 * _MARGIN < day < date.max - 2 * _MARGIN:
             raise InvalidFilter.at(field_path, "is outside the years 1 to 9999")
         return cls(day, source, timezone)
 
@@ -97,6 +97,27 @@ class OnDay(MovingOperand):
     def is_moving(self) -> bool:
         """Whether the day is relative to now."""
         return isinstance(self.source, ResolvedDate)
+
+    @property
+    def meaning(self) -> Hashable:
+        """What the match depends on."""
+        return (self.day, *self.bounds)
+
+    def days_near(self, since: datetime, until: datetime) -> tuple[datetime, datetime]:
+        """A time before all midnights that matter between two instants, and one after them."""
+        if not isinstance(self.source, ResolvedDate):
+            return self.bounds
+        low, high = RelativeDateTimeline(self.source.expression, since, until + MILLISECOND).span
+        return max(low, _START) - _MARGIN, min(high, _STOP) + _MARGIN
+
+    def near_conditions(self, path: str) -> list[Document]:
+        """The ranges, which an index serves, of all dates and texts on the day or the days next to it, anywhere."""
+        first, last = self.day - 2 * _MARGIN, self.day + 2 * _MARGIN
+        low, high = (datetime.combine(day, time(), UTC) for day in (first, last))
+        return [
+            {path: {"$gte": low, "$lte": high}},
+            {path: {"$gte": first.isoformat(), "$lte": f"{last.isoformat()}~"}},
+        ]
 
     def at(self, field_path: str, timestamp: datetime) -> Self:
         """The day as of a timestamp. Raises InvalidFilter."""

@@ -28,9 +28,8 @@ from audience_service.domain.filters.fields import display_path
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.lint.warning import FilterWarning, LintRule
 from audience_service.domain.filters.near_city import NearCity, missing_country
-from audience_service.domain.filters.rebase_dates import zoned_dates
-from audience_service.domain.filters.record_timezones import RecordTimezone
-from audience_service.domain.filters.timezone_groups import unknown_timezone
+from audience_service.domain.filters.rebase_dates import record_timezones
+from audience_service.domain.filters.record_timezones import RecordTimezone, unknown_timezone
 
 _MAX_COUNTED = 10
 """The most expressions and timezones of a filter whose records are counted."""
@@ -137,12 +136,12 @@ def _find(node: Node, datatype: str, guards: tuple[Node, ...]) -> Iterator[Uneva
             match = {"$and": [to_match(And(guards)), missing_country(path, operand)]}
             yield RecordsWithoutCountry(field_path, datatype, match, operand.country)
         case Condition() | ElementMatch() | ElementIs():
-            for date in zoned_dates(node)[:1]:
-                match = {"$and": [to_match(And(guards)), unknown_timezone(date.timezone)]}
-                yield RecordsWithoutTimezone(node.field_path, datatype, match, date.timezone)
+            for timezone in record_timezones(node)[:1]:
+                match = {"$and": [to_match(And(guards)), unknown_timezone(timezone)]}
+                yield RecordsWithoutTimezone(node.field_path, datatype, match, timezone)
 
 
 def _is_plain(node: Node) -> bool:
     """Whether a condition reads the record alone, in no timezone of its own, and never fails."""
     is_simple = not joins(node) and not any(isinstance(inner, Expression | InAudience) for inner in walk(node))
-    return is_simple and not zoned_dates(node)
+    return is_simple and not any(map(record_timezones, walk(node)))

@@ -14,7 +14,7 @@ from audience_service.domain.filters.ast import (
 )
 from audience_service.domain.filters.audience_inlining import NOT_ARCHIVED
 from audience_service.domain.filters.near_city import NearCity
-from audience_service.domain.filters.rebase_dates import zoned_dates
+from audience_service.domain.filters.rebase_dates import record_timezones
 
 
 def used_fields(node: Node) -> list[str]:
@@ -27,8 +27,8 @@ def used_fields(node: Node) -> list[str]:
 
 def further_paths(node: Condition | ElementMatch | ElementIs) -> Iterator[str]:
     """The paths in the record that a condition reads in addition to its own field."""
-    for date in zoned_dates(node):
-        yield date.timezone.path
+    for timezone in record_timezones(node):
+        yield timezone.path
     if isinstance(node, Condition) and isinstance(node.operand, NearCity) and node.operand.country:
         yield node.operand.country
 

@@ -37,6 +37,7 @@ from audience_service.domain.filters.describe.phrases import (
     shape_phrase,
     text_phrase,
     value_phrase,
+    zoned_phrase,
 )
 from audience_service.domain.filters.describe.values import format_count, truncate
 from audience_service.domain.filters.filter import Document
@@ -47,6 +48,7 @@ from audience_service.domain.filters.pcre import UnsupportedPattern, translate
 from audience_service.domain.filters.regex_safety import DangerousPattern, check_backtracking
 from audience_service.domain.filters.relative_dates import is_integer
 from audience_service.domain.filters.values import ValueReader
+from audience_service.domain.filters.zoned_operands import zoned, zoned_conditions, zoned_match
 
 LOGICAL = ("$and", "$or", "$nor")
 CONSTANTS = ("$alwaysTrue", "$alwaysFalse")
@@ -304,6 +306,11 @@ def _describe_modulus(operand: list[int]) -> str:
     return f"leaves {remainder} when divided by {divisor}"
 
 
+def _zoned_row(name: str, read: Read, emit: Emit, describe: Describe, match: Match) -> Operator:
+    """The row of an operator whose timezone may be that of each record."""
+    return Operator(name, zoned(read), zoned_conditions(emit), zoned_phrase(describe), zoned_match(match))
+
+
 _ROWS = (
     Operator("$eq", _value, _equal, value_phrase("is {}", null="is null or missing")),
     Operator("$ne", _value, _unequal, value_phrase("is not {}", null="is neither null nor missing")),
@@ -322,8 +329,8 @@ _ROWS = (
     Operator("$startsWithText", _texts, _folded_conditions("^", ""), text_phrase("starts with")),
     Operator("$endsWithText", _texts, _folded_conditions("", _END), text_phrase("ends with")),
     Operator("$equalsText", _texts, _folded_conditions("^", _END), text_phrase("is")),
-    Operator("$onDay", OnDay.read, day_conditions, day_phrase, day_match),
-    Operator("$anniversary", Anniversary.read, no_element_conditions, anniversary_phrase, anniversary_match),
+    _zoned_row("$onDay", OnDay.read, day_conditions, day_phrase, day_match),
+    _zoned_row("$anniversary", Anniversary.read, no_element_conditions, anniversary_phrase, anniversary_match),
     Operator("$nearCity", NearCity.read, near_city_conditions, near_city_phrase, near_city_match),
     Operator("$geoWithin", read_shape, _plain_condition("$geoWithin"), shape_phrase),
     Operator("$mod", _modulus, _plain_condition("$mod"), _describe_modulus),

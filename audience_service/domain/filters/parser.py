@@ -48,6 +48,7 @@ from audience_service.domain.filters.rebase_dates import zoned_dates
 from audience_service.domain.filters.record_dates import is_record_date, read_record_date
 from audience_service.domain.filters.related import read_count, read_date_path, read_relation, read_slice, read_then
 from audience_service.domain.filters.values import ValueReader
+from audience_service.domain.filters.zoned_operands import ZonedOperand
 
 _FIELD_OPERATORS = (*OPERATORS, "$options", "$not", "$elemMatch")
 _TOP_LEVEL_OPERATORS = (*LOGICAL, *CONSTANTS, *RECORD_OPERATORS)
@@ -331,11 +332,11 @@ class _Parser:
                 if isinstance(node, Condition) and node.operator.name in COMPUTED_OPERATORS:
                     text = "applies to fields of the record; move it out of $elemMatch"
                     raise InvalidFilter.at(node.field_path, text)
-            _check_country(query)
+            _check_element(query)
             return _check_timezones(ElementMatch(path, query, field_path))
         conditions = tuple(self._operators("", operand, field_path, depth + 1))
         for condition in conditions:
-            _check_country(condition)
+            _check_element(condition)
         try:
             element_documents(conditions, lambda _: {})
         except ValueError as error:
@@ -368,9 +369,12 @@ class _Parser:
             raise FilterTooLarge.at(field_path, f"is nested more than {limit} levels deep", limit=str(limit))
 
 
-def _check_country(node: Node) -> None:
-    """Raise InvalidFilter if a condition on an element reads a country, which is a field of the record."""
+def _check_element(node: Node) -> None:
+    """Raise InvalidFilter if a condition on an element reads a field of the record: a country, or a timezone."""
     for inner in walk(node):
+        if isinstance(inner, Condition) and isinstance(inner.operand, ZonedOperand):
+            text = 'names a field of the record, which elements of a list lack; write one like "America/New_York"'
+            raise InvalidFilter.at(at_key(inner.field_path, "timezone"), text)
         if isinstance(inner, Condition) and isinstance(inner.operand, NearCity) and inner.operand.country:
             text = "names a field of the record; omit it in $elemMatch, and write a condition on the element's country"
             raise InvalidFilter.at(at_key(inner.field_path, "country"), text)

@@ -22,8 +22,9 @@ from audience_service.domain.filters.ast import (
     children,
 )
 from audience_service.domain.filters.moving_operands import MovingOperand
-from audience_service.domain.filters.record_timezones import ZonedDate
+from audience_service.domain.filters.record_timezones import RecordTimezone, ZonedDate
 from audience_service.domain.filters.relative_dates import Now, ResolvedDate
+from audience_service.domain.filters.zoned_operands import ZonedOperand
 
 Change = Callable[[Any, str], Any]
 """Changes an operand, given its field path."""
@@ -94,6 +95,13 @@ def zoned_dates(node: Node) -> list[ZonedDate]:
     if isinstance(node, Condition) and not isinstance(node.operand, ZonedDate | list):
         return []  # the most frequent case
     return [date for date in relative_dates(node) if isinstance(date, ZonedDate)]
+
+
+def record_timezones(node: Node) -> list[RecordTimezone]:
+    """The timezones of records in which the dates of a node are."""
+    if isinstance(node, Condition) and isinstance(node.operand, ZonedOperand):
+        return [node.operand.timezone]
+    return [date.timezone for date in zoned_dates(node)]
 
 
 def moving_operands(node: Node, prefix: str = "") -> Iterator[tuple[str, MovingOperand]]:

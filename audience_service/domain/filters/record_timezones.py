@@ -29,6 +29,7 @@ from audience_service.domain.core.error_path import at_index, at_key
 from audience_service.domain.core.errors import InvalidFilter
 from audience_service.domain.filters.dates import iso_text
 from audience_service.domain.filters.fields import plain_path
+from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.relative_dates import (
     NOW,
     OFFSETS,
@@ -146,6 +147,11 @@ def timezone_classes() -> Sequence[TimezoneClass]:
 def all_timezones() -> list[str]:
     """The names of all classes."""
     return [name for found in timezone_classes() for name in found.names]
+
+
+def unknown_timezone(timezone: RecordTimezone) -> Document:
+    """The match of the records that name no timezone that exists."""
+    return {timezone.path: {"$nin": all_timezones()}}
 
 
 @lru_cache(maxsize=1)

@@ -10,10 +10,9 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.operators import OPERATORS
 from audience_service.domain.filters.rebase_dates import replace_zoned_dates
 from audience_service.domain.filters.record_timezones import (
-    RecordTimezone,
     ZonedDate,
-    all_timezones,
     timezone_classes,
+    unknown_timezone,
 )
 
 _POSITIVE = {"$ne": "$eq", "$nin": "$in"}
@@ -57,8 +56,3 @@ def _values_in_any(node: Condition, texts: Sequence[tuple[str, ...]]) -> list[An
         [value for value in node.operand if not isinstance(value, ZonedDate)] if node.operator.name == "$in" else []
     )
     return [*others, *sorted({text for each in texts for text in each})]
-
-
-def unknown_timezone(timezone: RecordTimezone) -> Document:
-    """The match of the records that name no timezone that exists."""
-    return {timezone.path: {"$nin": all_timezones()}}

@@ -52,12 +52,11 @@ from audience_service.domain.filters.rebase_dates import (
     evaluate_as_of,
     has_other_time_dependence,
     moving_operands,
+    record_timezones,
     relative_dates,
-    zoned_dates,
 )
-from audience_service.domain.filters.record_timezones import ZonedDate, timezone_classes
+from audience_service.domain.filters.record_timezones import ZonedDate, timezone_classes, unknown_timezone
 from audience_service.domain.filters.relative_dates import ResolvedDate
-from audience_service.domain.filters.timezone_groups import unknown_timezone
 from audience_service.domain.schema.projection import get_path
 
 LOOKAHEADS = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1))
@@ -222,7 +221,7 @@ def _next_crossing(
     if not any(_date_paths(population.node)):
         return None
     read = [condition.path for condition in _conditions(population.node)]
-    read += [date.timezone.path for date in zoned_dates(population.node)]
+    read += [timezone.path for node in walk(population.node) for timezone in record_timezones(node)]
     paths = sorted(set(map(_projectable_path, read)))
     for lookahead in LOOKAHEADS:
         ranges = _date_ranges(population, timestamp, timestamp + lookahead)

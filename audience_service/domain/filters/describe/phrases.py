@@ -5,6 +5,7 @@ predicate is negated as "not (...)".
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from audience_service.domain.filters.anniversaries import Anniversary
@@ -17,11 +18,13 @@ from audience_service.domain.filters.describe.values import (
     format_count,
     quote,
     quote_name,
+    timezone_phrase,
 )
 from audience_service.domain.filters.fields import display_path
 from audience_service.domain.filters.geometry import EARTH_RADIUS, Shape, count_points
 from audience_service.domain.filters.near_city import NearCity
 from audience_service.domain.filters.relative_dates import NOW, ResolvedDate
+from audience_service.domain.filters.zoned_operands import ZonedOperand
 
 Describe = Callable[[Any], str]
 """Describes a condition's predicate, given its operand."""
@@ -89,6 +92,17 @@ def day_phrase(operand: OnDay) -> str:
     day = describe_date(operand.source) or ""
     zone = f" ({operand.timezone})" if operand.timezone else ""
     return f"is on {'the day of ' if operand.is_moving else ''}{day}{zone}"
+
+
+def zoned_phrase(phrase: Callable[[Any], str]) -> Describe:
+    """The phrase of an operand that may be in the timezones of records."""
+
+    def describe(operand: Any) -> str:
+        if not isinstance(operand, ZonedOperand):
+            return phrase(operand)
+        return phrase(replace(operand.operand, timezone=timezone_phrase(operand.timezone)))
+
+    return describe
 
 
 def anniversary_phrase(operand: Anniversary) -> str:

@@ -12,7 +12,7 @@ from bson import Binary, ObjectId
 
 from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.fields import display_path
-from audience_service.domain.filters.record_timezones import read_record_timezone
+from audience_service.domain.filters.record_timezones import RecordTimezone, read_record_timezone
 from audience_service.domain.filters.relative_dates import NOW, Now, ResolvedDate, weekday
 
 _MAX_TEXT, _MAX_VALUE, _MAX_BYTES = 80, 300, 16
@@ -171,10 +171,15 @@ def _period(unit: str, size: int) -> str:
     return unit if size == 1 else f"period of {format_count(size, unit)}"
 
 
+def timezone_phrase(timezone: RecordTimezone) -> str:
+    """The timezone of each record, like `by timezone, or else UTC`."""
+    return f"by {display_path(timezone.path)}, or else {timezone.default}"
+
+
 def _zone(arguments: Mapping[str, Any]) -> list[str]:
     zone = arguments.get("timezone", "UTC")
     if found := read_record_timezone(zone, ""):
-        return [f"by {display_path(found.path)}, or else {found.default}"]
+        return [timezone_phrase(found)]
     return [] if zone in _UTC_NAMES else [zone]
 
 
