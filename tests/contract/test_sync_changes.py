@@ -15,6 +15,7 @@ from audience_service.domain.core.errors import StoreUnavailable
 from audience_service.domain.core.lease import Lease
 from audience_service.domain.identifiers import IdentifierExtractor, platforms
 from audience_service.domain.identifiers.platforms import PLATFORMS
+from audience_service.domain.syncs.scanner import SyncScanner
 from audience_service.mongo.syncs.members import MongoSyncMembers
 from audience_service.mongo.syncs.rows import MongoSyncRows
 from tests.conftest import Service
@@ -323,6 +324,28 @@ def test_an_identifier_is_in_at_most_one_open_batch(vips: List) -> None:
     acknowledge(vips.client, vips.id, removal.batch_number)
     [(addition, _)] = vips.batches()
     assert is_addition(addition)
+
+
+def test_a_stream_that_sends_the_rest_of_a_scan_does_not_scan_again(
+    vips: List, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one after it does, since a stream without a batch promises that the list equals the audience."""
+    vips.add("a", email="old@example.com", phone="+12025550100")
+    vips.mirror()
+    vips.edit("a", email="new@example.com")
+    scans: list[str] = []
+    scan = SyncScanner.scan
+
+    def spy(scanner: SyncScanner, *arguments: Any) -> Any:
+        scans.append("scan")
+        return scan(scanner, *arguments)
+
+    monkeypatch.setattr(SyncScanner, "scan", spy)
+    for expected in ([False, 1], [True, 1]):
+        [(message, _)] = vips.batches()
+        assert [is_addition(message), len(scans)] == expected
+        acknowledge(vips.client, vips.id, message.batch_number)
+    assert (vips.batches(), len(scans)) == ([], 2)
 
 
 def test_an_acknowledgement_can_be_repeated(vips: List, refused: Refused) -> None:

@@ -101,7 +101,7 @@ class SyncChanges:
         started_at, last, count = now(), 0, 0
         while not request.max_batches or count < request.max_batches:
             batch = self._claim(ctx, sync, request, last)
-            if batch is None and not self._build(ctx, sync.id, request, started_at):
+            if batch is None and not self._build(ctx, sync.id, request, started_at, has_sent=count > 0):
                 break
             if batch:
                 last, count = batch.number, count + 1
@@ -144,20 +144,33 @@ class SyncChanges:
         lease_until = now() + request.lease
         return self._batches.claim(ctx.org, sync.id, request.worker_id, last, lease_until, ctx.deadline)
 
-    def _build(self, ctx: RequestContext, sync_id: str, request: ChangesRequest, started_at: datetime) -> bool:
+    def _build(
+        self, ctx: RequestContext, sync_id: str, request: ChangesRequest, started_at: datetime, *, has_sent: bool
+    ) -> bool:
         """Build a batch for the worker. Returns False if there is none to build. Another try may be needed."""
         with self._leases.attempt(ctx, sync_id) as lease:
             if lease:
                 try:
-                    return self._build_with(ctx, sync_id, request, started_at, lease)
+                    return self._build_with(ctx, sync_id, request, started_at, lease, has_sent=has_sent)
                 except LeaseLost:
                     pass
         pause(ctx)
         return True
 
     def _build_with(
-        self, ctx: RequestContext, sync_id: str, request: ChangesRequest, started_at: datetime, lease: SyncLease
+        self,
+        ctx: RequestContext,
+        sync_id: str,
+        request: ChangesRequest,
+        started_at: datetime,
+        lease: SyncLease,
+        *,
+        has_sent: bool,
     ) -> bool:
+        """Build a batch of the latest scan, or else of a new one.
+
+        A stream that has sent a batch is followed by another one, so it ends with those of a recent scan.
+        """
         sync = find_sync(ctx, self._syncs, sync_id)
         if self._recover(ctx, sync):
             return True
@@ -166,7 +179,7 @@ class SyncChanges:
             is_new, is_recent = scan.started_at >= started_at, scan.ended_at > now() - _REUSE_SCAN_FOR
             if (is_new or is_recent) and self._build_batch(ctx, sync, request, lease):
                 return True
-            if is_new:
+            if is_new or (is_recent and has_sent):
                 return False
         self._scanner.scan(ctx, sync, lease)
         return self._build_batch(ctx, find_sync(ctx, self._syncs, sync_id), request, lease)

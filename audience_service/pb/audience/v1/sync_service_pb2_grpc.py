@@ -152,7 +152,7 @@ class SyncServiceServicer:
         A worker holds a lease on each batch that it receives. Another worker receives the batch, with the same rows, only
         after the lease has expired. An identifier is in at most one open batch: a row that shares one with an open batch is
         sent after the acknowledgement. Call again until a stream has no batch and no batch is open: the platform's list then
-        equals the audience. Batches of one scan are sent for up to five minutes after it.
+        equals the audience. Batches of one scan are sent for up to five minutes after it, by streams that do not scan again.
 
         Errors, also after the first message: INVALID_FIELD, SYNC_NOT_FOUND, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
         EXPRESSION_FAILED, FILTER_TOO_LARGE, TOO_MANY_STREAMS, UNSUPPORTED_BY_STORE, STORE_UNAVAILABLE, OUT_OF_TIME.
