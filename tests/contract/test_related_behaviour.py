@@ -22,6 +22,7 @@ from tests.support.oracles import oracle_size
 FACTOR = 6 if PROFILE == "explore" else 1
 ORDERS, FILTERS = oracle_size(90 * FACTOR, 40 * FACTOR)
 CONTACTS = max(30, ORDERS // 30)
+MAILS = ["a", "b", "c", *(f"m{number}" for number in range(CONTACTS - 30))]
 NUMBERS: list[Any] = [0, 1, 3, -2, 2.5, 0.25, Int64(2**40), Decimal128("0.5"), Decimal128("-1.25")]
 DATES: list[Any] = [
     datetime(2026, 3, 25, tzinfo=UTC), datetime(2026, 4, 1, 12, tzinfo=UTC), "2026-03-25", "2026-03-26T00:00:00Z",
@@ -81,7 +82,7 @@ def world(real_service: Service) -> World:
     ids = real_service.insert(
         org,
         [
-            {"data": {"mail": rng.choice(["a", "b", ["a", "c"], None]), "joined": value(rng, DATES)}}
+            {"data": {"mail": rng.choice(["a", "b", ["a", "c"], None, *MAILS[3:]]), "joined": value(rng, DATES)}}
             for _ in range(CONTACTS)
         ],
     )
@@ -90,7 +91,7 @@ def world(real_service: Service) -> World:
         buyer = rng.choice(ids[5:])
         data = {
             "buyer": rng.choice([buyer, buyer, buyer, [buyer, rng.choice(ids)], [buyer, buyer], None]),
-            "mail": rng.choice(["a", "b", "c"]),
+            "mail": rng.choice(MAILS),
             "total": value(rng, NUMBERS),
             "at": value(rng, DATES),
             "mixed": value(rng, NUMBERS + DATES),
@@ -109,6 +110,8 @@ def world(real_service: Service) -> World:
         for _ in range(ORDERS // 2)
     ]
     for name, records in (("order", orders), ("event", visits)):
+        for foreign in ("buyer", "mail"):
+            real_service.store.database[name].create_index([(f"data.{foreign}", 1), ("sk", 1)])
         real_service.insert(org, records, name)
         real_service.insert(f"{org}2", records, name)
     found = {name: list(real_service.store.database[name].find({"sk": {"$gte": f"{org}/", "$lt": f"{org}0"}}))

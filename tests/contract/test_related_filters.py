@@ -1,7 +1,9 @@
 """Related records: contacts by what they did, how often, and what they never did; by joins that keep to the org."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -237,3 +239,29 @@ def test_more_values_than_fit_a_command_are_counted_by_one_group(
             assert any("$unionWith" in stage for stage in stages)
             assert client.members(filter=written) == expected
             assert client.count(filter=written) == len(expected)
+
+
+@pytest.mark.parametrize("name", ["where", "last", "then"])
+def test_dates_of_related_records_are_in_their_own_timezones(real_service: Service, name: str) -> None:
+    """Orders of today, where they were made: at the same instant it is today in one timezone, and not in the other."""
+    org, now = f"zones{next(real_service.names)}", datetime.now(UTC)
+    midnights = {
+        zone: datetime.combine(now.astimezone(ZoneInfo(zone)).date(), time(), ZoneInfo(zone))
+        for zone in ("Pacific/Kiritimati", "America/New_York")
+    }
+    early, late = sorted(midnights, key=lambda zone: midnights[zone].timestamp())
+    contacts = real_service.insert(org, [{}, {}])
+    orders: list[dict[str, Any]] = [
+        {"data": {"contactId": contact, "at": at, "zone": zone}}
+        for contact, zone in zip(contacts, (early, late), strict=True)
+        for at in (midnights[early] - timedelta(days=9), midnights[early])
+    ]
+    real_service.insert(org, orders, "order")
+    today = {"at": {"$gte": {"$dateTrunc": {"date": "$$NOW", "unit": "day", "timezone": "$zone"}}}}
+    arguments: dict[str, Any] = {
+        "where": {"where": today},
+        "last": {"last": {"by": "at", "where": today}},
+        "then": {"at": "at", "then": {"where": today}},
+    }[name]
+    written = {"datatype": "contact", "where": related(**arguments)}
+    assert real_service.client(org).members(filter=written) == contacts[:1]
