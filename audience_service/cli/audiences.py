@@ -69,8 +69,9 @@ def _get_segment(client: Client, found: str) -> Named:
 def _list_segments(client: Client, text: str) -> Iterator[Named]:
     from audience_service.pb.audience.v1.segment_service_pb2 import ListSegmentsRequest
 
-    for page in client.pages(client.segments.ListSegments, ListSegmentsRequest(name=text, page_size=1000)):
-        yield from map(_segment, page.segments)
+    return map(
+        _segment, client.items(client.segments.ListSegments, ListSegmentsRequest(name=text, page_size=1000), "segments")
+    )
 
 
 def _get_custom_audience(client: Client, found: str) -> Named:
@@ -84,8 +85,8 @@ def _list_custom_audiences(client: Client, text: str) -> Iterator[Named]:
     from audience_service.pb.audience.v1.custom_audience_service_pb2 import ListCustomAudiencesRequest
 
     request = ListCustomAudiencesRequest(name=text, page_size=1000)
-    for page in client.pages(client.custom_audiences.ListCustomAudiences, request):
-        yield from map(_custom_audience, page.custom_audiences)
+    rpc = client.custom_audiences.ListCustomAudiences
+    return map(_custom_audience, client.items(rpc, request, "custom_audiences"))
 
 
 def _get_snapshot(client: Client, found: str) -> Named:
@@ -97,8 +98,9 @@ def _get_snapshot(client: Client, found: str) -> Named:
 def _list_snapshots(client: Client, _: str) -> Iterator[Named]:
     from audience_service.pb.audience.v1.membership_service_pb2 import ListSnapshotsRequest
 
-    for page in client.pages(client.membership.ListSnapshots, ListSnapshotsRequest(page_size=100)):
-        yield from map(_snapshot, page.snapshots)
+    return map(
+        _snapshot, client.items(client.membership.ListSnapshots, ListSnapshotsRequest(page_size=100), "snapshots")
+    )
 
 
 def _get_sync(client: Client, found: str) -> Named:
@@ -110,8 +112,7 @@ def _get_sync(client: Client, found: str) -> Named:
 def _list_syncs(client: Client, _: str) -> Iterator[Named]:
     from audience_service.pb.audience.v1.sync_service_pb2 import ListSyncsRequest
 
-    for page in client.pages(client.syncs.ListSyncs, ListSyncsRequest(page_size=100)):
-        yield from map(_sync, page.syncs)
+    return map(_sync, client.items(client.syncs.ListSyncs, ListSyncsRequest(page_size=100), "syncs"))
 
 
 SEGMENT = Kind("segment", "segment-", _get_segment, _list_segments)
@@ -160,6 +161,12 @@ def find_id(client: Client, id_or_name: str, kinds: Iterable[Kind] = AUDIENCES) 
     if any(kind.is_id(id_or_name) for kind in kinds):
         return id_or_name
     return find(client, id_or_name, kinds).id
+
+
+def confirm_deletion(found: Named, *, is_confirmed: bool) -> None:
+    """Ask before a deletion, unless an option has confirmed it. Raises Abort if the answer is no."""
+    if not is_confirmed:
+        click.confirm(f"delete the {found.kind} {printable(found.name)} ({found.id})?", abort=True, err=True)
 
 
 def filter_options(command: Any) -> Any:

@@ -163,6 +163,11 @@ class Client:
             if not request.page_token:
                 return
 
+    def items(self, rpc: Callable[..., Response], request: Any, field: str) -> Iterator[Any]:
+        """Each item of all pages of a list RPC, which are in this field. Raises grpc.RpcError."""
+        for page in self.pages(rpc, request):
+            yield from getattr(page, field)
+
     def stream(
         self, rpc: Callable[..., Any], request: Any, is_last: Callable[[Any], bool], position: str = "cursor"
     ) -> Iterator[Any]:

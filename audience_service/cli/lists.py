@@ -3,7 +3,7 @@
 import click
 
 from audience_service.cli.client import ClientOptions, client_options, connect, request_id_option
-from audience_service.cli.output import format_time, print_json, print_list, print_properties
+from audience_service.cli.output import format_time, print_list, print_resource
 from audience_service.cli.upload import upload
 from audience_service.domain.core.context import Scope
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
@@ -27,8 +27,7 @@ def list_(*, name: str, type_: str, options: ClientOptions) -> None:
     """List the custom audiences of the org."""
     with connect(options) as client:
         request = pb.ListCustomAudiencesRequest(name=name, type=type_, page_size=100)
-        pages = client.pages(client.custom_audiences.ListCustomAudiences, request)
-        found = [each for page in pages for each in page.custom_audiences]
+        found = list(client.items(client.custom_audiences.ListCustomAudiences, request, "custom_audiences"))
     print_list(
         options,
         found,
@@ -63,9 +62,4 @@ def create(
     with connect(options, Scope.READ, Scope.WRITE, request_id=request_id) as client:
         request = pb.CreateCustomAudienceRequest(custom_audience=draft, request_id=request_id)
         created = client.call(client.custom_audiences.CreateCustomAudience, request)
-    if options.as_json:
-        print_json(created)
-    elif options.quiet:
-        click.echo(created.id)
-    else:
-        print_properties((("id", created.id), ("name", created.name), ("type", created.type)))
+    print_resource(options, created, (("id", created.id), ("name", created.name), ("type", created.type)))

@@ -52,6 +52,25 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     output_console().print(table)
 
 
+def print_resource(options: ClientOptions, resource: Any, properties: Iterable[tuple[str, object]]) -> bool:
+    """Print a resource as JSON, its id alone, or its properties. Returns whether the properties were printed."""
+    if options.as_json:
+        print_json(resource)
+    elif options.quiet:
+        click.echo(resource.id)
+    else:
+        print_properties(properties)
+    return not (options.as_json or options.quiet)
+
+
+def print_deleted(options: ClientOptions, resource: Any) -> None:
+    """Print a resource that was deleted as JSON, or its id."""
+    if options.as_json:
+        print_json(resource)
+    else:
+        click.echo(resource.id if options.quiet else f"deleted {resource.id}")
+
+
 def print_list(
     options: ClientOptions,
     items: Sequence[_Item],

@@ -8,16 +8,17 @@ import click
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from audience_service.cli.audiences import SEGMENT, find, find_id
+from audience_service.cli.audiences import SEGMENT, confirm_deletion, find, find_id
 from audience_service.cli.client import Client, ClientOptions, client_options, connect, request_id_option
 from audience_service.cli.output import (
     format_filter,
     format_time,
     note_console,
     output_console,
+    print_deleted,
     print_json,
     print_list,
-    print_properties,
+    print_resource,
     print_table,
     print_warnings,
 )
@@ -46,7 +47,7 @@ def list_(*, name: str, type_: str | None, deleted: bool, options: ClientOptions
         name=name, type=type_ or "", state="deleted" if deleted else "", page_size=_PAGE_SIZE
     )
     with connect(options) as client:
-        found = [each for page in client.pages(client.segments.ListSegments, request) for each in page.segments]
+        found = list(client.items(client.segments.ListSegments, request, "segments"))
     print_list(
         options,
         found,
@@ -149,14 +150,10 @@ def delete(*, segment: str, force: bool, yes: bool, options: ClientOptions) -> N
     """Delete a segment. The server refuses one in use, and keeps the deleted one for UndeleteSegment."""
     with connect(options, Scope.READ, Scope.WRITE) as client:
         found = find(client, segment, [SEGMENT])
-        if not yes:
-            click.confirm(f"delete the segment {found.name} ({found.id})?", abort=True, err=True)
+        confirm_deletion(found, is_confirmed=yes)
         request = pb.DeleteSegmentRequest(id=found.id, force=force)
         deleted = client.call(client.segments.DeleteSegment, request)
-    if options.as_json:
-        print_json(deleted)
-    else:
-        click.echo(deleted.id if options.quiet else f"deleted {deleted.id}")
+    print_deleted(options, deleted)
 
 
 @segments.command()
@@ -219,13 +216,9 @@ def _get(client: Client, segment: str) -> Segment:
 
 
 def _print_segment(segment: Segment, options: ClientOptions) -> None:
-    if options.as_json:
-        print_json(segment)
-        return
-    if options.quiet:
-        click.echo(segment.id)
-        return
-    print_properties(
+    has_printed = print_resource(
+        options,
+        segment,
         (
             ("id", segment.id),
             ("name", segment.name),
@@ -238,8 +231,10 @@ def _print_segment(segment: Segment, options: ClientOptions) -> None:
             ("created (UTC)", format_time(segment.create_time)),
             ("updated (UTC)", format_time(segment.update_time)),
             ("author", segment.author),
-        )
+        ),
     )
+    if not has_printed:
+        return
     if segment.filter.WhichOneof("conditions"):
         output_console().print_json(format_filter(segment.filter))
     print_warnings(segment.warnings)

@@ -8,14 +8,15 @@ from typing import Any
 import click
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from audience_service.cli.audiences import SNAPSHOT, find_id
+from audience_service.cli.audiences import SNAPSHOT, confirm_deletion, find, find_id
 from audience_service.cli.client import Client, ClientOptions, client_options, connect, request_id_option
 from audience_service.cli.output import (
     format_time,
     note_console,
+    print_deleted,
     print_json,
     print_list,
-    print_properties,
+    print_resource,
     printable,
 )
 from audience_service.domain.core.context import Scope
@@ -42,7 +43,7 @@ def list_(*, audience: str, options: ClientOptions) -> None:
     """List the snapshots of the org, newest first."""
     with connect(options) as client:
         request = pb.ListSnapshotsRequest(audience_id=find_id(client, audience) if audience else "", page_size=100)
-        found = [each for page in client.pages(client.membership.ListSnapshots, request) for each in page.snapshots]
+        found = list(client.items(client.membership.ListSnapshots, request, "snapshots"))
     print_list(
         options,
         found,
@@ -134,14 +135,10 @@ def diff(*, older: str, newer: str, options: ClientOptions) -> None:
 def delete(*, snapshot: str, yes: bool, options: ClientOptions) -> None:
     """Delete a snapshot and its members. It cannot be brought back."""
     with connect(options, Scope.READ, Scope.WRITE) as client:
-        snapshot_id = find_id(client, snapshot, [SNAPSHOT])
-        if not yes:
-            click.confirm(f"delete the snapshot {snapshot_id}?", abort=True, err=True)
-        deleted = client.call(client.membership.DeleteSnapshot, pb.DeleteSnapshotRequest(id=snapshot_id))
-    if options.as_json:
-        print_json(deleted)
-    else:
-        click.echo(deleted.id if options.quiet else f"deleted {deleted.id}")
+        found = find(client, snapshot, [SNAPSHOT])
+        confirm_deletion(found, is_confirmed=yes)
+        deleted = client.call(client.membership.DeleteSnapshot, pb.DeleteSnapshotRequest(id=found.id))
+    print_deleted(options, deleted)
 
 
 def _wait(client: Client, snapshot: pb.Snapshot, options: ClientOptions) -> pb.Snapshot:
@@ -159,13 +156,9 @@ def _wait(client: Client, snapshot: pb.Snapshot, options: ClientOptions) -> pb.S
 
 
 def _print_snapshot(snapshot: pb.Snapshot, options: ClientOptions) -> None:
-    if options.as_json:
-        print_json(snapshot)
-        return
-    if options.quiet:
-        click.echo(snapshot.id)
-        return
-    print_properties(
+    print_resource(
+        options,
+        snapshot,
         (
             ("id", snapshot.id),
             ("name", snapshot.name),
@@ -180,7 +173,7 @@ def _print_snapshot(snapshot: pb.Snapshot, options: ClientOptions) -> None:
             ("created (UTC)", format_time(snapshot.create_time)),
             ("expires (UTC)", format_time(snapshot.expire_time)),
             ("author", snapshot.author),
-        )
+        ),
     )
 
 

@@ -7,10 +7,18 @@ from pathlib import Path
 
 import click
 
-from audience_service.cli.audiences import SYNC, find, find_id
+from audience_service.cli.audiences import SYNC, confirm_deletion, find, find_id
 from audience_service.cli.client import ClientOptions, client_options, connect, request_id_option
 from audience_service.cli.files import write_file
-from audience_service.cli.output import format_time, note_console, print_json, print_list, print_properties, print_table
+from audience_service.cli.output import (
+    format_time,
+    note_console,
+    print_deleted,
+    print_json,
+    print_list,
+    print_resource,
+    print_table,
+)
 from audience_service.domain.core.context import Scope
 from audience_service.pb.audience.v1 import sync_service_pb2 as pb
 from audience_service.pb.audience.v1.membership_service_pb2 import ExportOperation
@@ -28,7 +36,7 @@ def list_(*, platform: str, options: ClientOptions) -> None:
     """List the syncs of the org."""
     with connect(options) as client:
         request = pb.ListSyncsRequest(platform=platform, page_size=100)
-        found = [each for page in client.pages(client.syncs.ListSyncs, request) for each in page.syncs]
+        found = list(client.items(client.syncs.ListSyncs, request, "syncs"))
     print_list(
         options,
         found,
@@ -173,13 +181,9 @@ def delete(*, sync: str, yes: bool, options: ClientOptions) -> None:
     """Delete a sync. The platform's list stays as it is."""
     with connect(options, Scope.READ, Scope.WRITE) as client:
         found = find(client, sync, [SYNC])
-        if not yes:
-            click.confirm(f"delete the sync {found.name} ({found.id})?", abort=True, err=True)
+        confirm_deletion(found, is_confirmed=yes)
         deleted = client.call(client.syncs.DeleteSync, pb.DeleteSyncRequest(id=found.id))
-    if options.as_json:
-        print_json(deleted)
-    else:
-        click.echo(deleted.id if options.quiet else f"deleted {deleted.id}")
+    print_deleted(options, deleted)
 
 
 def _write_batch(
@@ -202,14 +206,10 @@ def _write_batch(
 
 
 def _print_sync(found: pb.Sync, options: ClientOptions) -> None:
-    if options.as_json:
-        print_json(found)
-        return
-    if options.quiet:
-        click.echo(found.id)
-        return
     scan = found.latest_scan
-    print_properties(
+    has_printed = print_resource(
+        options,
+        found,
         (
             ("id", found.id),
             ("name", found.name),
@@ -221,9 +221,9 @@ def _print_sync(found: pb.Sync, options: ClientOptions) -> None:
             ("rules", found.rules_version),
             ("compared (UTC)", format_time(scan.end_time)),
             ("rows then", scan.valid_count if found.HasField("latest_scan") else None),
-        )
+        ),
     )
-    if found.receipts:
+    if has_printed and found.receipts:
         print_table(
             ("batch", "operation", "rows", "received", "invalid", "matched"),
             (
