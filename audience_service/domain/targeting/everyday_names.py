@@ -18,5 +18,21 @@ EVERYDAY_NAMES = {
     "city-3435910": ("CABA",),
     "city-3451190": ("Rio",),
     "city-1609350": ("BKK",),
+    "subdivision-FR-NOR": ("Normandy",),
+    "subdivision-CN-NM": ("Inner Mongolia",),
+    "subdivision-SE-M": ("Scania",),
+    "subdivision-UA-32": ("Kyiv Oblast", "Kyiv Region"),
+    "subdivision-RU-MOS": ("Moscow Oblast", "Moscow Region"),
+    "subdivision-RU-CE": ("Chechnya",),
+    "subdivision-PK-KP": ("KPK",),
+    **{
+        f"subdivision-US-{code}": (name,)
+        for code, name in (
+            *(("AL", "Ala."), ("AZ", "Ariz."), ("AR", "Ark."), ("CO", "Colo."), ("CT", "Conn."), ("DE", "Del.")),
+            *(("FL", "Fla."), ("IL", "Ill."), ("IN", "Ind."), ("KS", "Kan."), ("MN", "Minn."), ("MS", "Miss.")),
+            *(("MT", "Mont."), ("NE", "Neb."), ("NV", "Nev."), ("OK", "Okla."), ("OR", "Ore."), ("PA", "Penna.")),
+            *(("WV", "W.Va."), ("WI", "Wis."), ("WY", "Wyo.")),
+        )
+    },
 }
 """The names by node id."""

@@ -17,8 +17,9 @@ from audience_service.domain.targeting.nearby_cities import distance
 from audience_service.domain.targeting.tree import Tree
 
 SEPARATOR = re.compile(r"[,;/，、]")
-_POSTAL_CODE = re.compile(r"\s\d{4,6}(?:-\d{4})?\s*$")
-"""The digits at the end of "Springfield, IL 62701"."""
+_POSTAL_CODE = re.compile(r"^\s*\d{4,6}\s|\s\d{4,6}(?:-\d{4})?\s*$")
+"""The digits of "Springfield, IL 62701" and of "80331 Munich"."""
+_DIRECTIONS = {"n": "north", "s": "south", "e": "east", "w": "west"}
 _MAX_WORDS = 8
 _MAX_CITIES, _MAX_NODES, _MAX_KILOMETERS = 5, 100, 50
 _SURROUNDING = ("country", "subdivision")
@@ -27,7 +28,7 @@ _SURROUNDING = ("country", "subdivision")
 def find_qualified(tree: Tree, query: str) -> tuple[Bitmap, Bitmap]:
     """The nodes that a query names exactly, or by the beginning of a name, inside the rest of the query.
 
-    Separators divide the query. A query without any is divided before each of its words.
+    Separators divide the query. The first part is also divided before each of its words.
     """
     exact: Bitmap = 0
     prefix: Bitmap = 0
@@ -44,14 +45,19 @@ def find_qualified(tree: Tree, query: str) -> tuple[Bitmap, Bitmap]:
     return exact, prefix & ~exact
 
 
+def with_directions(normalised: str) -> str:
+    """The normalised query with its directions completed: "n carolina" is "north carolina"."""
+    return " ".join(_DIRECTIONS.get(word, word) for word in normalised.split())
+
+
 def _divisions(query: str) -> Iterator[Sequence[str]]:
     """The name and the names of its surroundings, in each way of dividing the query."""
-    parts = [part for part in map(normalise, SEPARATOR.split(_POSTAL_CODE.sub("", query))) if part]
-    if len(parts) > 1:
-        yield parts
-    words = normalise(query).split()[:_MAX_WORDS]
-    if len(parts) == 1:
-        yield from ((" ".join(words[:index]), " ".join(words[index:])) for index in range(1, len(words)))
+    bare = _POSTAL_CODE.sub(" ", query)
+    name, *surroundings = [part for part in map(normalise, SEPARATOR.split(bare)) if part] or [""]
+    if surroundings or bare != query:
+        yield (name, *surroundings)
+    words = name.split()[:_MAX_WORDS]
+    yield from ((" ".join(words[:index]), " ".join(words[index:]), *surroundings) for index in range(1, len(words)))
 
 
 def _surrounding(tree: Tree, name: str, *, is_last: bool) -> Bitmap:

@@ -29,7 +29,7 @@ from audience_service.domain.targeting.platform_tree import (
     TreeVersion,
 )
 from audience_service.domain.targeting.platforms import resolve_platform
-from audience_service.domain.targeting.qualified_names import SEPARATOR, find_qualified
+from audience_service.domain.targeting.qualified_names import SEPARATOR, find_qualified, with_directions
 from audience_service.domain.targeting.taxonomy import Taxonomy
 from audience_service.domain.targeting.tree import Tree
 
@@ -175,6 +175,9 @@ def _match_classes(tree: Tree, query: NodeQuery) -> list[Bitmap]:
         classes = [own, found.exact, exact, found.prefix, found.word_prefix, prefix]
     elif not any(classes):
         classes += find_qualified(tree, query.query)
+    if not any(classes):
+        found = tree.find(with_directions(normalised))
+        classes = [found.exact, found.prefix, found.word_prefix]
     shown: Bitmap = 0
     for index, numbers in enumerate(classes):
         classes[index] = numbers & ~shown & allowed
