@@ -86,7 +86,7 @@ def test_every_rejected_row_is_listed_by_line_and_reason(
     assert (found, pages) == ([*expected, (152, "", "ragged_row")], 3)
     page = client.call("ListRejectedRows", {**request, "reason": "ragged_row"})
     assert [each.description for each in page.rejections] == [
-        "has 3 cells, but the first row has 2; quote cells with delimiters"
+        "has 3 cells, but the first row has 2; quote cells with delimiters, without a space before the quote"
     ]
     refusal = refused(lambda: client.call("ListRejectedRows", {**request, "reason": "odd"}))
     assert refusal.fields == ["reason"]

@@ -24,14 +24,18 @@ _ALIASES = {
     " personalemail workemail homeemail emailhome emailwork businessemail companyemail contactemail customeremail"
     " billingemail shippingemail useremail otheremail emailadresse emailadress epost epostadresse epostadress eposta"
     " correo correoelectronico courriel adresseemail adressemail adresseelectronique indirizzoemail enderecodeemail"
-    " электроннаяпочта почта メール メールアドレス 邮箱 电子邮件 電子郵件 이메일",
+    " mailadresse emailadres adresemail adresmail emailcim sahkoposti sahkopostiosoite adreselectronica"
+    " электроннаяпочта элпочта почта адресэлектроннойпочты електроннапошта メール メールアドレス"
+    " eメール 邮箱 邮箱地址 电子邮件 电子邮箱 電子郵件 電子信箱 이메일 이메일주소 البريدالإلكتروني דואראלקטרוני อีเมล",
     "phone": "phone phones phonenumber phonenumbers phonevalue telephone telephonenumber tel mobile mobilephone"
     " mobilenumber mobilephonenumber cell cellphone cellphonenumber primaryphone primaryphonenumber secondaryphone"
     " additionalphone alternatephone personalphone homephone workphone businessphone companyphone contactphone"
     " customerphone billingphone shippingphone otherphone defaultaddressphone phonemobile iphone telefon telefonnummer"
     " handy handynummer mobil mobilnummer mobiltelefon telefono numerodetelefono movil celular cellulare telefone"
-    " telemovel telephoneportable numerodetelephone телефон мобильныйтелефон"
-    " 電話番号 携帯電話 电话 手机 手机号 手机号码 전화번호",
+    " telemovel telephoneportable numerodetelephone telefoonnummer telefoon mobielnummer numertelefonu nrtelefonu"
+    " puhelin puhelinnumero telefonszam mobilszam handynr telefonnr mobilnr телефон мобильныйтелефон номертелефона"
+    " 電話番号 携帯電話 电话 电话号码 電話 手机 手机号 手机号码 手機"
+    " 전화번호 휴대폰 휴대폰번호 핸드폰 رقمالهاتف טלפון เบอร์โทรศัพท์",
     "email_sha256": "emailsha256 sha256email hashedemail emailhash emailhashed",
     "phone_sha256": "phonesha256 sha256phone hashedphone phonehash phonehashed hashedphonenumber",
     COUNTRY: "country countrycode countryname countryregion mailingcountry mailingcountrycode billingcountry"

@@ -63,7 +63,8 @@ class RowReader:
         """
         width = self._layout.width
         if len(cells) > width and any(map(str.strip, cells[width:])):
-            detail = f"has {len(cells):,} cells, but the first row has {width:,}; quote cells with delimiters"
+            advice = "quote cells with delimiters, without a space before the quote"
+            detail = f"has {len(cells):,} cells, but the first row has {width:,}; {advice}"
             return Rejection(line, "", "ragged_row", detail)
         cells = [*cells[:width], *[""] * (width - len(cells))]
         for index, cell in enumerate(cells):

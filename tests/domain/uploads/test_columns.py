@@ -18,6 +18,8 @@ FIELDS = ("id", "email", "phone", "email_sha256", "phone_sha256", COUNTRY)
                 "E-mail address (required)", "data[email]",
                 "What is your email?", "customer_email_address",
                 "Correo electrónico", "Adresse e-mail", "メールアドレス", "邮箱", "電子郵件", "Электронная почта",
+                "E-mailadres", "Adres e-mail", "Sähköposti", "E-mail cím", "Эл. почта", "电子邮箱", "이메일 주소",
+                "البريد الإلكتروني",
             ],
         ),
         (
@@ -26,6 +28,7 @@ FIELDS = ("id", "email", "phone", "email_sha256", "phone_sha256", COUNTRY)
                 "Business Phone", "Work Phone", "Other Phone", "Default Address Phone", "Phone (mobile)", "iPhone",
                 "Mobile No.", "phone_e164", "WhatsApp Number", "CustomerPhone", "MSISDN",
                 "Téléphone portable", "Teléfono", "Telefonnummer", "電話番号", "手机号码", "Телефон",
+                "Telefoonnummer", "Nr telefonu", "Puhelin", "Telefonszám", "Handynr.", "휴대폰", "رقم الهاتف",
             ],
         ),
         (
