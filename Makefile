@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format type test test-fast check-marked-values coverage run http builder demo docs protos protos-check clients breaking bench bench-smoke bench-indexes bench-sampling bench-parts bench-buckets bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting bench-platform-trees bench-sync robustness taxonomies check-monitoring lock clean
+.PHONY: help install lint format type test test-fast check-marked-values coverage run http builder demo docs protos protos-check clients breaking bench bench-unary bench-smoke bench-indexes bench-sampling bench-parts bench-buckets bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting bench-platform-trees bench-sync robustness taxonomies check-monitoring lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ CONTACTS ?= 10000,100000
 
 bench: install ## Compare speed with hand-written pymongo: make bench URI=mongodb://... [CONTACTS=10000,1000000]
 	$(BIN)/python -m bench --uri "$(URI)" --contacts "$(CONTACTS)" --json build/bench.json
+
+bench-unary: install ## Measure the CPU of unary calls, and 32 callers: make bench-unary URI=mongodb://... [PIN=--pin]
+	$(BIN)/python -m bench.unary --uri "$(URI)" $(PIN)
 
 bench-smoke: install ## Fail if a ratio of 10,000 contacts is 1.5 times the recorded one: make bench-smoke URI=mongodb://...
 	$(BIN)/python -m bench.smoke --uri "$(URI)"

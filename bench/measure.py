@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.processes import Server
 
-DURATION_SECONDS = 3.0
+DURATION_SECONDS = 2.0
 """The duration of a row, unless five pairs take longer."""
 _MIN_PAIRS, _MAX_PAIRS = 5, 300
 

@@ -7,17 +7,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
+from bson import json_util
+from pymongo import MongoClient
+from pymongo.database import Database
 
 KEY = secrets.token_hex(32)
 _START_SECONDS, _STOP_SECONDS = 30, 20
+_BARE_THREADS = 32
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,26 @@ def http_gateway(service: str) -> Iterator[Server]:
         yield server
 
 
+@dataclass(frozen=True)
+class Command:
+    """A read of the driver: `find_one` and `find` have a filter, `aggregate` has stages."""
+
+    collection: str
+    method: str
+    argument: Any
+
+    def run(self, database: Database[dict[str, Any]]) -> None:
+        """Read all results."""
+        found = getattr(database[self.collection], self.method)(self.argument)
+        if self.method != "find_one":
+            list(found)
+
+
 @contextmanager
-def bare_server(answer: bytes) -> Iterator[Server]:
-    """A grpcio server that answers every call with these bytes. It does no other work."""
-    command = [sys.executable, "-m", "bench.processes", answer.hex()]
+def bare_server(answer: bytes, uri: str = "", database: str = "", commands: Sequence[Command] = ()) -> Iterator[Server]:
+    """A grpcio server that runs these commands for each call, and answers with these bytes. It does no other work."""
+    job = {"answer": answer.hex(), "uri": uri, "database": database, "commands": [asdict(one) for one in commands]}
+    command = [sys.executable, "-m", "bench.processes", json_util.dumps(job)]
     with _run_process(command, dict(os.environ), r"bare server on (\S+)") as server:
         yield server
 
@@ -110,11 +131,18 @@ def _wait_for_port(address: str) -> None:
     socket.create_connection((host, int(port)), timeout=_START_SECONDS).close()
 
 
-def _serve_bare(answer: bytes) -> None:
-    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
-        lambda _request, _context: answer
-    )
-    server = grpc.server(ThreadPoolExecutor(8))
+def _serve_bare(job: dict[str, Any]) -> None:
+    answer, commands = bytes.fromhex(job["answer"]), [Command(**one) for one in job["commands"]]
+    client = MongoClient[dict[str, Any]](job["uri"] or None, tz_aware=True, connect=bool(commands))
+    database = client[job["database"] or "none"]
+
+    def answer_call(_request: bytes, _context: grpc.ServicerContext) -> bytes:
+        for command in commands:
+            command.run(database)
+        return answer
+
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(answer_call)
+    server = grpc.server(ThreadPoolExecutor(_BARE_THREADS))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bare.Bare", {"Call": handler}),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -125,4 +153,4 @@ def _serve_bare(answer: bytes) -> None:
 
 
 if __name__ == "__main__":
-    _serve_bare(bytes.fromhex(sys.argv[1]))
+    _serve_bare(json_util.loads(sys.argv[1]))

@@ -78,7 +78,7 @@ class Client:
     def members(self, where: dict[str, Any], fields: list[str], *, bson: bool = False) -> int:
         """The number of members in a stream, from its last message."""
         encoding = membership.MEMBER_ENCODING_BSON if bson else membership.MEMBER_ENCODING_STRUCT
-        request = membership.StreamMembersRequest(filter=_filter(where), fields=fields, encoding=encoding)
+        request = membership.StreamMembersRequest(filter=filter_message(where), fields=fields, encoding=encoding)
         last = self.last("MembershipService/StreamMembers", request)
         return membership.StreamMembersResponse.FromString(last).totals.member_count
 
@@ -88,7 +88,7 @@ class Client:
             "/audience.v1.ReachService/StreamReach",
             request_serializer=reach.StreamReachRequest.SerializeToString,
         )
-        stream = call(reach.StreamReachRequest(filter=_filter(where)), metadata=self._metadata)
+        stream = call(reach.StreamReachRequest(filter=filter_message(where)), metadata=self._metadata)
         message = next(stream)
         if first:
             stream.cancel()
@@ -138,7 +138,7 @@ def rows(server: Server, database: reference.Contacts, stack: ExitStack) -> Iter
     yield from _overlap_rows(client, database)
     yield from _insight_rows(client, database)
     yield _check_row(client, database)
-    yield from snapshot_rows(client, database, _filter(EVERYONE), _filter({"score": {"$gte": 10}}))
+    yield from snapshot_rows(client, database, filter_message(EVERYONE), filter_message({"score": {"$gte": 10}}))
     yield Row(
         "StreamMembers, ids",
         "find_raw_batches, undecoded",
@@ -172,7 +172,7 @@ def _overlap_rows(client: Client, database: reference.Contacts) -> Iterator[Row]
         ({"country": {"$in": ["US", "GB"]}}, {"data.country": {"$in": ["US", "GB"]}}),
     )
     by_hand = [condition for _, condition in audiences]
-    ids = [_save(client, f"overlap {number}", where).id for number, (where, _) in enumerate(audiences)]
+    ids = [save_segment(client, f"overlap {number}", where).id for number, (where, _) in enumerate(audiences)]
     pair = reach.GetOverlapRequest(audience_id=ids[0], other_audience_id=ids[1])
     regions_request = reach.GetOverlapRegionsRequest(audience_ids=ids)
 
@@ -224,14 +224,14 @@ def _outside_list(client: Client, database: reference.Contacts) -> tuple[dict[st
     org_match = reference.in_org(LARGE, {})
     list_size = database["contact"].count_documents({"sk": org_match["sk"]}) * 2 // 7
     last = database["contact"].find_one(org_match, {"sk": 1}, sort=[("sk", 1)], skip=list_size - 1) or {}
-    draft = resources.Segment(name="list", type="static", filter=_filter({"sk": {"$lte": last["sk"]}}))
+    draft = resources.Segment(name="list", type="static", filter=filter_message({"sk": {"$lte": last["sk"]}}))
     create = segments.CreateSegmentRequest(segment=draft)
     created = client.unary("SegmentService/CreateSegment", create, resources.Segment, timeout=600)
     return {"$nor": [{"$inAudience": created.id}]}, created.contact_count
 
 
 def _segment_rows(client: Client, database: reference.Contacts, stack: ExitStack) -> Iterator[Row]:
-    created = _save(client, "bench", OPENERS)
+    created = save_segment(client, "bench", OPENERS)
     request = segments.GetSegmentRequest(id=created.id)
 
     def get() -> str:
@@ -244,16 +244,16 @@ def _segment_rows(client: Client, database: reference.Contacts, stack: ExitStack
     yield Row("GetSegment", "find_one", get, lambda: str((reference.segment(database, LARGE, created.id) or {})["pk"]))
 
 
-def _save(client: Client, name: str, where: dict[str, Any]) -> Any:
+def save_segment(client: Client, name: str, where: dict[str, Any]) -> Any:
     """A new dynamic segment."""
-    create = segments.CreateSegmentRequest(segment=resources.Segment(name=name, filter=_filter(where)))
+    create = segments.CreateSegmentRequest(segment=resources.Segment(name=name, filter=filter_message(where)))
     return client.unary("SegmentService/CreateSegment", create, resources.Segment)
 
 
 def _check_row(client: Client, database: reference.Contacts) -> Row:
     """A thousand evenly spaced contacts of the org, and ten filters."""
     scores = range(5, 100, 10)
-    ids = [_save(client, f"score {score}", {"score": {"$gte": score}}).id for score in scores]
+    ids = [save_segment(client, f"score {score}", {"score": {"$gte": score}}).id for score in scores]
     by_hand = [{"data.score": {"$gte": score}} for score in scores]
     step = max(1, database["contact"].count_documents(reference.in_org(LARGE, {})) // _CHECKED_COUNT)
     found = database["contact"].find(reference.in_org(LARGE, {}), {"pk": 1}, sort=[("sk", 1)])
@@ -274,7 +274,7 @@ def _check_row(client: Client, database: reference.Contacts) -> Row:
 
 def _insight_rows(client: Client, database: reference.Contacts) -> Iterator[Row]:
     """All dimensions of a filter's members, with a cached and with an uncached baseline."""
-    draft = resources.Segment(name="leads", filter=_filter(LEADS))
+    draft = resources.Segment(name="leads", filter=filter_message(LEADS))
     create = segments.CreateSegmentRequest(segment=draft)
     created = client.unary("SegmentService/CreateSegment", create, resources.Segment)
 
@@ -296,7 +296,7 @@ def _insight_rows(client: Client, database: reference.Contacts) -> Iterator[Row]
 
 
 def _reach(client: Client, where: dict[str, Any]) -> int:
-    request = reach.EstimateReachRequest(filter=_filter(where))
+    request = reach.EstimateReachRequest(filter=filter_message(where))
     return int(client.unary("ReachService/EstimateReach", request, reach.EstimateReachResponse).count)
 
 
@@ -313,5 +313,6 @@ def _last_count(client: Client, where: dict[str, Any]) -> int:
     return int(client.reach_stream(where, first=False).count)
 
 
-def _filter(where: dict[str, Any]) -> resources.Filter:
+def filter_message(where: dict[str, Any]) -> resources.Filter:
+    """The message of a filter on contacts."""
     return ParseDict({"datatype": "contact", "where": where}, resources.Filter())
