@@ -258,10 +258,10 @@ def test_dates_of_related_records_are_in_their_own_timezones(real_service: Servi
     ]
     real_service.insert(org, orders, "order")
     today = {"at": {"$gte": {"$dateTrunc": {"date": "$$NOW", "unit": "day", "timezone": "$zone"}}}}
-    arguments: dict[str, Any] = {
+    arguments: dict[str, dict[str, Any]] = {
         "where": {"where": today},
         "last": {"last": {"by": "at", "where": today}},
         "then": {"at": "at", "then": {"where": today}},
-    }[name]
-    written = {"datatype": "contact", "where": related(**arguments)}
+    }
+    written = {"datatype": "contact", "where": related(**arguments[name])}
     assert real_service.client(org).members(filter=written) == contacts[:1]
