@@ -11,6 +11,7 @@ import uuid
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TextIO, cast
 
@@ -112,6 +113,13 @@ class Service:
         """A client of an org, with every scope by default."""
         bearer = mint(self.settings, org=org, subject=token.pop("subject", "tester"), **token)
         return Client(self.channel, (("authorization", f"Bearer {bearer}"), ("orgid", org)))
+
+    @contextmanager
+    def stalled_client(self, org: str) -> Iterator[Client]:
+        """A client whose streams the server cannot fill: its window does not grow with the delays of a busy machine."""
+        options = [("grpc.http2.bdp_probe", 0), ("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(f"127.0.0.1:{self.app.port}", options) as channel:
+            yield Client(channel, self.client(org).metadata)
 
     @property
     def open_stream_count(self) -> int:

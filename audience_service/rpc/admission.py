@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import TooManyCalls, TooManyStreams
-from audience_service.rpc.permits import PermitPool, Shares, WaitingBytes
+from audience_service.observability import metrics
+from audience_service.rpc.permits import PermitPool, RequestBytes, Shares
 from audience_service.rpc.rate_limits import RateLimiter
 from audience_service.rpc.stream_limits import StreamLimiter
 from audience_service.rpc.workloads import Workload
@@ -13,10 +14,15 @@ from audience_service.rpc.workloads import Workload
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 """The largest message of a request: gRPC's default limit."""
 
-_MAX_PENDING_REQUESTS = 128
-"""The most requests that are being received. Each may take `MAX_REQUEST_BYTES`."""
+_MAX_PENDING_REQUESTS = 64
+"""The most requests that are being received. Each may take `MAX_REQUEST_BYTES`, twice while grpcio copies it."""
 _MAX_WAITING_BYTES = 64 * 1024 * 1024
 """The most bytes of received requests that wait for a permit."""
+_MAX_LARGE_BYTES = 8 * 1024 * 1024
+"""The most bytes of the large requests that run, of each workload with permits. Decoded, a request of 4 MiB can take
+100 MB: 63 MB as a message and 38 MB as a filter."""
+_MAX_STREAM_BYTES = 16 * 1024 * 1024
+"""The most bytes of the large requests of open streams, which keep them decoded."""
 _REFUSAL_DELAY_SECONDS = 1.0
 _MAX_REFUSALS, _MAX_REFUSALS_PER_ORG = 1_024, 512
 """The most refused calls whose refusal is delayed, in all and by org. Each occupies a thread."""
@@ -47,11 +53,16 @@ class Admission:
     def __init__(self, limits: CallLimits) -> None:
         shares = limits.shares
         self.rates = RateLimiter(limits.org_rate, limits.caller_rate)
-        self.waiting_bytes = WaitingBytes(_MAX_WAITING_BYTES, shares, MAX_REQUEST_BYTES)
-        self.requests = PermitPool(_MAX_PENDING_REQUESTS, shares, self.waiting_bytes, "request")
-        """Permits to receive a request."""
+        self.waiting_bytes = RequestBytes(
+            _MAX_WAITING_BYTES, shares, MAX_REQUEST_BYTES, gauge=metrics.WAITING_REQUEST_BYTES
+        )
+        self.stream_bytes = RequestBytes(_MAX_STREAM_BYTES, shares, MAX_REQUEST_BYTES, "open streams")
+        """The large requests of open streams."""
+        half = Shares(shares.org / 2, shares.caller / 2)
+        self.requests = PermitPool(_MAX_PENDING_REQUESTS, half, self.waiting_bytes, "request")
+        """Permits to receive a request. An org has half of its share, so that it takes several to occupy all."""
         self.permits = {
-            workload: PermitPool(number, shares, self.waiting_bytes, workload.label)
+            workload: PermitPool(number, shares, self.waiting_bytes, workload.label, _MAX_LARGE_BYTES)
             for workload, number in (
                 (Workload.READ, limits.reads),
                 (Workload.QUERY, limits.queries),

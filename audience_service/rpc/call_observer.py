@@ -81,6 +81,7 @@ class ObservedCall:
         if self._observer.is_logged(code):
             _log.info("rpc", **fields, **({"reason": reason} if reason else {}))
         self._observer.add_slow_call(self._labels[0], seconds, fields)
+        _REQUEST.set(None)  # grpcio keeps the call's context until a garbage collection, and with it the request
 
 
 class CallObserver:

@@ -11,7 +11,7 @@ A call passes these steps, all in one thread of its own:
    by it (`calls.py`), which grpcio's other handlers do not allow.
 4. The verification runs in the call's thread. grpcio looks up handlers in its only serving thread, which the check of a
    signature would block.
-5. A request waits for its permit as bytes, which are limited. Decoded, it takes up to 16 times as many.
+5. A request waits for its permit as bytes, which are limited. Decoded, it takes up to 26 times as many.
 """
 
 from __future__ import annotations  # grpc's handler types are generic to the type checker only
@@ -36,7 +36,8 @@ from audience_service.rpc.calls import CallEnded, OpenCall, OpenCalls
 from audience_service.rpc.context import set_context
 from audience_service.rpc.converters.member_bytes import SerializedMembers
 from audience_service.rpc.errors import abort, code_of
-from audience_service.rpc.method import Method
+from audience_service.rpc.method import Method, check_size
+from audience_service.rpc.permits import large_bytes
 
 _MAX_DEADLINE_SECONDS = 365 * 86_400.0
 """grpcio reports a deadline centuries ahead for a call without a deadline."""
@@ -120,14 +121,16 @@ class CallInterceptor(grpc.ServerInterceptor):
             self._admission.check_place(method.workload, ctx)
         with self._admission.requests.acquire(ctx):
             raw = call.receive(messages, self._timeouts.request)
+        check_size(raw or b"")  # a request above the limit would wait in vain
+        size = len(raw or b"")
         if method.is_server_streaming:
-            with self._slot(method, ctx):
+            with self._slot(method, ctx), self._admission.stream_bytes.occupy(ctx.caller, large_bytes(size)):
                 request = observe_request(method.decode(raw))
                 del raw
                 with closing(behavior(request, call.context)) as responses:
                     yield from responses
         else:
-            with self._admission.permits[method.workload].acquire(ctx, size=len(raw or b"")):
+            with self._admission.permits[method.workload].acquire(ctx, size):
                 request = observe_request(method.decode(raw))
                 del raw
                 response = behavior(request, call.context)

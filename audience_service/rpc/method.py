@@ -62,11 +62,7 @@ class Method:
         name = self.request.DESCRIPTOR.full_name
         if raw is None:
             raise MalformedRequest(f"the request has no message; send a {name}", metadata={"message": name})
-        if len(raw) > MAX_REQUEST_BYTES:
-            raise RequestTooLarge(
-                f"the message has {len(raw):,} bytes, more than {MAX_REQUEST_BYTES:,}; send less at a time",
-                metadata={"limit": str(MAX_REQUEST_BYTES)},
-            )
+        check_size(raw)
         try:
             request = self.request.FromString(raw)
         except DecodeError:
@@ -75,6 +71,15 @@ class Method:
             if not reduce(getattr, path, request):
                 raise InvalidArgument.at(".".join(path), "is missing; set it to an id")
         return request
+
+
+def check_size(raw: bytes) -> None:
+    """Raise RequestTooLarge if a message has more than `MAX_REQUEST_BYTES`."""
+    if len(raw) > MAX_REQUEST_BYTES:
+        raise RequestTooLarge(
+            f"the message has {len(raw):,} bytes, more than {MAX_REQUEST_BYTES:,}; send less at a time",
+            metadata={"limit": str(MAX_REQUEST_BYTES)},
+        )
 
 
 def _required_ids(message: Descriptor, parents: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -11,8 +11,11 @@ Invariants:
 1. A free permit and a waiting call that may have it never exist together, so a new call needs no queue to be fair.
 2. A permit is occupied until the thread has ended its work, whether or not the client still waits.
 3. The requests of waiting calls are limited in bytes as well, by org and in all. They wait undecoded.
+4. The large requests of running calls are limited in bytes too: decoded, a request takes up to 26 times its bytes. A
+   call with a large request waits until there is room for it. Calls with small requests overtake it.
 """
 
+import sys
 import threading
 import time
 from collections import Counter, OrderedDict, deque
@@ -29,6 +32,8 @@ from audience_service.rpc.calls import CancelEvent
 
 _MAX_WAITING_PER_PERMIT = 8
 """The most calls that wait, for each permit."""
+_LARGE_REQUEST_BYTES = 64 * 1024
+"""A request above this size is large. Permits and slots limit the bytes of smaller ones well enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class Shares:
 class _Usage:
     """Counts by org and by caller, limited by their shares of a total."""
 
-    def __init__(self, limit: int, shares: Shares, gauge: Gauge, min_share: int = 1) -> None:
+    def __init__(self, limit: int, shares: Shares, gauge: Gauge | None, min_share: int = 1) -> None:
         """The gauge shows the total. `min_share` is the least that a share comes to."""
         self._gauge = gauge
         self.limit = limit
@@ -72,40 +77,64 @@ class _Usage:
 
     def add(self, caller: Caller, number: int) -> None:
         self.total += number
-        self._gauge.inc(number)
+        if self._gauge:
+            self._gauge.inc(number)
         for counter, key in ((self._orgs, caller.org), (self._callers, caller.subject)):
             counter[key] += number
             if not counter[key]:
                 del counter[key]
 
 
-class WaitingBytes:
-    """The bytes of the requests of waiting calls, in all workloads together."""
+def large_bytes(size: int) -> int:
+    """The size of a large request, 0 for the size of a smaller one."""
+    return size if size > _LARGE_REQUEST_BYTES else 0
 
-    def __init__(self, limit: int, shares: Shares, max_request_bytes: int) -> None:
-        """Whatever the shares are, one request of this size can wait."""
-        self._usage = _Usage(limit, shares, metrics.WAITING_REQUEST_BYTES, max_request_bytes)
+
+class RequestBytes:
+    """The bytes of the requests of some calls, in all workloads together."""
+
+    def __init__(
+        self,
+        limit: int,
+        shares: Shares,
+        max_request_bytes: int,
+        calls: str = "waiting calls",
+        gauge: Gauge | None = None,
+    ) -> None:
+        """Whatever the shares are, there is room for one request of `max_request_bytes`. Errors name the calls."""
+        self.max_request_bytes = max_request_bytes
+        self._calls = calls
+        self._usage = _Usage(limit, shares, gauge, max_request_bytes)
         self._lock = threading.Lock()
 
     @property
     def total(self) -> int:
-        """The bytes that wait."""
+        """The bytes of all requests."""
         return self._usage.total
 
+    @contextmanager
+    def occupy(self, caller: Caller, size: int) -> Iterator[None]:
+        """Add a request, and remove it in the end. Raises as `add`."""
+        self.add(caller, size)
+        try:
+            yield
+        finally:
+            self.remove(caller, size)
+
     def add(self, caller: Caller, size: int) -> None:
-        """Add the request of a call that begins to wait. Raises TooManyCalls above a limit."""
+        """Add a request. Raises TooManyCalls above a limit."""
         with self._lock:
             if exhausted := self._usage.exhausted(caller, size):
                 holder, limit = exhausted
                 raise TooManyCalls(
-                    f"the waiting requests of this {holder} would have more than {limit:,} bytes, which is the limit;"
-                    " retry later",
+                    f"the requests of the {self._calls} of this {holder} would have more than {limit:,} bytes, which is"
+                    " the limit; retry later",
                     metadata={"limit": str(limit), "limited": holder, "unit": "bytes"},
                 )
             self._usage.add(caller, size)
 
     def remove(self, caller: Caller, size: int) -> None:
-        """Remove the request of a call that waits no longer."""
+        """Remove a request."""
         with self._lock:
             self._usage.add(caller, -size)
 
@@ -121,9 +150,18 @@ class _Waiter:
 class PermitPool:
     """The permits of one workload, whose name is in the metrics."""
 
-    def __init__(self, permits: int, shares: Shares, waiting_bytes: WaitingBytes, workload: str = "") -> None:
+    def __init__(
+        self,
+        permits: int,
+        shares: Shares,
+        waiting_bytes: RequestBytes,
+        workload: str = "",
+        max_large_bytes: int = sys.maxsize,
+    ) -> None:
+        """`max_large_bytes` limits the large requests of running calls."""
         self._waiting_bytes = waiting_bytes
         self._running = _Usage(permits, shares, metrics.PERMITS_IN_USE.labels(workload))
+        self._large = _Usage(max_large_bytes, shares, None, waiting_bytes.max_request_bytes)
         self._queued = _Usage(permits * _MAX_WAITING_PER_PERMIT, shares, metrics.CALLS_WAITING.labels(workload))
         self._wait_seconds = metrics.CALL_WAIT_SECONDS.labels(workload)
         metrics.PERMITS.labels(workload).set(permits)
@@ -162,12 +200,12 @@ class PermitPool:
             yield
         finally:
             with self._lock:
-                self._release(ctx.caller)
+                self._release(ctx.caller, size)
 
     def _enter(self, ctx: RequestContext, size: int) -> None:
         with self._lock:
-            if not self._running.exhausted(ctx.caller):
-                self._running.add(ctx.caller, 1)
+            if self._may_run(ctx.caller, size):
+                self._run(ctx.caller, size)
                 return
             waiter = self._enqueue(ctx.caller, size)
         cancel_event = ctx.deadline.cancel_event
@@ -180,7 +218,7 @@ class PermitPool:
         except OutOfTime:
             with self._lock:
                 if waiter.has_permit:
-                    self._release(ctx.caller)
+                    self._release(ctx.caller, size)
                 else:
                     self._remove(waiter)
             raise
@@ -213,17 +251,29 @@ class PermitPool:
         self._queued.add(waiter.caller, -1)
         self._waiting_bytes.remove(waiter.caller, waiter.size)
 
-    def _release(self, caller: Caller) -> None:
-        """Free a permit, and give it to the next org that has a call which may have it."""
+    def _may_run(self, caller: Caller, size: int) -> bool:
+        return not (self._running.exhausted(caller) or self._large.exhausted(caller, large_bytes(size)))
+
+    def _run(self, caller: Caller, size: int) -> None:
+        self._running.add(caller, 1)
+        self._large.add(caller, large_bytes(size))
+
+    def _release(self, caller: Caller, size: int) -> None:
+        """Free a permit. Give it, and others that its large request has kept free, to the calls that may have them."""
         self._running.add(caller, -1)
-        for org in tuple(self._queues):
-            if self._running.total >= self._running.limit:
-                return
-            waiter = next((w for w in self._queues[org] if not self._running.exhausted(w.caller)), None)
-            if waiter:
-                self._remove(waiter)
-                if org in self._queues:
-                    self._queues.move_to_end(org)
-                self._running.add(waiter.caller, 1)
-                waiter.has_permit = True
-                waiter.wake_event.set()
+        self._large.add(caller, -large_bytes(size))
+        while waiter := self._next_waiter():
+            org = waiter.caller.org
+            self._remove(waiter)
+            if org in self._queues:
+                self._queues.move_to_end(org)
+            self._run(waiter.caller, waiter.size)
+            waiter.has_permit = True
+            waiter.wake_event.set()
+
+    def _next_waiter(self) -> _Waiter | None:
+        """The first call that may run of the first org that has one."""
+        if self._running.total >= self._running.limit:
+            return None
+        waiters = (waiter for queue in self._queues.values() for waiter in queue)
+        return next((waiter for waiter in waiters if self._may_run(waiter.caller, waiter.size)), None)

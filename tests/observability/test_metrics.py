@@ -13,9 +13,10 @@ from audience_service.domain.custom_audiences.errors import TooManyRefreshes
 from audience_service.mongo.core.client import connect
 from audience_service.mongo.core.monitoring import CommandMetrics, PoolMetrics, outcome_of
 from audience_service.mongo.embedded.store import embedded_store
+from audience_service.observability import metrics
 from audience_service.rpc.call_observer import CallObserver
 from audience_service.rpc.descriptors import SERVICES
-from audience_service.rpc.permits import PermitPool, Shares, WaitingBytes
+from audience_service.rpc.permits import PermitPool, RequestBytes, Shares
 from audience_service.rpc.stream_limits import StreamLimiter
 from tests.conftest import Service, run_service
 from tests.support.client import Client
@@ -85,7 +86,7 @@ def test_exact_answers_and_lookups_in_caches_are_counted(client: Client, insert:
 def test_waiting_calls_permits_and_streams_are_gauges_by_workload() -> None:
     """They return to zero as calls end, and a call that waited is timed."""
     shares = Shares(1.0, 1.0)
-    pool = PermitPool(1, shares, WaitingBytes(100, shares, 1), "test")
+    pool = PermitPool(1, shares, RequestBytes(100, shares, 1, gauge=metrics.WAITING_REQUEST_BYTES), "test")
     slots = StreamLimiter("test", 3, org=2)
     ctx = RequestContext(Caller("ann", "acme", frozenset()), Deadline.after(30))
 

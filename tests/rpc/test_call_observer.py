@@ -137,10 +137,11 @@ def test_a_stalled_clients_line_has_the_code_that_it_gets() -> None:
         for service in run_service("embedded", embedded_store([], ("contact",)), stream_send_timeout_seconds=2.0):
             service.insert("stalled", [{"data": {"pad": "x" * 100_000}} for _ in range(100)])
             request = {"filter": {"datatype": "contact", "where": {}}, "batchSize": 1, "fields": ["pad"]}
-            stream = service.client("stalled").call("StreamMembers", request)
-            next(stream)
-            eventually(lambda: any(line["event"] == "rpc" for line in lines))
-            stream.cancel()
+            with service.stalled_client("stalled") as client:
+                stream = client.call("StreamMembers", request)
+                next(stream)
+                eventually(lambda: any(line["event"] == "rpc" for line in lines))
+                stream.cancel()
     [line] = [line for line in lines if line["event"] == "rpc"]
     assert (line["code"], line["reason"]) == ("CANCELLED", "CLIENT_TIMEOUT")
 

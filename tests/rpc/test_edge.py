@@ -67,7 +67,7 @@ def test_a_call_without_a_token_is_refused_before_its_request_has_come(service: 
 
 def test_a_request_that_does_not_come_ends_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """Until then it occupies the share of its org alone: others are answered."""
-    monkeypatch.setattr(admission, "_MAX_PENDING_REQUESTS", 4)
+    monkeypatch.setattr(admission, "_MAX_PENDING_REQUESTS", 8)
     with serving(request_timeout_seconds=4.0) as service:
         requests = service.app.server.admission.requests
         with held_calls(service.channel, REACH, 6, service.client("slow").metadata) as calls:
@@ -232,6 +232,28 @@ def test_waiting_requests_of_an_org_are_limited_in_bytes(monkeypatch: pytest.Mon
         assert service.app.server.admission.waiting_bytes.total == 0
 
 
+def test_large_requests_of_open_streams_are_limited_in_bytes(monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
+    """A stream keeps its request decoded. Streams with small requests still open."""
+    monkeypatch.setattr(admission, "_MAX_STREAM_BYTES", 1024 * 1024)
+    monkeypatch.setattr(admission, "MAX_REQUEST_BYTES", 256 * 1024)
+    with serving() as service:
+        service.insert("busy", [{"data": {"pad": "x" * 100_000}} for _ in range(40)])
+        client = service.client("busy")
+        large = {"filter": {"datatype": "contact", "where": {"pad": {"$nin": [f"{n:0100}" for n in range(3_000)]}}}}
+        request = {"batchSize": 1, "fields": ["pad"]}
+        stream = client.call("StreamMembers", {**large, **request})
+        next(stream)
+        refusal = refused(lambda: client.call("StreamMembers", {**large, **request}))
+        assert (refusal.code.name, refusal.info.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_CALLS")
+        assert dict(refusal.info.metadata) == {"limit": "524288", "limited": "org", "unit": "bytes"}
+        assert "requests of the open streams of this org" in refusal.message
+        small = client.call("StreamMembers", {"filter": ALL_CONTACTS, **request})
+        next(small)
+        for one in (stream, small):
+            one.cancel()
+        eventually(lambda: service.app.server.admission.stream_bytes.total == 0)
+
+
 def test_a_stream_beyond_the_orgs_share_is_refused(refused: Refused) -> None:
     """Another org can still open one."""
     with serving(max_streams=4) as service:
@@ -253,14 +275,13 @@ def test_a_client_that_receives_nothing_loses_its_stream() -> None:
     """Its slot is free after the timeout, although the client still waits."""
     with serving(stream_send_timeout_seconds=2.0) as service:
         service.insert("stalled", [{"data": {"pad": "x" * 100_000}} for _ in range(100)])
-        stream = service.client("stalled").call(
-            "StreamMembers", {"filter": ALL_CONTACTS, "batchSize": 1, "fields": ["pad"]}
-        )
-        next(stream)
-        eventually(lambda: service.open_stream_count == 0)
-        eventually(lambda: len(service.app.server.open_calls) == 0)
-        with pytest.raises(grpc.RpcError) as caught:
-            list(stream)
+        with service.stalled_client("stalled") as client:
+            stream = client.call("StreamMembers", {"filter": ALL_CONTACTS, "batchSize": 1, "fields": ["pad"]})
+            next(stream)
+            eventually(lambda: service.open_stream_count == 0)
+            eventually(lambda: len(service.app.server.open_calls) == 0)
+            with pytest.raises(grpc.RpcError) as caught:
+                list(stream)
         assert caught.value.code().name == "CANCELLED"
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from audience_service.domain.core.context import Caller, Deadline, RequestContext
 from audience_service.domain.core.errors import OutOfTime, TooManyCalls
+from audience_service.rpc import permits
 from audience_service.rpc.calls import CancelEvent
-from audience_service.rpc.permits import PermitPool, Shares, WaitingBytes
+from audience_service.rpc.permits import PermitPool, RequestBytes, Shares
 from tests.support.waiting import eventually
 
 
@@ -68,16 +69,19 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
-def calls_of(stack: ExitStack, permits: int, org_share: float = 0.5, caller_share: float = 1.0) -> Calls:
+def calls_of(
+    stack: ExitStack, permit_count: int, org_share: float = 0.5, caller_share: float = 1.0, max_large_bytes: int = 1_000
+) -> Calls:
     shares = Shares(org_share, caller_share)
-    calls = Calls(PermitPool(permits, shares, WaitingBytes(100, shares, max_request_bytes=10)))
+    waiting = RequestBytes(100, shares, max_request_bytes=10)
+    calls = Calls(PermitPool(permit_count, shares, waiting, max_large_bytes=max_large_bytes))
     stack.callback(calls.close)
     return calls
 
 
 def test_an_org_uses_no_more_than_its_share(stack: ExitStack) -> None:
     """The rest stays free for other orgs."""
-    calls = calls_of(stack, permits=4)
+    calls = calls_of(stack, permit_count=4)
     for name in ("a1", "a2", "a3", "b1"):
         calls.start(name, org=name[0])
     assert calls.started == ["a1", "a2", "b1"]
@@ -87,7 +91,7 @@ def test_an_org_uses_no_more_than_its_share(stack: ExitStack) -> None:
 
 def test_a_caller_uses_no_more_than_its_share_in_all_orgs(stack: ExitStack) -> None:
     """It cannot evade the limit with another org."""
-    calls = calls_of(stack, permits=4, org_share=1.0, caller_share=0.5)
+    calls = calls_of(stack, permit_count=4, org_share=1.0, caller_share=0.5)
     for name in ("a1", "b1", "c1"):
         calls.start(name, org=name[0], subject="ann")
     calls.start("d1", org="d", subject="bob")
@@ -98,7 +102,7 @@ def test_a_caller_uses_no_more_than_its_share_in_all_orgs(stack: ExitStack) -> N
 
 def test_orgs_take_turns(stack: ExitStack) -> None:
     """An org with many waiting calls does not delay the next org by more than one of them."""
-    calls = calls_of(stack, permits=1, org_share=1.0)
+    calls = calls_of(stack, permit_count=1, org_share=1.0)
     for name in ("a1", "a2", "a3", "b1", "c1"):
         calls.start(name, org=name[0])
     for number, name in enumerate(["a1", "a2", "b1", "c1", "a3"], start=1):
@@ -110,7 +114,7 @@ def test_orgs_take_turns(stack: ExitStack) -> None:
 
 def test_more_waiting_calls_of_an_org_are_refused(stack: ExitStack) -> None:
     """Those of other orgs still wait."""
-    calls = calls_of(stack, permits=1)
+    calls = calls_of(stack, permit_count=1)
     for number in range(5):  # one runs, four wait: half of the eight that may
         calls.start(f"a{number}", org="a")
     calls.start("refused", org="a")
@@ -123,7 +127,7 @@ def test_more_waiting_calls_of_an_org_are_refused(stack: ExitStack) -> None:
 
 def test_waiting_requests_are_limited_in_bytes(stack: ExitStack) -> None:
     """By org and in all; a request that leaves makes room, and one of any size may wait alone."""
-    calls = calls_of(stack, permits=1)
+    calls = calls_of(stack, permit_count=1)
     for name, size in (("a1", 90), ("a2", 30), ("a3", 20), ("a4", 1), ("b1", 50), ("c1", 1)):
         calls.start(name, org=name[0], size=size)
     found = {name: dict(error.metadata) for name, error in calls.failed.items() if isinstance(error, TooManyCalls)}
@@ -138,9 +142,33 @@ def test_waiting_requests_are_limited_in_bytes(stack: ExitStack) -> None:
     assert calls.pool.waiting_count == 3
 
 
+def test_large_requests_of_an_org_run_one_after_another(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permits are free meanwhile: small requests use them, and so do the large ones of other orgs."""
+    monkeypatch.setattr(permits, "_LARGE_REQUEST_BYTES", 5)
+    calls = calls_of(stack, permit_count=8, max_large_bytes=20)
+    for name, size in (("a1", 10), ("a2", 6), ("a3", 5), ("b1", 10), ("c1", 6), ("a4", 4)):
+        calls.start(name, org=name[0], size=size)
+    assert calls.started == ["a1", "a3", "b1", "a4"]
+    calls.end("b1")
+    eventually(lambda: calls.started[4:] == ["c1"])
+    calls.end("a1")
+    eventually(lambda: calls.started[5:] == ["a2"])
+
+
+def test_a_large_request_that_ends_makes_room_for_several(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No permit stays free while a call waits that may have it."""
+    monkeypatch.setattr(permits, "_LARGE_REQUEST_BYTES", 2)
+    calls = calls_of(stack, permit_count=8, max_large_bytes=20)
+    for name, size in (("a1", 10), ("a2", 5), ("a3", 5)):
+        calls.start(name, org="a", size=size)
+    assert calls.started == ["a1"]
+    calls.end("a1")
+    eventually(lambda: sorted(calls.started[1:]) == ["a2", "a3"])
+
+
 def test_shares_leave_room_for_one_request_to_wait(stack: ExitStack) -> None:
     """Of the largest size, also if the shares come to less."""
-    calls = calls_of(stack, permits=1, org_share=0.05)
+    calls = calls_of(stack, permit_count=1, org_share=0.05)
     calls.start("a1", org="a")
     calls.start("b1", org="b", size=10)
     calls.start("b2", org="c", size=11)
@@ -149,17 +177,17 @@ def test_shares_leave_room_for_one_request_to_wait(stack: ExitStack) -> None:
 
 def test_a_cancelled_call_leaves_the_queue_at_once(stack: ExitStack) -> None:
     """Its place goes to another call, long before the deadline."""
-    calls = calls_of(stack, permits=1, org_share=1.0)
+    calls = calls_of(stack, permit_count=1, org_share=1.0)
     calls.start("runs", org="a")
     calls.start("waits", org="a")
     calls.cancel_events["waits"].set()
-    eventually(lambda: "waits" in calls.failed, seconds=5)
+    eventually(lambda: "waits" in calls.failed)
     assert calls.pool.waiting_count == 0
 
 
 def test_a_call_waits_no_longer_than_its_deadline(stack: ExitStack) -> None:
     """It is then OUT_OF_TIME, and the queue is empty."""
-    calls = calls_of(stack, permits=1, org_share=1.0)
+    calls = calls_of(stack, permit_count=1, org_share=1.0)
     calls.start("runs", org="a")
     calls.start("waits", org="a", deadline_seconds=0.05)
     eventually(lambda: isinstance(calls.failed.get("waits"), OutOfTime))
@@ -168,7 +196,7 @@ def test_a_call_waits_no_longer_than_its_deadline(stack: ExitStack) -> None:
 
 def test_a_cancelled_call_occupies_its_permit_until_its_thread_ends(stack: ExitStack) -> None:
     """The database still works for it."""
-    calls = calls_of(stack, permits=1, org_share=1.0)
+    calls = calls_of(stack, permit_count=1, org_share=1.0)
     calls.start("runs", org="a")
     calls.start("waits", org="a")
     calls.cancel_events["runs"].set()
