@@ -13,6 +13,8 @@ Invariants:
 3. The requests of waiting calls are limited in bytes as well, by org and in all. They wait undecoded.
 4. The large requests of running calls are limited in bytes too: decoded, a request takes up to 26 times its bytes. A
    call with a large request waits until there is room for it. Calls with small requests overtake it.
+5. A call that has waited for half of its time lets later calls of its org overtake it. It would hardly end in time: if
+   the first call came first, an org with more calls than permits would get an answer to none of them.
 """
 
 import sys
@@ -22,6 +24,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import inf
 
 from prometheus_client import Gauge
 
@@ -143,6 +146,8 @@ class RequestBytes:
 class _Waiter:
     caller: Caller
     size: int
+    late_at: float
+    """When half of its time has passed, on the monotonic clock."""
     wake_event: threading.Event = field(default_factory=threading.Event)
     has_permit: bool = False
 
@@ -207,7 +212,7 @@ class PermitPool:
             if self._may_run(ctx.caller, size):
                 self._run(ctx.caller, size)
                 return
-            waiter = self._enqueue(ctx.caller, size)
+            waiter = self._enqueue(ctx, size)
         cancel_event = ctx.deadline.cancel_event
         if isinstance(cancel_event, CancelEvent):
             cancel_event.waker = waiter.wake_event
@@ -235,10 +240,11 @@ class PermitPool:
                 metadata={"limit": str(limit), "limited": holder},
             )
 
-    def _enqueue(self, caller: Caller, size: int) -> _Waiter:
+    def _enqueue(self, ctx: RequestContext, size: int) -> _Waiter:
+        caller, seconds = ctx.caller, ctx.deadline.remaining()
         self._check_queue(caller)
         self._waiting_bytes.add(caller, size)
-        waiter = _Waiter(caller, size)
+        waiter = _Waiter(caller, size, inf if seconds is None else time.monotonic() + seconds / 2)
         self._queues.setdefault(caller.org, deque()).append(waiter)
         self._queued.add(caller, 1)
         return waiter
@@ -272,8 +278,12 @@ class PermitPool:
             waiter.wake_event.set()
 
     def _next_waiter(self) -> _Waiter | None:
-        """The first call that may run of the first org that has one."""
+        """The first call that may run of the first org that has one; if all of them are late, the last one."""
         if self._running.total >= self._running.limit:
             return None
-        waiters = (waiter for queue in self._queues.values() for waiter in queue)
-        return next((waiter for waiter in waiters if self._may_run(waiter.caller, waiter.size)), None)
+        monotonic = time.monotonic()
+        for queue in self._queues.values():
+            waiters = [waiter for waiter in queue if self._may_run(waiter.caller, waiter.size)]
+            if waiters:
+                return next((waiter for waiter in waiters if monotonic < waiter.late_at), waiters[-1])
+        return None

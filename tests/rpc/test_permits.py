@@ -112,6 +112,19 @@ def test_orgs_take_turns(stack: ExitStack) -> None:
     assert calls.pool.running_count == 0
 
 
+def test_a_late_call_lets_others_of_its_org_overtake_it(stack: ExitStack) -> None:
+    """Calls that run out of time together would else occupy permits in turn, and none would end in time."""
+    calls = calls_of(stack, permit_count=1, org_share=1.0)
+    for name in ("a1", "a2", "a3", "a4"):
+        calls.start(name, org="a")
+    for waiter in [*calls.pool._queues["a"]][:2]:
+        waiter.late_at = 0.0  # half of its time has passed
+    for number, name in enumerate(["a1", "a4", "a3", "a2"], start=1):
+        eventually(lambda number=number: len(calls.started) == number)  # type: ignore[misc]
+        assert calls.started[-1] == name
+        calls.end(name)
+
+
 def test_more_waiting_calls_of_an_org_are_refused(stack: ExitStack) -> None:
     """Those of other orgs still wait."""
     calls = calls_of(stack, permit_count=1)
