@@ -29,6 +29,13 @@ from audience_service.wiring.server import build_key_ring
 from audience_service.wiring.store import SAMPLE_ORGS, open_store
 
 _GRACE_SECONDS = 10.0
+_SWITCH_INTERVAL_SECONDS = 0.0005
+"""How long a thread computes while another waits for the interpreter; 5 ms by default.
+
+A call needs the interpreter several times, after each wait for its client and the database. A thread that parses a
+large filter would delay it each time. Next to eight slow counts, the 99th percentile of GetSegment was 75 ms instead of
+135, on a busy machine.
+"""
 
 _log = structlog.get_logger()
 
@@ -103,6 +110,7 @@ def _serve_metrics(settings: Settings, stack: ExitStack) -> Path | None:
 
 def _serve_in_process(settings: Settings, wait_for_stop: Callable[[], object]) -> None:
     limit_arenas()
+    sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
     configure_logs(settings.log_format, settings.log_level)
     if settings.traces:
         _start_tracing()

@@ -15,6 +15,7 @@ Source of the semantics: MongoDB manual, query and projection operators. What Mo
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from bson import Regex
@@ -97,6 +98,7 @@ _TYPES: dict[str, int] = {
 }  # fmt: skip
 _TYPE_NAMES = frozenset(_TYPES) | {"number"}
 _MAX_SHOWN_PATTERN, _MAX_FOLDED_TEXT = 200, 200
+_MAX_CHECKED_PATTERNS = 2_048
 _END = r"(?!\n)$"
 """The end of the text. In a pattern, $ also matches before a line break at the end."""
 _NAMES_BY_TYPE = {number: name for name, number in _TYPES.items()}
@@ -198,12 +200,8 @@ def read_pattern(operand: Any, options: Any, field_path: str, options_path: str,
         raise InvalidFilter.at(field_path, "contains a NUL character, which PCRE refuses; remove it")
     if foreign := _PYTHON_ONLY.search(operand):
         raise InvalidFilter.at(field_path, f"contains {foreign[0]!r}, which PCRE does not support")
-    flags = (re.VERBOSE if "x" in options else re.NOFLAG) | (re.IGNORECASE if "i" in options else re.NOFLAG)
     try:
-        translated = translate(operand)
-        flags |= re.IGNORECASE if translated.ignore_case else re.NOFLAG
-        check_backtracking(translated.pattern, flags)
-        re.compile(translated.pattern, flags)
+        _check_pattern(operand, options)
     except UnsupportedPattern as error:
         raise InvalidFilter.at(field_path, str(error)) from None
     except DangerousPattern as error:
@@ -211,6 +209,19 @@ def read_pattern(operand: Any, options: Any, field_path: str, options_path: str,
     except (re.error, RecursionError, OverflowError) as error:
         raise InvalidFilter.at(field_path, f"is not a regular expression: {error}") from None
     return Pattern(operand, options)
+
+
+@lru_cache(_MAX_CHECKED_PATTERNS)
+def _check_pattern(pattern: str, options: str) -> None:
+    """Raise an error if PCRE refuses a pattern, or if it is unbounded. Remembers patterns that are right.
+
+    A call parses its filter twice, to run it and to warn of it, and the check is the slowest part of that.
+    """
+    flags = (re.VERBOSE if "x" in options else re.NOFLAG) | (re.IGNORECASE if "i" in options else re.NOFLAG)
+    translated = translate(pattern)
+    flags |= re.IGNORECASE if translated.ignore_case else re.NOFLAG
+    check_backtracking(translated.pattern, flags)
+    re.compile(translated.pattern, flags)
 
 
 def is_pattern_value(value: Any) -> bool:
