@@ -31,15 +31,17 @@ ALL: Any = {"datatype": "contact", "where": {}}
 HELD_CALLS, _HELD_CONNECTIONS = 10_000, 20
 _REACH = "/audience.v1.ReachService/EstimateReach"
 _SLOW_CONDITIONS, _SLOW_FILTERS = 300, 1_500
+_WAITING, _WAITING_SECONDS = b"this waits", 2.0
 _OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
 
 @dataclass(frozen=True)
 class Load:
-    """A load that runs."""
+    """A load that runs. `begun` is its first message."""
 
     pipe: Connection
     process: psutil.Process
+    begun: Any
 
 
 @contextmanager
@@ -50,8 +52,7 @@ def run_load(target: Callable[..., None], *arguments: Any) -> Iterator[Load]:
     process = spawn.Process(target=target, args=(theirs, *arguments), daemon=True)
     process.start()
     try:
-        ours.recv()
-        yield Load(ours, psutil.Process(process.pid))
+        yield Load(ours, psutil.Process(process.pid), begun=ours.recv())
     finally:
         with suppress(OSError):
             ours.send("end")
@@ -129,13 +130,52 @@ def slow_condition(number: int) -> dict[str, Any]:
     return {"$or": [{"text": {"$regex": f".*a.*b.*c.*={pattern}"}} for pattern in patterns]}
 
 
-def count_slowly(pipe: Connection, address: str, metadata: Metadata, concurrency: int, *, is_patient: bool) -> None:
+def waiting_condition(number: int) -> dict[str, Any]:
+    """A filter as large as a slow one. `delay_commands` delays it, and few records make it cheap."""
+    where = slow_condition(number)
+    where["$or"][0] = {"text": {"$regex": _WAITING.decode()}}
+    return where
+
+
+def delay_commands(pipe: Connection, host: str, port: int) -> None:
+    """A way to the database on which commands with a waiting condition take 2 s longer. Sends its port."""
+
+    async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.CancelledError):
+            while data := await source.read(65_536):
+                if _WAITING in data:
+                    await asyncio.sleep(_WAITING_SECONDS)
+                sink.write(data)
+                await sink.drain()
+        sink.close()
+
+    async def connect(near: asyncio.StreamReader, near_sink: asyncio.StreamWriter) -> None:
+        far, far_sink = await asyncio.open_connection(host, port)
+        await asyncio.gather(pump(near, far_sink), pump(far, near_sink))
+
+    async def run() -> None:
+        server = await asyncio.start_server(connect, "127.0.0.1", 0)
+        pipe.send(server.sockets[0].getsockname()[1])
+        await asyncio.to_thread(pipe.recv)
+
+    asyncio.run(run())
+
+
+def count_slowly(
+    pipe: Connection,
+    address: str,
+    metadata: Metadata,
+    concurrency: int,
+    *,
+    is_patient: bool,
+    condition: Callable[[int], dict[str, Any]] = slow_condition,
+) -> None:
     """Keep this many slow counts open, each with a filter of its own. Sends how many ended with each code.
 
     A patient client waits for the delay of RetryInfo after a refusal. The others call again at once. The requests exist
     before the load begins, so that it measures the service and not the making of requests.
     """
-    filters: list[Any] = [{"datatype": "contact", "where": slow_condition(n)} for n in range(_SLOW_FILTERS)]
+    filters: list[Any] = [{"datatype": "contact", "where": condition(n)} for n in range(_SLOW_FILTERS)]
     requests = [reach_service_pb2.EstimateReachRequest(filter=one).SerializeToString() for one in filters]
     numbers, is_over = itertools.count(), threading.Event()
     codes: list[str] = []

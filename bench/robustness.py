@@ -10,14 +10,15 @@ import statistics
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import click
 import grpc
@@ -39,7 +40,7 @@ from bench.processes import KEY, Server, audience_service
 from tests.support.fuzzer import FUZZED_CONTACT, Fuzzer, filter_texts
 
 PAGE = Path(__file__).parent.parent / "docs/reference/robustness.md"
-_PROBE_SECONDS = 8.0
+_PROBE_SECONDS = 12.0
 _SLOW_RECORDS, _LARGE_RECORDS = 4_000, 5_000
 _MIXED_CLIENTS = 8
 _DRIVER_COUNTS = 4
@@ -83,6 +84,7 @@ def _database(uri: str) -> Iterator[tuple[str, Store]]:
             ("slow", _SLOW_RECORDS, lambda n: {"text": "a" * 60 + str(n)}),
             ("large", _LARGE_RECORDS, lambda n: {f"field{k}": f"value {n:04} " * 5 for k in range(50)}),
             ("other", 100, lambda n: {"score": n}),
+            ("waiting", 1, lambda n: {"text": str(n)}),
         ):
             store.insert([_record(org, n, data(n)) for n in range(count)])
         store.insert([{**_record("fuzzed", 0, {"country": "US", "tags": ["a"], "score": 5}), "pk": FUZZED_CONTACT}])
@@ -132,9 +134,12 @@ def _probe(address: str, segment_id: str, seconds: float = _PROBE_SECONDS) -> Pr
     return Probe(reads, checks, failures)
 
 
-def _compare(load: str, probe: Probe, alone: Probe) -> Iterator[Row]:
-    ratio = f"{probe.p99 / alone.p99:.1f}"
-    yield Row(load, "GetSegment of another org, p99", f"{probe.p99:.1f} ms", f"{alone.p99:.1f} ms", ratio)
+def _compare(load: str, probe: Probe, alone: Probe, driver: Probe | None) -> Iterator[Row]:
+    figure = "GetSegment of another org, p99"
+    yield Row(load, figure, f"{probe.p99:.1f} ms", f"{alone.p99:.1f} ms", f"{probe.p99 / alone.p99:.1f}")
+    if driver:
+        ratio = f"{probe.p99 / driver.p99:.1f}"
+        yield Row(load, f"{figure}; next to pymongo", f"{probe.p99:.1f} ms", f"{driver.p99:.1f} ms", ratio)
     yield Row(load, "health check, longest", f"{max(probe.checks):.0f} ms", f"{max(alone.checks):.0f} ms")
     if probe.failures:
         yield Row(load, "failed calls of the other org", str(probe.failures), str(alone.failures))
@@ -159,16 +164,27 @@ def _cpu_seconds(process: psutil.Process) -> float:
     return float(sum(found.user + found.system for found in times))
 
 
-def _probe_under(load: Load, name: str, server: Server, segment_id: str, alone: Probe) -> Iterator[Row]:
+@dataclass(frozen=True)
+class Target:
+    """A server to probe, and what the probe gets without a load."""
+
+    server: Server
+    segment_id: str
+    alone: Probe
+
+
+def _probe_under(load: Load, name: str, target: Target, driver: Probe | None = None) -> Generator[Row, None, Probe]:
     """Probe the server, with the cores that the load, the server and all programs of the machine use meanwhile."""
+    server = target.server
     before = [_cpu_seconds(load.process), _cpu_seconds(server.process), _busy_seconds()]
     started_at = time.monotonic()
-    probe = _probe(server.address, segment_id)
+    probe = _probe(server.address, target.segment_id)
     seconds = time.monotonic() - started_at
     after = [_cpu_seconds(load.process), _cpu_seconds(server.process), _busy_seconds()]
     cores = [(later - earlier) / seconds for later, earlier in zip(after, before, strict=True)]
-    yield from _compare(name, probe, alone)
+    yield from _compare(name, probe, target.alone, driver)
     yield Row(name, "cores used by the load, the service, the machine", ", ".join(f"{used:.2f}" for used in cores))
+    return probe
 
 
 def _busy_seconds() -> float:
@@ -177,31 +193,45 @@ def _busy_seconds() -> float:
     return float(times.user + times.nice + times.system)
 
 
-def _measure_held_calls(server: Server, segment_id: str, alone: Probe) -> Iterator[Row]:
+def _measure_held_calls(target: Target) -> Iterator[Row]:
     for name, metadata in (("without a token", ()), ("with a token of one org", _metadata("slow"))):
         title = f"{HELD_CALLS:,} calls {name} that send no request"
-        with run_load(loads.hold_calls, server.address, metadata) as load:
-            yield from _probe_under(load, title, server, segment_id, alone)
+        with run_load(loads.hold_calls, target.server.address, metadata) as load:
+            yield from _probe_under(load, title, target)
             load.pipe.send("end")
             ended = load.pipe.recv()
         yield Row(title, "of these, ended by the server", f"{ended:,}")
 
 
-def _measure_driver(uri: str, database: str, server: Server, segment_id: str, alone: Probe) -> Iterator[Row]:
-    """The same counts without the service: what the database and the machine alone do to another org's call."""
-    with run_load(loads.count_by_driver, uri, database, "slow", _DRIVER_COUNTS) as load:
-        name = f"{_DRIVER_COUNTS} of these counts, sent to the database by pymongo instead"
-        yield from _probe_under(load, name, server, segment_id, alone)
+def _measure_slow_counts(run: "Run", target: Target, workers: int) -> Iterator[Row]:
+    """Counts that keep the database busy, from pymongo and through the service.
 
-
-def _measure_fairness(server: Server, segment_id: str, alone: Probe, workers: int) -> Iterator[Row]:
+    Those of pymongo show what the database and the machine alone do to another org's call.
+    """
+    counts = _DRIVER_COUNTS * workers
     suffix = f", {workers} workers" if workers > 1 else ""
+    with run_load(loads.count_by_driver, run.uri, run.database, "slow", counts) as load:
+        name = f"{counts} slow counts, sent to the database by pymongo{suffix}"
+        driver = yield from _probe_under(load, name, target)
+    yield from _measure_counts(target, driver, "slow", "slow EstimateReach", suffix, loads.slow_condition)
+
+
+def _measure_waiting_counts(target: Target, workers: int) -> Iterator[Row]:
+    """Counts whose answers are late, and that cost the database nothing: what the service alone does."""
+    suffix = f", {workers} workers" if workers > 1 else ""
+    kind = "EstimateReach that wait 2 s for the network"
+    yield from _measure_counts(target, None, "waiting", kind, suffix, loads.waiting_condition)
+
+
+def _measure_counts(
+    target: Target, driver: Probe | None, org: str, kind: str, suffix: str, condition: Callable[[int], dict[str, Any]]
+) -> Iterator[Row]:
     for concurrency, is_patient in ((8, True), (32, True), (64, True), (300, True), (300, False)):
         manner = "" if is_patient else ", whose clients ignore RetryInfo"
-        name = f"{concurrency} slow EstimateReach of one org{manner}{suffix}"
-        count = partial(loads.count_slowly, is_patient=is_patient)
-        with run_load(count, server.address, _metadata("slow"), concurrency) as load:
-            yield from _probe_under(load, name, server, segment_id, alone)
+        name = f"{concurrency} {kind} of one org{manner}{suffix}"
+        count = partial(loads.count_slowly, is_patient=is_patient, condition=condition)
+        with run_load(count, target.server.address, _metadata(org), concurrency) as load:
+            yield from _probe_under(load, name, target, driver)
             load.pipe.send("end")
             codes = load.pipe.recv()
         yield Row(name, "answers of these", _format_codes(codes))
@@ -362,15 +392,36 @@ class Run:
     mixed_calls: int
 
 
-def _one_worker(run: Run) -> Iterator[Row]:
-    with audience_service(run.uri, run.database) as server:
+@contextmanager
+def _target(uri: str, database: str, workers: int = 1) -> Iterator[Target]:
+    """A server with a segment, probed without a load."""
+    with ExitStack() as stack:
+        settings = {"AUDIENCE_WORKERS": str(workers)}
+        if workers > 1:  # which share a port
+            reserved = stack.enter_context(socket.socket())
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            reserved.bind(("127.0.0.1", 0))
+            settings["AUDIENCE_LISTEN"] = f"127.0.0.1:{reserved.getsockname()[1]}"
+        server = stack.enter_context(audience_service(uri, database, **settings))
         segment_id = _create_segment(server.address)
         _probe(server.address, segment_id, 2)
-        yield from _measure_cpu(server, segment_id)
-        alone = _probe(server.address, segment_id)
-        yield from _measure_driver(run.uri, run.database, server, segment_id, alone)
-        yield from _measure_fairness(server, segment_id, alone, workers=1)
-        yield from _measure_held_calls(server, segment_id, alone)
+        yield Target(server, segment_id, alone=_probe(server.address, segment_id))
+
+
+def _one_worker(run: Run) -> Iterator[Row]:
+    with _target(run.uri, run.database) as target:
+        yield from _measure_cpu(target.server, target.segment_id)
+        yield from _measure_slow_counts(run, target, workers=1)
+        yield from _measure_held_calls(target)
+
+
+def _waiting(run: Run) -> Iterator[Row]:
+    at = urlsplit(run.uri)
+    for workers in (1, 2):
+        with run_load(loads.delay_commands, at.hostname, at.port or 27017) as proxy:
+            uri = urlunsplit(at._replace(netloc=f"127.0.0.1:{proxy.begun}"))
+            with _target(uri, run.database, workers) as target:
+                yield from _measure_waiting_counts(target, workers)
 
 
 def _buffers(run: Run) -> Iterator[Row]:
@@ -397,17 +448,12 @@ def _fuzzed(run: Run) -> Iterator[Row]:
 
 
 def _two_workers(run: Run) -> Iterator[Row]:
-    with socket.socket() as reserved:
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        reserved.bind(("127.0.0.1", 0))
-        listen = f"127.0.0.1:{reserved.getsockname()[1]}"
-        with audience_service(run.uri, run.database, AUDIENCE_LISTEN=listen, AUDIENCE_WORKERS="2") as server:
-            segment_id = _create_segment(server.address)
-            _probe(server.address, segment_id, 2)
-            yield from _measure_fairness(server, segment_id, _probe(server.address, segment_id), workers=2)
+    with _target(run.uri, run.database, workers=2) as target:
+        yield from _measure_slow_counts(run, target, workers=2)
 
 
 _MEASUREMENTS = {
+    "waiting": _waiting,
     "one": _one_worker,
     "buffers": _buffers,
     "watches": _watches,
@@ -424,9 +470,13 @@ What one client or one org can do to others, for operators. The settings are tho
 [limits](../how-to/run-in-production.md#limits). "Alone" is the same figure without the load, or before it.
 
 The clients, the service and the database share the machine, so a part of each ratio is contention for its processors.
-Rows with "cores used" say what each of them takes. The row of pymongo shows the ratio of the same work in the database
-without the service, which no limit of the service can lower. Clients wait for the delay of RetryInfo after a refusal,
-unless the row says that they ignore it.
+Rows with "cores used" say what each of them takes. Two kinds of load separate the service's part:
+
+- Counts that wait 2 s for the network cost the database nothing. Their ratio is the service's.
+- Slow counts use all processors that they get. The row of pymongo has the same work in the database without the
+  service. "Next to pymongo" compares with that row, since no limit of the service can lower it.
+
+Clients wait for the delay of RetryInfo after a refusal, unless the row says that they ignore it.
 
 A watch holds a thread; [ADR 28](../adr/0028-raw-handlers-and-permits.md) says why. The rows of watches have its cost.
 
