@@ -5,14 +5,13 @@ Every row has a load, the figure of interest, and what it is compared with. Clie
 
 import platform
 import random
-import socket
 import statistics
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -37,6 +36,7 @@ from audience_service.settings import Settings
 from bench import loads
 from bench.loads import ALL, HELD_CALLS, Load, Metadata, run_load
 from bench.processes import KEY, Server, audience_service
+from tests.support.command import free_port
 from tests.support.fuzzer import FUZZED_CONTACT, Fuzzer, filter_texts
 
 PAGE = Path(__file__).parent.parent / "docs/reference/robustness.md"
@@ -395,14 +395,9 @@ class Run:
 @contextmanager
 def _target(uri: str, database: str, workers: int = 1) -> Iterator[Target]:
     """A server with a segment, probed without a load."""
-    with ExitStack() as stack:
-        settings = {"AUDIENCE_WORKERS": str(workers)}
-        if workers > 1:  # which share a port
-            reserved = stack.enter_context(socket.socket())
-            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            reserved.bind(("127.0.0.1", 0))
-            settings["AUDIENCE_LISTEN"] = f"127.0.0.1:{reserved.getsockname()[1]}"
-        server = stack.enter_context(audience_service(uri, database, **settings))
+    # Workers share a port, which their supervisor must find free.
+    settings = {"AUDIENCE_WORKERS": str(workers), "AUDIENCE_LISTEN": f"127.0.0.1:{free_port()}"}
+    with audience_service(uri, database, **settings) as server:
         segment_id = _create_segment(server.address)
         _probe(server.address, segment_id, 2)
         yield Target(server, segment_id, alone=_probe(server.address, segment_id))
