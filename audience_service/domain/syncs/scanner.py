@@ -112,12 +112,9 @@ class SyncScanner:
         A row is stored with a member before it is marked, and until it is dropped. So if this process dies, the next
         scan finds the same members, and every row that it may have to drop.
         """
-        with closing(
-            self._members.find_changed(ctx.org, sync.id, population, reader.source, lease.renew(force=True))
-        ) as batches:
+        with closing(self._members.find_changed(ctx.org, sync.id, population, reader.source, ctx.deadline)) as batches:
             for keys in batches:
-                deadline = lease.renew()
-                with closing(self._members.read(ctx.org, population, reader.source, keys, deadline)) as found:
+                with closing(self._members.read(ctx.org, population, reader.source, keys, lease.renew())) as found:
                     rows, members = reader.read([record for records in found for record in records])
                 self._members.start(ctx.org, sync.id, members, lease.renew())
                 self._rows.mark(ctx.org, sync.id, number, format_index, rows, lease.renew())
