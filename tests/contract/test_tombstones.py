@@ -70,8 +70,9 @@ def test_calls_that_wait_share_a_read(store: Store, monkeypatch: pytest.MonkeyPa
                 raise StoreUnavailable(problem)
 
     def monotonic() -> float:
+        found = time.monotonic() + passed[0]
         arrivals.add(threading.current_thread().name)
-        return time.monotonic() + passed[0]
+        return found
 
     tombstones, callers = Slow(store.database, SEALER), {f"caller_{number}" for number in range(4)}
     monkeypatch.setattr(tombstones_module, "time", SimpleNamespace(monotonic=monotonic))
