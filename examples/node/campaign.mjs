@@ -1,18 +1,18 @@
 // Send a campaign once to each member of a segment, without contacts who unsubscribed.
 //
-//     AUDIENCE_TOKEN=… node examples/node/campaign.mjs "VIPs" spring-launch
+//     TOKEN=… node examples/node/campaign.mjs "VIPs" spring-launch
 
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { AudienceClient } from './audience.mjs';
 
-const { AUDIENCE_URL = 'http://127.0.0.1:8080', AUDIENCE_ORG = 'demo', AUDIENCE_TOKEN, PURPOSE = 'email' } = process.env;
+const { ADDRESS = 'http://127.0.0.1:8080', ORG = 'demo', TOKEN, PURPOSE = 'email' } = process.env;
 const [segmentName, campaign] = process.argv.slice(2);
-if (!campaign || !AUDIENCE_TOKEN) {
-  console.error('usage: AUDIENCE_TOKEN=… node examples/node/campaign.mjs SEGMENT CAMPAIGN');
+if (!campaign || !TOKEN) {
+  console.error('usage: TOKEN=… node examples/node/campaign.mjs SEGMENT CAMPAIGN');
   process.exit(2);
 }
-const client = new AudienceClient({ url: AUDIENCE_URL, org: AUDIENCE_ORG, token: () => AUDIENCE_TOKEN });
+const client = new AudienceClient({ url: ADDRESS, org: ORG, token: () => TOKEN });
 
 /** Stands for your email provider, with the campaign and the member's id as its idempotency key. */
 function deliver(member) {

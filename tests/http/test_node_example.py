@@ -21,9 +21,9 @@ EXAMPLE = Path("examples/node/campaign.mjs")
 def send_campaign(node: str, gateway: Gateway, purpose: str = "") -> list[str]:
     """The lines that the example prints for its recipients."""
     settings = {
-        "AUDIENCE_URL": gateway.address if "://" in gateway.address else f"http://127.0.0.1:{gateway.port}",
-        "AUDIENCE_ORG": gateway.headers["orgid"],
-        "AUDIENCE_TOKEN": gateway.headers["authorization"].removeprefix("Bearer "),
+        "ADDRESS": gateway.address if "://" in gateway.address else f"http://127.0.0.1:{gateway.port}",
+        "ORG": gateway.headers["orgid"],
+        "TOKEN": gateway.headers["authorization"].removeprefix("Bearer "),
         "PURPOSE": purpose,
     }
     command = [node, str(EXAMPLE), str(VIP["name"]), "spring"]
