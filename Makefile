@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format type test test-fast check-marked-values coverage run http builder demo docs protos protos-check clients breaking bench bench-unary bench-smoke bench-indexes bench-sampling bench-parts bench-buckets bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting bench-platform-trees bench-sync robustness taxonomies check-monitoring lock clean
+.PHONY: help install lint format type test test-fast test-browser check-marked-values coverage run http builder demo docs protos protos-check clients breaking bench bench-unary bench-smoke bench-indexes bench-sampling bench-parts bench-buckets bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting bench-platform-trees bench-sync robustness taxonomies check-monitoring lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ FAST := env -u AUDIENCE_TEST_MONGODB_URI -u AUDIENCE_TEST_DURABLE_MONGODB -u AUD
 
 test-fast: install ## Run the tests without the marker `slow`, on the embedded store alone: under a minute
 	$(FAST) $(BIN)/pytest -q $(PARALLEL) -n 2 -m "not slow"
+
+test-browser: install ## Run the tests of the audience builder in Chromium, which must be installed (Debian: chromium, chromium-driver)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-browser.lock
+	$(BIN)/pytest -q -n 0 tests/browser
 
 LINES ?= 50000
 
@@ -156,8 +160,9 @@ breaking: install ## Check that protos/ is compatible with the last tag, if ther
 	@base=$$(git describe --tags --abbrev=0 2>/dev/null) || { echo "no released contract"; exit 0; }; \
 	echo "protos/ against $$base"; $(BIN)/buf breaking --against ".git#ref=$$(git rev-parse "$$base^{commit}")"
 
-LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
-	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml --extra tracing
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-emit-index-url --custom-compile-command "make lock"
+LOCK := $(COMPILE) pyproject.toml --extra tracing
 
 check-monitoring: install ## Check rules and dashboard with promtool and Prometheus, which must be installed (Debian: prometheus)
 	$(BIN)/python -m scripts.check_monitoring
@@ -165,6 +170,7 @@ check-monitoring: install ## Check rules and dashboard with promtool and Prometh
 lock: install ## Update the locked versions within the limits of pyproject.toml
 	$(LOCK) --upgrade --output-file requirements.lock
 	$(LOCK) --upgrade --extra embedded --group dev --output-file requirements-dev.lock
+	$(COMPILE) --upgrade --group browser --constraint requirements-dev.lock --output-file requirements-browser.lock
 
 clean: ## Remove .venv, builds and caches
 	rm -rf $(VENV) build dist .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

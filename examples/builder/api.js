@@ -6,6 +6,7 @@ export const PATHS = {
   ExplainFilter: ["POST", "/crm/audiences/explain-filter"],
   EstimateReach: ["POST", "/crm/audiences/estimate-reach"],
   StreamReach: ["POST", "/crm/audiences/stream-reach"],
+  StreamMembers: ["POST", "/crm/audiences/stream-members"],
   GetInsights: ["GET", "/crm/audiences/segments/{audienceId}/insights"],
   GetOverlapRegions: ["POST", "/crm/audiences/overlap-regions"],
   CreateSegment: ["POST", "/crm/audiences/segments"],

@@ -5,6 +5,7 @@ import { alertBox, debounce, h } from "./dom.js";
 import { Editor } from "./editor.js";
 import { condition, fromFilter, group, nodeAt, toFilter } from "./filter.js";
 import { insightsPanel } from "./insights.js";
+import { membersPanel } from "./members.js";
 import { overlapPanel } from "./overlap.js";
 import { picker } from "./picker.js";
 import { Reach } from "./reach.js";
@@ -15,6 +16,7 @@ import { Words } from "./words.js";
 
 const DATATYPE = "contact";
 const EDIT_PAUSE_MILLISECONDS = 250;
+const UNAUTHENTICATED = 16; // the code of gRPC
 
 /** Show the builder in an element, for a connection: {gateway, org, token}. `token` is a function that resolves to a
  * valid JWT; it is called for each request. */
@@ -40,6 +42,7 @@ export async function startBuilder(element, connection) {
   const segmentForm = new SegmentForm(segmentBox, api, { searches, current: () => current, open, editor, onSaved: () => panels.refresh() });
   const context = { api, current: () => current, segment: () => segmentForm.segment };
   const panels = tabs("About this audience", [
+    ["Members", membersPanel(context)],
     ["Insights", insightsPanel(context)],
     ["Overlap", overlapPanel(context)],
     ["Targeting", targetingPanel({ api, fields: editor.fields, add: (node) => editor.add(node) })],
@@ -91,10 +94,10 @@ export async function startBuilder(element, connection) {
   element.replaceChildren(
     h("a", { class: "skip", href: "#editor" }, "Skip to the conditions"),
     h("header", { class: "top" }, h("h1", {}, "Audience builder"), h("span", { class: "org" }, `Org ${connection.org}`), segmentForm.toolbar),
-    problem,
     h(
       "main",
       { class: "layout" },
+      problem,
       h("section", { class: "card edit", "aria-labelledby": "edit-title" }, h("h2", { id: "edit-title" }, "Who is in the audience"), editorBox),
       h(
         "aside",
@@ -112,7 +115,8 @@ export async function startBuilder(element, connection) {
     for (const field of fields) editor.fields.set(field.path, field);
     await open(null);
   } catch (error) {
-    problem.replaceChildren(alertBox(error.problem ?? error.message));
+    const cure = error.code === UNAUTHENTICATED ? ". Get a new token: in development, open the address that `make builder` prints." : "";
+    problem.replaceChildren(alertBox(`${error.problem ?? error.message}${cure}`));
   }
 }
 

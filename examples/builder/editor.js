@@ -32,6 +32,9 @@ export class Editor {
   showMessages(messages) {
     for (const box of this.element.querySelectorAll("[data-messages]")) {
       const found = messages.get(this.nodes.get(box.dataset.messages)) ?? [];
+      const texts = JSON.stringify(found);
+      if (texts === (box.dataset.shown ?? "[]")) continue; // a screen reader would speak the same texts again
+      box.dataset.shown = texts;
       box.replaceChildren(...found.map(({ text, kind }) => h("p", { class: `note ${kind}` }, text)));
       const isInvalid = found.some(({ kind }) => kind === "error");
       for (const control of box.parentElement.querySelectorAll(":scope > .controls :is(input, select, textarea)")) {
@@ -48,12 +51,13 @@ export class Editor {
     (node.kind === "condition" && node.field && invalid ? invalid : controls[0])?.focus();
   }
 
-  /** Add a complete condition to the root, as a picker elsewhere does. */
+  /** Add a complete condition to the root, as a picker elsewhere does. Returns whether the root takes conditions. */
   add(node) {
-    if (this.root.kind === "exact") return;
+    if (this.root.kind === "exact") return false;
     this.root.children.push(node);
     this.draw();
     this.onChange();
+    return true;
   }
 
   draw(focusId) {

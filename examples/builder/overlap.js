@@ -66,6 +66,7 @@ export function overlapPanel({ api, segment }) {
       picture.replaceChildren(h("p", { class: "muted" }, "The picture appears once two segments are chosen."));
       return;
     }
+    picture.replaceChildren(h("p", { class: "muted" }, "Counting…"));
     try {
       const found = await api.call("GetOverlapRegions", { body: { audienceIds: ids }, signal });
       const sizes = new Map(found.sizes.map(({ audienceId, size }) => [audienceId, size]));

@@ -6,6 +6,7 @@ export class Reach {
   constructor(element, api) {
     this.api = api;
     this.all = 0;
+    this.allText = "";
     this.number = h("p", { class: "number" }, "…");
     this.detail = h("p", { class: "interval" }, "");
     this.bar = h("div", { class: "bar" }, h("span", { class: "interval-bar" }), h("span", { class: "share-bar" }));
@@ -17,7 +18,9 @@ export class Reach {
 
   /** Count the org's contacts, with which each count is compared. */
   async countAll(datatype) {
-    this.all = (await this.api.call("EstimateReach", { body: { filter: { datatype, where: {} } } })).count;
+    const { count, exact } = await this.api.call("EstimateReach", { body: { filter: { datatype, where: {} } } });
+    this.all = count;
+    this.allText = `${exact ? "" : "about "}${formatCount(count)} contacts`;
   }
 
   /** Mark the count as old, and cancel it. */
@@ -35,7 +38,7 @@ export class Reach {
         if (running.signal.aborted) return;
         this.#show((last = message));
       }
-      this.spoken.textContent = `${formatCount(last.count)} of ${formatCount(this.all)} contacts`;
+      this.spoken.textContent = `${formatCount(last.count)} of ${this.allText}`;
       onWarnings(last.warnings);
     } catch (error) {
       if (running.signal.aborted) return;
@@ -50,7 +53,7 @@ export class Reach {
     this.number.classList.remove("old");
     this.number.replaceChildren(h("span", { class: exact ? "" : "estimate" }, `${exact ? "" : "about "}${formatCount(count)}`));
     this.detail.textContent = exact
-      ? `of ${formatCount(this.all)} contacts, ${formatShare(share(count))}: exact`
+      ? `of ${this.allText}, ${formatShare(share(count))}: exact`
       : `between ${formatCount(lowerBound)} and ${formatCount(upperBound)} (95 % interval)`;
     const [interval, exactShare] = this.bar.children;
     interval.style.left = `${share(lowerBound) * 100}%`;

@@ -48,8 +48,8 @@ export function targetingPanel({ api, fields, add }) {
             type: "button",
             "aria-label": `Use ${node.name} as a condition`,
             onclick: () => {
-              add(found());
-              status.textContent = `${node.name} is a condition of the audience now.`;
+              const isAdded = add(found());
+              status.textContent = isAdded ? `${node.name} is a condition of the audience now.` : "This audience is written as JSON; add the condition there.";
             },
           },
           "Use as a condition",

@@ -1,0 +1,1 @@
+"""Tests of the audience builder in a browser, which `make test-browser` runs and plain `pytest` leaves out."""
