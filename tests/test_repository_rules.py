@@ -33,7 +33,7 @@ def test_the_client_needs_what_the_service_needs_too() -> None:
 
 
 def test_locks_hold_hashes_and_no_addresses() -> None:
-    for name in ("requirements.lock", "requirements-dev.lock"):
+    for name in ("requirements.lock", "requirements-dev.lock", "requirements-browser.lock"):
         lines = (ROOT / name).read_text().splitlines()
         pins = [line for line in lines if re.match(r"[a-z]", line)]
         assert len(pins) > 10

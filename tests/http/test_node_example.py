@@ -35,7 +35,7 @@ def send_campaign(node: str, gateway: Gateway, purpose: str = "") -> list[str]:
 def test_a_campaign_in_node_reaches_each_recipient_once(
     node: str, gateway: Gateway, service: Service, insert: Callable[..., list[str]]
 ) -> None:
-    """A second run has the same recipients, whoever has entered meanwhile."""
+    """A second run has the same recipients, although another contact has entered since."""
     gateway.fetch("POST", "/segments", {**VIP, "filter": {"datatype": "contact", "where": {"tags": "vip"}}})
     ids = insert([{"data": {"tags": ["vip"], "email": f"p{number}@example.com"}} for number in range(3)])
     purpose = "email" if service.kind == "mongodb" else ""
