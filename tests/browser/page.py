@@ -13,6 +13,11 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 Found = TypeVar("Found")
 _TIMEOUT_SECONDS = 40
+_EXACT_COUNT = """
+const [number, interval] = [".number", ".interval"].map((css) => document.querySelector(css));
+return interval.textContent.endsWith("exact") && !number.classList.contains("old") ? number.textContent : "";
+"""
+"""The exact count as text, read at one moment; empty while there is none."""
 
 
 class Page:
@@ -79,12 +84,11 @@ class Page:
 
     def count(self) -> int:
         """The exact count of the conditions, which must be another one than that of all contacts."""
-        shown = self.wait(lambda: self._exact_count())
+        shown = self.wait(self._exact_count)
         return int(shown.replace(",", ""))
 
     def _exact_count(self) -> str:
-        is_exact = self.text(".interval").endswith("exact") and not self.all(".number.old")
-        return self.text(".number") if is_exact else ""
+        return str(self.run(_EXACT_COUNT))
 
     def save(self, name: str) -> None:
         """Save the conditions as a new segment."""
