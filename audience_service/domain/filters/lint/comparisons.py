@@ -12,7 +12,8 @@ from audience_service.domain.filters.lint.literals import literal
 from audience_service.domain.filters.lint.warning import FilterWarning, LintRule
 
 _ORDERS = ("$gt", "$gte", "$lt", "$lte")
-_NUMBER = re.compile(r"v?[$€£]?[-+]?\d+(?:[.,]\d+)*\s?[%€]?", re.ASCII)
+_NUMBER = re.compile(r"\s*v?[$€£¥]?\s?[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?\s?(?:[%$€£¥]|[a-z]{1,3})?\s*", re.IGNORECASE)
+"""A number, also with a currency or a unit of a few letters: `€50`, `100 EUR`, `1k`."""
 _LESS, _GREATER = ("$lt", "$lte"), ("$gt", "$gte")
 
 
@@ -38,6 +39,17 @@ def _is_number_text_bound(node: Node) -> TypeGuard[Condition]:
     if not isinstance(node, Condition) or node.operator.name not in _ORDERS:
         return False
     return isinstance(node.operand, str) and bool(_NUMBER.fullmatch(node.operand))
+
+
+def find_null_bounds(linted: LintedFilter) -> Iterator[FilterWarning]:
+    """The bounds that are null, which only null and missing fields meet."""
+    for conjunction in linted.conjunctions:
+        for node in conjunction.nodes:
+            inner = unwrap_negation(node)[0]
+            is_bound = isinstance(inner, Condition) and inner.operator.name in ("$gte", "$lte")
+            if isinstance(inner, Condition) and is_bound and inner.operand is None:
+                text = "compares with null, which only null and missing fields meet; write a value, or null itself"
+                yield FilterWarning(inner.field_path, LintRule.MISSING_IS_LESS, text)
 
 
 def find_missing_less(linted: LintedFilter) -> Iterator[FilterWarning]:

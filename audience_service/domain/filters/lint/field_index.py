@@ -12,6 +12,8 @@ from audience_service.domain.filters.lint.warning import FilterWarning
 _MAX_DOTTED_STEPS = 8
 _ALIASES = {"id": "pk", "_id": "pk", **{name: f"${name}" for name in ("and", "or", "nor")}}
 """Names that other tools have, and the ones that are meant here."""
+_LENGTHS = (["length"], ["size"], ["count"])
+"""What programs call the number of elements of a list. It is no field, unless elements are known to have it."""
 _MAX_SUGGESTIONS = 20
 """How many suggestions an index computes. Each compares a name with all known ones, which takes time."""
 
@@ -61,6 +63,8 @@ class FieldIndex:
             if parent in self._parents:
                 return False
             if profile := self._profiles.get(parent):
+                if steps[length:] in _LENGTHS and "array" in profile.types:
+                    return False
                 return bool({"object", "array"} & set(profile.types))
         return False
 

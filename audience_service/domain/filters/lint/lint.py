@@ -10,7 +10,12 @@ from datetime import datetime
 
 from audience_service.domain.filters.ast import Node
 from audience_service.domain.filters.field_profile import FieldProfile
-from audience_service.domain.filters.lint.comparisons import find_list_comparisons, find_missing_less, find_text_order
+from audience_service.domain.filters.lint.comparisons import (
+    find_list_comparisons,
+    find_missing_less,
+    find_null_bounds,
+    find_text_order,
+)
 from audience_service.domain.filters.lint.date_operands import find_days, find_near_dates
 from audience_service.domain.filters.lint.elements import find_separate_elements
 from audience_service.domain.filters.lint.field_index import FieldIndex
@@ -64,6 +69,7 @@ RULES = (
     Rule((LintRule.SMALL_PLACES,), find_small_places, "Places smaller than the packaged cities are left out."),
     Rule((LintRule.PATTERN_AS_TEXT,), find_foreign_patterns, "Text has the form of a pattern in another language."),
     Rule((LintRule.TEXT_ORDER,), find_text_order, "Text that spells a number is compared by its characters."),
+    Rule((LintRule.MISSING_IS_LESS,), find_null_bounds, "A bound is null, which only null and missing fields meet."),
     Rule((LintRule.MISSING_IS_LESS,), find_missing_less, "A missing field meets a comparison in an expression."),
     Rule(
         (LintRule.UNKNOWN_FIELD,),
