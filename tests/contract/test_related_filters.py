@@ -241,6 +241,26 @@ def test_more_values_than_fit_a_command_are_counted_by_one_group(
             assert client.count(filter=written) == len(expected)
 
 
+def test_an_audience_without_an_equal_one_has_no_members(
+    ids: tuple[Client, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal filters share their nodes, so the relation is both a condition and excluded. Its values fit no command."""
+    monkeypatch.setattr(join_prefetch.JoinPrefetcher, "prefetch_timeout", lambda *_: join_prefetch.NO_TIMEOUT)
+    monkeypatch.setattr(joins, "MAX_INLINE_BYTES", 10)
+    client, written = ids[0], {"datatype": "contact", "where": related({"$gte": 1})}
+    [one, copy] = [client.create(name=name, filter=written).id for name in ("one", "copy")]
+    everybody = {"datatype": "contact", "where": {}}
+    for selection, excluded in (
+        ({"audienceId": one}, [one]),
+        ({"audienceId": one}, [copy]),
+        ({"filter": written}, [copy]),
+        ({"filter": everybody}, [one, copy]),
+    ):
+        members = client.members(**selection, excludeAudienceIds=excluded)
+        assert client.count(**selection, excludeAudienceIds=excluded) == len(members)
+        assert (len(members) == 0) == ("audienceId" in selection or selection["filter"] is written)
+
+
 @pytest.mark.parametrize("name", ["where", "last", "then"])
 def test_dates_of_related_records_are_in_their_own_timezones(real_service: Service, name: str) -> None:
     """Orders of today, where they were made: at the same instant it is today in one timezone, and not in the other."""

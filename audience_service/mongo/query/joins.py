@@ -125,10 +125,11 @@ class Joins:
         pending = self._all_pending_joins
         if len(pending) != 1 or self.node is None or not isinstance(pending[0], Related):
             return None
-        is_alone = any(part is pending[0] for part in conjuncts(self.node))
-        return (
-            pending[0] if is_alone and id(pending[0]) in self.too_large and is_countable_by_value(pending[0]) else None
-        )
+        related = pending[0]
+        # Equal filters share their nodes, so the relation may occur again where it is no conjunct: in an exclusion.
+        all_joins = [found for node in self._nodes for found in joins(node)]
+        is_alone = sum(found is related for found in all_joins) == sum(part is related for part in conjuncts(self.node))
+        return related if is_alone and id(related) in self.too_large and is_countable_by_value(related) else None
 
     def match_without(self, join: Related) -> Document:
         """The condition of the node's other conjuncts, which need no lookup."""
@@ -165,8 +166,11 @@ class Joins:
     @property
     def _all_pending_joins(self) -> list[Join]:
         """The joins to look up, without duplicates: a join that occurs in two nodes has one lookup."""
-        nodes = (*([] if self.node is None else [self.node]), *self.extra_nodes)
-        return list({id(join): join for node in nodes for join in self._pending_joins(node)}.values())
+        return list({id(join): join for node in self._nodes for join in self._pending_joins(node)}.values())
+
+    @property
+    def _nodes(self) -> tuple[Node, ...]:
+        return (*([] if self.node is None else [self.node]), *self.extra_nodes)
 
     @property
     def _pending_channels(self) -> dict[str, list[str]]:
