@@ -195,6 +195,19 @@ def test_coordinates_are_found_within_a_shape(real_service: Service) -> None:
     assert client.count(filter={"datatype": "contact", "where": {"$nor": [box]}}) == len(points) - len(inside)
 
 
+def test_an_expression_that_fails_next_to_a_shape_is_named(
+    real_service: Service, refused: Callable[..., Refusal]
+) -> None:
+    """The shape is right, so the error is not about it."""
+    org = f"shapes{next(real_service.names)}"
+    real_service.insert(org, [{"data": {"at": [1, 2], "n": "abc"}}])
+    ring = [[10, 10], [15, 10], [15, 15], [10, 10]]
+    shape = {"at": {"$geoWithin": {"$geometry": {"type": "Polygon", "coordinates": [ring]}}}}
+    where = {"$or": [shape, {"$expr": {"$gt": [{"$toInt": "$n"}, 1]}}]}
+    refusal = refused(lambda: real_service.client(org).count(filter={"datatype": "contact", "where": where}))
+    assert refusal.info.reason == "EXPRESSION_FAILED"
+
+
 def test_a_shape_that_the_database_refuses_is_an_invalid_filter(
     real_service: Service, refused: Callable[..., Refusal]
 ) -> None:

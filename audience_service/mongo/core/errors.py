@@ -57,6 +57,7 @@ Result = TypeVar("Result")
 _DUPLICATE_KEY = 11000
 _MAX_OUTAGE_LENGTH = 300
 _INVALID_PATTERN_CODES = frozenset((2, 8, 51091, 51108, 51156))
+_BAD_VALUE = 2
 # InternalError and UnknownError: also what an expression may fail with.
 _UNSPECIFIC_CODES = frozenset((1, 8))
 # The texts of name resolution on Linux, macOS and Windows. The driver keeps no other sign of its failure.
@@ -184,7 +185,8 @@ def _to_domain_error(error: PyMongoError | InvalidFilter, population: Population
         isinstance(error, OperationFailure)
         and isinstance(population, CompiledFilter)
         and "'$geometry'" in repr(population.node)
-        and (mapped is None or _codes(error) & _UNSPECIFIC_CODES)
+        and _BAD_VALUE in _codes(error)
+        and "loop" in str(error).lower()  # a ring, in the database's messages
     ):
         return InvalidFilter.at(
             population.field_path,
