@@ -161,7 +161,7 @@ class FilterCompiler:
         node = parse(audience_filter.where, field_path, reader)
         self._check_related(node)
         parsed = _Parsed(node)
-        if not reader.is_time_dependent and len(content) <= _MAX_CACHED_BYTES:
+        if not (reader.is_time_dependent or reader.is_expanded) and len(content) <= _MAX_CACHED_BYTES:
             if len(self._cache) >= _MAX_CACHED_FILTERS:
                 self._cache.clear()
             self._cache[key] = parsed

@@ -33,6 +33,8 @@ class FilterLimits:
     pattern_length: int = 1_000
     pattern_characters: int = 20_000
     """Characters of all patterns of a filter together."""
+    points: int = 2_000
+    """Points of all shapes of a filter together. All edges of a shape may have to be compared with each other."""
     nesting: int = 150
     """Levels of BSON in the compiled filter, audiences included. MongoDB takes commands of 200 levels."""
     audiences: int = 50

@@ -86,7 +86,8 @@ def _geometry(value: Any, field_path: str, reader: ValueReader) -> dict[str, Any
         [_ring(ring, at_index(place, index), reader) for index, ring in enumerate(polygon)]
         for polygon, place in zip(polygons, places, strict=True)
     ]
-    if count_points(found) <= _MAX_POINTS:
+    if (count := count_points(found)) <= _MAX_POINTS:
+        reader.count_points(count, here)
         for rings, place in zip(found, places, strict=True):
             check_edges(rings, place)
     return {"type": kind, "coordinates": found if kind == "MultiPolygon" else found[0]}

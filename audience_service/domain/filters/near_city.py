@@ -76,7 +76,7 @@ class NearCity:
             raise InvalidFilter.at(at_key(field_path, "kilometers"), f"takes a number from 0 to {MAX_KILOMETERS}")
         id_path, country_path = at_key(field_path, "id"), at_key(field_path, "country")
         city_id = reader.text(operand["id"], id_path)
-        found = reader.find_cities(city_id, float(kilometers)) if reader.find_cities else None
+        found = reader.cities(city_id, float(kilometers))
         if found is None:
             raise InvalidFilter.at(id_path, 'is not a city; take an id of ListLocations, like "city-2867714"')
         if found.city_count > MAX_CITIES:

@@ -14,7 +14,7 @@ from audience_service.domain.filters.record_timezones import resolve
 from audience_service.domain.filters.relative_dates import NOW, is_relative
 
 if TYPE_CHECKING:
-    from audience_service.domain.filters.near_city import FindCities
+    from audience_service.domain.filters.near_city import FindCities, NearbyCities
 
 Scalar = None | bool | int | float | str | datetime | Int64 | Decimal128 | ObjectId | Binary | bytes
 _SCALARS = (type(None), bool, int, float, str, datetime, Decimal128, ObjectId, Binary, bytes)
@@ -49,7 +49,10 @@ class ValueReader:
     find_cities: "FindCities | None" = None
     is_time_dependent: bool = False
     """Whether `now` was read."""
+    is_expanded: bool = False
+    """Whether `cities` was called: what it returns is far larger than what the caller wrote."""
     _pattern_characters: int = 0
+    _points: int = 0
 
     @property
     def now(self) -> datetime:
@@ -78,6 +81,20 @@ class ValueReader:
                 field_path, f"exceeds the limit of {limit:,} characters in a filter's patterns", limit=str(limit)
             )
         return self.text(text, field_path)
+
+    def count_points(self, count: int, field_path: str) -> None:
+        """Count the points of a shape towards the filter's limit. Raises FilterTooLarge."""
+        self._points += count
+        if self._points > self.limits.points:
+            limit = self.limits.points
+            raise FilterTooLarge.at(
+                field_path, f"exceeds the limit of {limit:,} points in a filter's shapes", limit=str(limit)
+            )
+
+    def cities(self, city_id: str, kilometers: float) -> "NearbyCities | None":
+        """The cities around a city, None if it is not known."""
+        self.is_expanded = True
+        return self.find_cities(city_id, kilometers) if self.find_cities else None
 
     def scalar(self, value: Any, field_path: str) -> Scalar:
         """The value, if it is neither an object nor a list. Raises InvalidFilter."""

@@ -1,6 +1,7 @@
 """The compiler: any input gives a correct stage or an error with a field path."""
 
 import copy
+import math
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +17,7 @@ from audience_service.domain.filters.compiler import NOT_ARCHIVED_MATCH
 from audience_service.domain.filters.dates import compare_conditions
 from audience_service.domain.filters.operators import OPERATORS
 from tests.support.examples import examples
+from tests.support.places import find_cities
 
 COMPILER = FilterCompiler(["contact"])
 NAMES = [*OPERATORS, "$not", "$elemMatch", "$and", "$or", "$nor", "$options", "$where", "$expr", "$related",
@@ -155,6 +157,25 @@ def test_the_total_pattern_length_of_a_filter_is_limited() -> None:
     with pytest.raises(FilterTooLarge) as caught:
         compile_where({"$or": patterns})
     assert caught.value.violations[0].field == "where_json.$or[20].a.$regex"
+
+
+def test_the_number_of_points_of_a_filter_is_limited() -> None:
+    """The edges of each shape are compared with each other."""
+    circle = [[10 * math.cos(n / 450 * math.pi), 10 * math.sin(n / 450 * math.pi)] for n in range(900)]
+    shape = {"a": {"$geoWithin": {"$geometry": {"type": "Polygon", "coordinates": [[*circle, circle[0]]]}}}}
+    assert compile_where({"$or": [shape] * 2})
+    with pytest.raises(FilterTooLarge) as caught:
+        compile_where({"$or": [shape] * 3})
+    assert caught.value.violations[0].field == "where_json.$or[2].a.$geoWithin.$geometry.coordinates"
+
+
+def test_a_filter_with_cities_is_not_cached() -> None:
+    """It names a city in 90 bytes, and has the names of hundreds around it."""
+    compiler = FilterCompiler(["contact"], find_cities=find_cities)
+    plain, near = ({"city": "Rome"}, {"city": {"$nearCity": {"id": "city-2867714", "kilometers": 25}}})
+    for where, is_cached in ((plain, True), (near, False)):
+        written = Filter("contact", where)
+        assert (compiler.parse(written) is compiler.parse(written)) == is_cached
 
 
 def test_nested_audiences_stay_within_the_command_depth() -> None:
