@@ -113,7 +113,7 @@ def _set(message: Value, value: Any, depth: int) -> None:
         case datetime():
             message.string_value = format_datetime(value)
         case list() | Mapping() if depth > _MAX_DEPTH:
-            message.string_value = json.dumps(value, default=str, ensure_ascii=False)
+            message.string_value = json.dumps(value, default=_deep_text, ensure_ascii=False)
         case list():
             values = message.list_value.values
             if not value:
@@ -130,6 +130,10 @@ def _set(message: Value, value: Any, depth: int) -> None:
             _fill(message.struct_value, value.items(), depth + 3)
         case _:
             message.string_value = str(value)
+
+
+def _deep_text(value: Any) -> str:
+    return format_datetime(value) if isinstance(value, datetime) else str(value)
 
 
 def format_datetime(value: datetime) -> str:

@@ -41,6 +41,13 @@ def check(records: list[dict[str, Any]]) -> None:
     assert StreamMembersResponse.FromString(encode_members(documents, FIELDS)) == filled(stored, FIELDS)
 
 
+def deep(value: Any) -> Any:
+    """A value so deep that a Struct has its surroundings as JSON text."""
+    for _ in range(40):
+        value = {"a": value}
+    return value
+
+
 VALUES: dict[str, Any] = {
     "integers": [0, -1, 2**53 - 1, 2**53, -(2**53), Int64(7), Int64(2**60)],
     "floats": [0.0, -0.5, 1e300, float("inf")],
@@ -49,6 +56,7 @@ VALUES: dict[str, Any] = {
               datetime(2026, 1, 2), DatetimeMS(10**15)],
     "lists": [[], ["a"], ["x" * 300, ""], ["a", 1, None], [["a"]]],
     "others": [True, False, None, b"\x01", Decimal128("1.10"), ObjectId(), {"a": {"b": []}}, {}],
+    "deep dates": [deep(datetime(2026, 1, 2, tzinfo=UTC))],
     "odd": list(ODD_VALUES.values()),
 }  # fmt: skip
 
