@@ -181,6 +181,18 @@ def test_a_day_begins_at_the_midnight_of_the_record(timeline: Timeline, where: d
     assert [record["data"]["day"] for record in stored] == [f"{tomorrow}"]
 
 
+def test_a_day_in_all_timezones_has_one_range_for_an_index() -> None:
+    """The days around it, as dates and as text, next to the alternatives by timezone."""
+    today = {"$dateAdd": {"startDate": "$$NOW", "unit": "day", "amount": 0}}
+    where = {"day": {"$onDay": {"date": today, "timezone": "$zone"}}}
+    compiled = FilterCompiler(["contact"]).at(datetime(2026, 11, 30, tzinfo=UTC)).compile(Filter("contact", where))
+    ranges = compiled.match["$and"][0]["$and"][0]["$or"]
+    assert [list(each) for each in ranges] == [["data.day"]] * 2
+    first, last = datetime(2026, 11, 26, tzinfo=UTC), datetime(2026, 12, 4, tzinfo=UTC)
+    assert ranges[0]["data.day"] == {"$gte": first, "$lte": last}
+    assert ranges[1]["data.day"] == {"$gte": "2026-11-26", "$lte": "2026-12-04~"}
+
+
 def test_an_explanation_shows_the_day_in_the_timezone_of_the_record(real_service: Service) -> None:
     org = f"calendar{next(real_service.names)}"
     [contact, _] = real_service.insert(org, [{"data": {"zone": "Asia/Kolkata"}}, {"data": {"zone": "Mars"}}])

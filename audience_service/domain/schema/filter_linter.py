@@ -33,7 +33,7 @@ _READ_SECONDS = 10.0
 _COUNT_SECONDS = 2.0
 """The longest time that counting the records that a filter cannot evaluate may take."""
 _COUNT_THREADS = 2
-_MAX_KEPT_FILTERS, _MAX_KEPT_BYTES = 200, 2_048
+_MAX_KEPT_FILTERS, _MAX_KEPT_BYTES = 50, 2_048
 """The most filters whose warnings a sample keeps, and the size of the largest."""
 
 
