@@ -3,6 +3,8 @@
 import random
 from collections.abc import Callable
 
+import structlog
+
 from audience_service.background import BackgroundTasks, Sweeps
 from audience_service.domain.core.clock import now
 from audience_service.domain.targeting.platform_ids import PlatformIds
@@ -33,6 +35,11 @@ from audience_service.wiring.snapshots import build_snapshot_worker
 from audience_service.wiring.syncs import build_sync_servicer
 from audience_service.wiring.targeting import build_targeting_servicer
 from audience_service.wiring.watch import build_watch
+
+_END_SECONDS = 1.0
+"""The time that the server has after the grace period to end the calls that it cancelled."""
+
+_log = structlog.get_logger()
 
 
 class App:
@@ -105,7 +112,8 @@ class App:
         self.background_tasks.stop()
         drained = self.server.drain(grace_seconds)
         self._watch.streams.stop()  # open watches would use all of the grace period
-        drained.wait()
+        if not drained.wait(grace_seconds + _END_SECONDS):
+            _log.error("the server has not stopped; closing the rest", grace_seconds=grace_seconds)
         self._audit_log.close()
         self._snapshot_worker.runner.close()
         self._custom_audiences.close()

@@ -21,6 +21,8 @@ from audience_service.settings import Settings
 _HEALTH_INTERVAL_SECONDS = 3.0
 _RECHECK_SECONDS = 1.0
 """The interval after a failed check."""
+_JOIN_SECONDS = 2.0
+"""How long a stop waits for a check that runs."""
 _MIN_HEALTH_FAILURES = 2
 """Failed checks in a row that make the service unhealthy. A single one is a slow answer or a step-down."""
 
@@ -69,8 +71,8 @@ class BackgroundTasks:
         self._stop_event.set()
 
     def join(self) -> None:
-        """Wait until the health thread has ended, after which the server can stop."""
-        self._health_thread.join()
+        """Wait until the health thread has ended, or for two seconds."""
+        self._health_thread.join(_JOIN_SECONDS)
 
     def _health_loop(self) -> None:
         while not self._stop_event.is_set():

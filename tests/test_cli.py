@@ -2,7 +2,6 @@
 
 import json
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from audience_service.domain.insights.dimensions import DIMENSIONS
 from tests.conftest import KEY, SEALING_KEY, URI, Service
 from tests.support.client import Client
-from tests.support.command import free_port, held_port, run, run_server
+from tests.support.command import end_server, free_port, held_port, run, run_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # a process takes seconds to start on a busy machine
 
@@ -66,8 +65,7 @@ def test_serve_dev_prints_a_working_token_and_drains_on_sigterm() -> None:
         with grpc.insecure_channel(address) as channel:
             client = Client(channel, (("authorization", f"Bearer {token}"), ("orgid", "demo")))
             assert client.count(filter={"datatype": "contact", "where": {}}) > 2_000
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=40) == 0
+        end_server(process)
 
 
 def test_a_command_loads_only_its_own_modules() -> None:
@@ -111,8 +109,7 @@ def test_several_workers_share_the_port(real_service: Service) -> None:
             with grpc.insecure_channel(address) as channel:
                 client = Client(channel, real_service.client(org).metadata)
                 assert client.members(filter={"datatype": "contact", "where": {}}) == sorted(ids)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        end_server(process)
 
 
 def test_token_prints_what_the_service_accepts(service: Service) -> None:

@@ -13,7 +13,7 @@ import pytest
 from audience_service.cli import EX_CONFIG, supervisor
 from audience_service.cli.supervisor import PortTaken, Supervisor
 from tests.conftest import KEY, SEALING_KEY
-from tests.support.command import free_port, held_port, run, run_server
+from tests.support.command import end_server, free_port, held_port, run, run_server
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -57,8 +57,7 @@ def test_a_stopped_worker_is_replaced() -> None:
         stopped, other = sorted(workers_of(process.pid))
         os.kill(stopped, signal.SIGSTOP)
         eventually(lambda: stopped not in (now := workers_of(process.pid)) and other in now and len(now) == 2, 60)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        end_server(process)
 
 
 def test_workers_end_with_their_supervisor() -> None:

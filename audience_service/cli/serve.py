@@ -1,10 +1,13 @@
 """`audience-service serve`: one server process, or several that share a port."""
 
+import faulthandler
+import math
 import os
 import queue
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -29,6 +32,10 @@ from audience_service.wiring.server import build_key_ring
 from audience_service.wiring.store import SAMPLE_ORGS, open_store
 
 _GRACE_SECONDS = 10.0
+_STOP_SECONDS = _GRACE_SECONDS + 7
+"""The longest time until a process that stops has ended. Containers are killed after 20 s (deploy/, compose.yaml)."""
+_SIGNAL_SECONDS = 1.0
+"""How soon a signal is noticed that another thread than the main thread has received."""
 _SWITCH_INTERVAL_SECONDS = 0.0005
 """How long a thread computes while another waits for the interpreter; 5 ms by default.
 
@@ -54,13 +61,21 @@ class StopSignal:
         """Request a stop. A signal handler."""
         self._requests.put(None)
 
-    def wait(self, seconds: float | None = None) -> bool:
-        """Wait until a stop is requested, at most this many seconds. Returns whether it was requested."""
-        try:
-            self._requests.get(timeout=seconds)
-        except queue.Empty:
-            return False
-        return True
+    def wait(self, seconds: float = math.inf) -> bool:
+        """Wait until a stop is requested, at most this many seconds. Returns whether it was requested.
+
+        Python runs signal handlers in the main thread alone. A signal that the system delivers to another thread does
+        not end the main thread's wait for the queue, so it waits again and again.
+        """
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                self._requests.get(timeout=max(min(until - time.monotonic(), _SIGNAL_SECONDS), 0))
+            except queue.Empty:
+                if time.monotonic() >= until:
+                    return False
+            else:
+                return True
 
 
 @click.command()
@@ -125,6 +140,7 @@ def _serve_in_process(settings: Settings, wait_for_stop: Callable[[], object]) -
     _log.info("serving", address=f"{host}:{app.port}", store=store, datatypes=",".join(settings.datatypes))
     wait_for_stop()
     _log.info("draining", grace_seconds=_GRACE_SECONDS)
+    faulthandler.dump_traceback_later(_STOP_SECONDS, exit=True)  # if a thread hangs, the log shows where
     app.stop(_GRACE_SECONDS)
     close_tracing()
     # A call that outlived the grace period may still occupy a thread, which sys.exit would wait for.
@@ -173,7 +189,7 @@ def _supervise(settings: Settings, stop: StopSignal, metrics_directory: Path | N
 
     try:
         supervisor = Supervisor(
-            settings.listen, settings.workers, partial(_run_worker, settings), _GRACE_SECONDS + 5, forget
+            settings.listen, settings.workers, partial(_run_worker, settings), _STOP_SECONDS + 2, forget
         )
     except PortTaken as error:
         raise click.ClickException(f"AUDIENCE_LISTEN: cannot serve on {settings.listen}: {error}") from None

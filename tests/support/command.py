@@ -68,6 +68,17 @@ def run_server(**environment: str) -> Iterator[tuple[subprocess.Popen[str], str,
         yield running
 
 
+def end_server(process: subprocess.Popen[str]) -> None:
+    """Send SIGTERM to a process, which must end without an error. Otherwise the failure shows what it logged."""
+    process.terminate()
+    try:
+        _, logged = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired as error:
+        process.kill()
+        raise AssertionError(f"did not end: {error.stderr!r}") from None
+    assert process.returncode == 0, logged
+
+
 @contextmanager
 def run_gateway(service_port: int, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process of an HTTP gateway for the service at a port of this machine, and its address."""
