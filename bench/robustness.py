@@ -43,8 +43,10 @@ PAGE = Path(__file__).parent.parent / "docs/reference/robustness.md"
 _PROBE_SECONDS = 12.0
 _SLOW_RECORDS, _LARGE_RECORDS = 4_000, 5_000
 _MIXED_CLIENTS = 8
-_DRIVER_COUNTS = 4
-"""The slow counts of one org that the service runs concurrently, by its default settings."""
+_SLOW_COUNTS = max(1, (psutil.cpu_count() or 2) // 2)
+"""The slow counts of one org that run concurrently: half of the cores, as docs/how-to/capacity.md advises."""
+_ORG_QUERIES = 4
+"""The same by the default settings of one process."""
 _LARGE_REQUESTS = 64
 _WATCHES, _WATCHED_AUDIENCES = 1_000, 10
 _ANSWERS = frozenset({"OK", "INVALID_ARGUMENT", "NOT_FOUND"})
@@ -208,7 +210,7 @@ def _measure_slow_counts(run: "Run", target: Target, workers: int) -> Iterator[R
 
     Those of pymongo show what the database and the machine alone do to another org's call.
     """
-    counts = _DRIVER_COUNTS * workers
+    counts = max(_SLOW_COUNTS, workers)
     suffix = f", {workers} workers" if workers > 1 else ""
     with run_load(loads.count_by_driver, run.uri, run.database, "slow", counts) as load:
         name = f"{counts} slow counts, sent to the database by pymongo{suffix}"
@@ -245,7 +247,7 @@ def _measure_large_requests(server: Server) -> Iterator[Row]:
     """Requests that wait for the org's slow counts."""
     count = partial(loads.count_slowly, is_patient=True)
     with (
-        run_load(count, server.address, _metadata("slow"), _DRIVER_COUNTS),
+        run_load(count, server.address, _metadata("slow"), _ORG_QUERIES),
         run_load(loads.send_large_requests, server.address, _metadata("slow"), _LARGE_REQUESTS) as load,
     ):
         at_rest = _memory(server.process)
@@ -396,7 +398,12 @@ class Run:
 def _target(uri: str, database: str, workers: int = 1) -> Iterator[Target]:
     """A server with a segment, probed without a load."""
     # Workers share a port, which their supervisor must find free.
-    settings = {"AUDIENCE_WORKERS": str(workers), "AUDIENCE_LISTEN": f"127.0.0.1:{free_port()}"}
+    # An org has half of the queries of each process.
+    settings = {
+        "AUDIENCE_WORKERS": str(workers),
+        "AUDIENCE_LISTEN": f"127.0.0.1:{free_port()}",
+        "AUDIENCE_MAX_CONCURRENT_QUERIES": str(2 * max(_SLOW_COUNTS // workers, 1)),
+    }
     with audience_service(uri, database, **settings) as server:
         segment_id = _create_segment(server.address)
         _probe(server.address, segment_id, 2)
@@ -470,6 +477,9 @@ Rows with "cores used" say what each of them takes. Two kinds of load separate t
 - Counts that wait 2 s for the network cost the database nothing. Their ratio is the service's.
 - Slow counts use all processors that they get. The row of pymongo has the same work in the database without the
   service. "Next to pymongo" compares with that row, since no limit of the service can lower it.
+
+`AUDIENCE_MAX_CONCURRENT_QUERIES` lets the slow counts of one org use half of the machine's cores, at least one per
+process ([capacity](../how-to/capacity.md#database)).
 
 Clients wait for the delay of RetryInfo after a refusal, unless the row says that they ignore it.
 
