@@ -1,4 +1,4 @@
-"""The subjects of commits."""
+"""The subjects of commits, and what no committed file contains."""
 
 import re
 import subprocess
@@ -30,3 +30,12 @@ def test_a_subject_is_refused_if_it_is_long_or_has_no_area() -> None:
     assert _is_valid("watch: Rescan after a definition change")
     assert not _is_valid("watch: Rescan after a definition change, " + "x" * 40)
     assert not _is_valid("Rescan after a definition change")
+
+
+def test_no_file_names_a_package_registry_or_a_home() -> None:
+    """Each machine has its own index and its own folders."""
+    names = re.compile(rb"[p]ypi\.org|[p]ythonhosted|[r]egistry\.npmjs|[p]roxy\.golang|[/]home/\w|[/]root/|[/]Users/\w")
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout  # noqa: S607
+    paths = [ROOT / name.decode() for name in tracked.split(b"\0") if name]
+    assert len(paths) > 1_000
+    assert [str(path.relative_to(ROOT)) for path in paths if names.search(path.read_bytes())] == []
