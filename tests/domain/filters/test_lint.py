@@ -39,6 +39,7 @@ SAMPLED: list[dict[str, Any]] = [
     {"openedAt": {"$lte": "2026-01-01"}},
     {"openedAt": {"$gte": "soon"}},
     {"orders.total": 5, "orders.status": "paid"},
+    {"orders": {"status": "paid"}},
     {"blank": {"$exists": True}},
     {"$expr": {"$gt": ["$orders.total", 100]}},
 ]
@@ -164,6 +165,22 @@ def test_a_field_without_values_is_unknown(where: dict[str, Any], field_path: st
 )
 def test_fields_that_may_exist_are_known(where: dict[str, Any]) -> None:
     assert lint(where, FIELDS) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "warned"),
+    [
+        ({"orders": {"status": "paid"}}, True),
+        ({"orders": {"$in": [{"total": 5}]}}, True),
+        ({"orders": {"$elemMatch": {"status": "paid"}}}, False),
+        ({"orders": {"status": "paid", "total": 5}}, False),
+        ({"custom": {"plan": "pro"}}, False),
+    ],
+)
+def test_an_object_that_leaves_out_known_keys_is_reported(where: dict[str, Any], warned: bool) -> None:
+    """MongoDB compares whole objects."""
+    reasons = [(warning.reason, "compare orders." in warning.description) for warning in lint(where, FIELDS)]
+    assert reasons == [(LintRule.WHOLE_OBJECT, True)] * warned
 
 
 @pytest.mark.parametrize(

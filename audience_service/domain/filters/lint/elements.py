@@ -1,11 +1,15 @@
-"""The lint rule on lists: conditions that two different elements of a list may meet.
+"""Lint rules on lists and objects: conditions that other elements meet, and objects that are compared as a whole.
 
     {"orders.status": "paid", "orders.total": {"$gt": 100}}
 
 matches a contact with one paid order of 5 and one open order of 200. $elemMatch requires one element for both.
+
+    {"orders": {"status": "paid"}}
+
+matches no order that has a total: the whole object must be equal.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from audience_service.domain.filters.ast import Condition
 from audience_service.domain.filters.fields import display_path
@@ -15,6 +19,7 @@ from audience_service.domain.filters.lint.linted_filter import LintedFilter
 from audience_service.domain.filters.lint.warning import FilterWarning, LintRule
 
 _BELOW, _ABOVE = ("$gt", "$gte"), ("$lt", "$lte")
+_EQUALITIES, _MEMBERSHIPS = ("$eq", "$ne"), ("$in", "$nin", "$all")
 
 
 def find_separate_elements(linted: LintedFilter) -> Iterator[FilterWarning]:
@@ -38,6 +43,23 @@ def find_separate_elements(linted: LintedFilter) -> Iterator[FilterWarning]:
                     f" for one element write both in {{$elemMatch: ...}} on {inner}"
                 )
                 yield FilterWarning(node.field_path, LintRule.SEPARATE_ELEMENTS, text)
+
+
+def find_whole_objects(linted: LintedFilter) -> Iterator[FilterWarning]:
+    """The objects that are compared as a whole, and that lack keys of the objects in the sampled records."""
+    for conjunction, node, index in linted.own_conditions():
+        if not isinstance(node, Condition) or node.operator.name not in (*_EQUALITIES, *_MEMBERSHIPS):
+            continue
+        path = conjunction.path(node.path)
+        for value in node.operand if node.operator.name in _MEMBERSHIPS else [node.operand]:
+            lacking = index.keys(path).difference(value) if isinstance(value, Mapping) else set[str]()
+            if lacking and isinstance(value, Mapping) and index.keys(path).intersection(value):
+                name, key, other = display_path(path), next(iter(value)), min(lacking)
+                text = (
+                    f"compares with the whole object, and {name} also has {other} in the sampled records;"
+                    f" compare {name}.{key} instead, or write $elemMatch for one element of a list"
+                )
+                yield FilterWarning(node.field_path, LintRule.WHOLE_OBJECT, text)
 
 
 def _list_of(conjunction: Conjunction, node: Condition, index: FieldIndex) -> str:

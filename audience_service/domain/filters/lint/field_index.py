@@ -68,6 +68,12 @@ class FieldIndex:
                 return bool({"object", "array"} & set(profile.types))
         return False
 
+    def keys(self, path: str) -> set[str]:
+        """The known names of the fields in an object, or in the objects of a list."""
+        prefix = f"{_without_positions(path)}."
+        known = self._profiles.keys() | self._parents
+        return {name.removeprefix(prefix).partition(".")[0] for name in known if name.startswith(prefix)}
+
     def has_single_values(self, path: str) -> bool:
         """Whether sampled records have the field, and none has a list there or around it."""
         return self.profile(path) is not None and not self.has_lists(path)

@@ -17,7 +17,7 @@ from audience_service.domain.filters.lint.comparisons import (
     find_text_order,
 )
 from audience_service.domain.filters.lint.date_operands import find_days, find_near_dates
-from audience_service.domain.filters.lint.elements import find_separate_elements
+from audience_service.domain.filters.lint.elements import find_separate_elements, find_whole_objects
 from audience_service.domain.filters.lint.field_index import FieldIndex
 from audience_service.domain.filters.lint.fields import find_empty_values, find_unexpected_types, find_unknown_fields
 from audience_service.domain.filters.lint.foreign_patterns import find_foreign_patterns
@@ -86,6 +86,7 @@ RULES = (
     Rule((LintRule.DAY_IS_MIDNIGHT,), find_days, "A day alone means midnight in UTC."),
     Rule((LintRule.EMPTY_EXISTS,), find_empty_values, "A test that a field exists counts empty values as existing."),
     Rule((LintRule.SEPARATE_ELEMENTS,), find_separate_elements, "Different elements of a list may meet conditions."),
+    Rule((LintRule.WHOLE_OBJECT,), find_whole_objects, "An object without some of its keys is compared as a whole."),
 )
 """The rules, in the order of their warnings. From UNKNOWN_FIELD on they need a sample of the org's records."""
 

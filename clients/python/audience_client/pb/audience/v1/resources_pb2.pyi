@@ -187,7 +187,8 @@ class FilterWarning(_message.Message):
     the name of a field of the payload. NOT_A_DATE: a date is compared with other text. DAY_IS_MIDNIGHT: a day alone
     means its midnight. TEXT_ORDER: text that spells numbers is compared by its characters. SEPARATE_ELEMENTS:
     different elements of a list may meet the conditions. MISSING_IS_LESS: a missing field meets an expression.
-    EMPTY_EXISTS: a field with an empty value exists. EXPRESSION_FAILS: a $tryExpr fails on records.
+    WHOLE_OBJECT: an object is compared as a whole. EMPTY_EXISTS: a field with an empty value exists.
+    EXPRESSION_FAILS: a $tryExpr fails on records.
     BUCKETS_DIFFER: the database hashes in another way than MongoDB. UNKNOWN_TIMEZONE: records have no timezone that
     exists, and a date in their timezone is in the default one. UNKNOWN_COUNTRY: records name a city, but no country.
     SMALL_PLACES: places smaller than the packaged cities are left out. PATTERN_AS_TEXT: text has the form of a pattern
