@@ -3,13 +3,12 @@
 // A change of the structure draws the tree again and moves the focus to a useful place; a change of a value does not.
 
 import { formatShare, h, readable } from "./dom.js";
-import { audience, condition, group, lack, setField, setOperator } from "./filter.js";
+import { audience, condition, group, lack, setField, setOperator, SYSTEM_FIELDS } from "./filter.js";
 import { operatorLabel, operatorsOf } from "./operators.js";
 import { valueEditor } from "./values.js";
 
 const MODES = { all: "all", any: "any", none: "none" };
 const MAX_DEPTH = 4;
-const SYSTEM_FIELDS = new Set(["author", "createdate", "datatype", "modifydate", "name", "owner", "pk", "sk", "state", "version"]);
 
 export class Editor {
   /** `searches` find audiences and cities. `onChange` is called after each change of the tree. */
@@ -181,7 +180,8 @@ export class Editor {
 
   #fieldSelect(node, onchange) {
     const option = (field) => h("option", { value: field.path, selected: node.field === field.path }, readable(field.path));
-    const offered = [...this.fields.values()].filter((field) => operatorsOf(field).length && !field.types.every((type) => type.name === "object"));
+    const isOffered = (field) => operatorsOf(field).length && !field.types.every((type) => type.name === "object");
+    const offered = [...this.fields.values()].filter((field) => field.path === node.field || isOffered(field));
     const [own, system] = [offered.filter((field) => !SYSTEM_FIELDS.has(field.path)), offered.filter((field) => SYSTEM_FIELDS.has(field.path))];
     return h(
       "select",

@@ -1,14 +1,14 @@
 // The operators that the builder offers for a field, and their conditions in the filter language.
 //
 // Each has `value`, the kind of editor for it, `needs`, the filter operators that the field must have (ListFields),
-// `write`, the condition for a value, and `read`, the value of a condition, or undefined for one of another operator.
+// `write`, the condition for a value, and `read`, the value of a condition, or undefined for one that means anything else
+// than the controls show.
 
 const DAY = 86_400_000;
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 const keysAre = (value, ...keys) => isObject(value) && Object.keys(value).sort().join() === keys.sort().join();
 const only = (key) => (condition) => (keysAre(condition, key) ? condition[key] : undefined);
 const isPlain = (value) => ["string", "number", "boolean"].includes(typeof value);
-const isEmpty = (list) => list.every((value) => value === null || value === "" || (Array.isArray(value) && !value.length));
 const listOf = (list) => (Array.isArray(list) && list.length && list.every(isPlain) ? list : undefined);
 const numberOf = (value) => (typeof value === "number" ? value : undefined);
 const textOf = (value) => (typeof value === "string" ? value : undefined);
@@ -23,7 +23,11 @@ function daysOf(expression) {
 const instant = (day, field) => (hasType(field, "date") ? `${day}T00:00:00.000Z` : day);
 const dayAfter = (day) => new Date(Date.parse(day) + DAY).toISOString().slice(0, 10);
 const dayBefore = (day) => new Date(Date.parse(day) - DAY).toISOString().slice(0, 10);
-const dayOf = (text) => (/^\d{4}-\d\d-\d\d(T00:00:00(\.000)?Z)?$/.test(text) ? text.slice(0, 10) : undefined);
+function dayOf(text) {
+  const [, day] = /^(\d{4}-\d\d-\d\d)(T00:00:00(\.000)?Z)?$/.exec(textOf(text)) ?? [];
+  const time = Date.parse(day);
+  return !Number.isNaN(time) && new Date(time).toISOString().startsWith(day) ? day : undefined; // 30 February becomes 2 March
+}
 
 const hasType = (field, name) => field.types.some((type) => type.name === name);
 const isNumber = (field) => ["int", "long", "double", "decimal"].some((name) => hasType(field, name));
@@ -31,6 +35,8 @@ const isList = (field) => hasType(field, "array");
 const isDate = (field) => field.operators.includes("$onDay");
 const isText = (field) => hasType(field, "string") && !isDate(field);
 const isBoolean = (field) => hasType(field, "bool");
+const emptyValues = (field) => (isList(field) ? [null, []] : [null, ""]);
+const isSame = (value, other) => JSON.stringify(value) === JSON.stringify(other);
 
 const text = (name, label, negated) => ({
   label,
@@ -177,16 +183,16 @@ export const OPERATORS = {
     value: "none",
     fits: () => true,
     needs: ["$nin"],
-    write: (_, field) => ({ $nin: isList(field) ? [null, []] : [null, ""] }),
-    read: (condition) => (Array.isArray(only("$nin")(condition)) && isEmpty(condition.$nin) ? true : undefined),
+    write: (_, field) => ({ $nin: emptyValues(field) }),
+    read: (condition, field) => (isSame(condition, { $nin: emptyValues(field) }) ? true : undefined),
   },
   hasNoValue: {
     label: "is empty or missing",
     value: "none",
     fits: () => true,
     needs: ["$in"],
-    write: (_, field) => ({ $in: isList(field) ? [null, []] : [null, ""] }),
-    read: (condition) => (Array.isArray(only("$in")(condition)) && isEmpty(condition.$in) ? true : undefined),
+    write: (_, field) => ({ $in: emptyValues(field) }),
+    read: (condition, field) => (isSame(condition, { $in: emptyValues(field) }) ? true : undefined),
   },
 };
 
