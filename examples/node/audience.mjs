@@ -3,7 +3,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const RETRY_DELAYS = [0.5, 1, 2, 4, 8, 15, 30];
-const UNAVAILABLE = 14; // google/rpc/code.proto
+const [UNKNOWN, UNAVAILABLE] = [2, 14]; // google/rpc/code.proto
+const PROXY_FAILURES = new Set([502, 503, 504]);
 
 /** An error of the service: `reason` names it, `fields` has the problem of each invalid field by its path. */
 export class AudienceError extends Error {
@@ -34,6 +35,15 @@ export class AudienceClient {
     }
   }
 
+  /** The items of all pages of a list. `name` is their field in the response. */
+  async *list(path, name, query = {}) {
+    for (let pageToken = ''; ; ) {
+      const page = await this.call('GET', `${path}?${new URLSearchParams({ ...query, pageToken })}`);
+      yield* page[name];
+      if (!(pageToken = page.nextPageToken)) return;
+    }
+  }
+
   /** Each message of a stream once. A stream that breaks continues after the last message. */
   async *stream(path, body) {
     let cursor = '';
@@ -60,15 +70,30 @@ export class AudienceClient {
       headers: { authorization: `Bearer ${await this.token()}`, orgid: this.org, 'content-type': 'application/json' },
       body: body && JSON.stringify(body),
     });
-    if (!response.ok) throw new AudienceError(await response.json());
+    if (!response.ok) throw await readError(response);
     return response;
   }
+}
+
+/** The error of a response. One that is not of the service, as of a proxy, is shown as it is. */
+async function readError(response) {
+  const text = await response.text();
+  try {
+    const error = JSON.parse(text);
+    if (Array.isArray(error.details)) return new AudienceError(error);
+  } catch {
+    // not JSON
+  }
+  const code = PROXY_FAILURES.has(response.status) ? UNAVAILABLE : UNKNOWN;
+  const start = text.replace(/\s+/g, ' ').trim().slice(0, 200);
+  return new AudienceError({ code, message: `${response.status} ${response.statusText}: ${start}`, details: [] });
 }
 
 /** Wait before another attempt. Throws the error if none can help: `fetch` throws a TypeError if a connection breaks. */
 async function waitToRetry(error, attempt) {
   const canHelp = error instanceof AudienceError ? error.isTemporary : error instanceof TypeError;
   if (!canHelp || attempt >= RETRY_DELAYS.length) throw error;
+  console.warn(`${error.cause?.message ?? error.message}; next attempt in ${RETRY_DELAYS[attempt]} s`);
   await sleep(1000 * RETRY_DELAYS[attempt]);
 }
 

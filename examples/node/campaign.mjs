@@ -12,6 +12,10 @@ if (!campaign || !TOKEN) {
   console.error('usage: TOKEN=… node examples/node/campaign.mjs SEGMENT CAMPAIGN');
   process.exit(2);
 }
+process.on('uncaughtException', (error) => {
+  console.error(error.cause?.message ?? error.message);
+  process.exit(1);
+});
 const client = new AudienceClient({ url: ADDRESS, org: ORG, token: () => TOKEN });
 
 /** Stands for your email provider, with the campaign and the member's id as its idempotency key. */
@@ -19,8 +23,10 @@ function deliver(member) {
   console.log(`${campaign} ${member.id} ${member.fields.email}`);
 }
 
-const { segments } = await client.call('GET', `/segments?name=${encodeURIComponent(segmentName)}`);
-const segment = segments.find((each) => each.name === segmentName);
+let segment; // of the segments whose names contain the text, the one that has the name
+for await (const each of client.list('/segments', 'segments', { name: segmentName })) {
+  if (each.name === segmentName) segment = each;
+}
 if (!segment) throw new Error(`no segment has the name ${segmentName}`);
 
 const selection = { audienceId: segment.id, purpose: PURPOSE };

@@ -4,9 +4,11 @@ import json
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -18,8 +20,8 @@ pytestmark = pytest.mark.slow
 EXAMPLE = Path("examples/node/campaign.mjs")
 
 
-def send_campaign(node: str, gateway: Gateway, purpose: str = "") -> list[str]:
-    """The lines that the example prints for its recipients."""
+def run_campaign(node: str, gateway: Gateway, purpose: str = "") -> subprocess.CompletedProcess[str]:
+    """The example, run to its end."""
     settings = {
         "ADDRESS": gateway.address if "://" in gateway.address else f"http://127.0.0.1:{gateway.port}",
         "ORG": gateway.headers["orgid"],
@@ -27,7 +29,12 @@ def send_campaign(node: str, gateway: Gateway, purpose: str = "") -> list[str]:
         "PURPOSE": purpose,
     }
     command = [node, str(EXAMPLE), str(VIP["name"]), "spring"]
-    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=50, check=False)  # noqa: S603
+    return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=50, check=False)  # noqa: S603
+
+
+def send_campaign(node: str, gateway: Gateway, purpose: str = "") -> list[str]:
+    """The lines that the example prints for its recipients."""
+    done = run_campaign(node, gateway, purpose)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -46,12 +53,24 @@ def test_a_campaign_in_node_reaches_each_recipient_once(
 
 
 class Breaking(BaseHTTPRequestHandler):
-    """A gateway that is unavailable at first, and whose stream of two members breaks after the first."""
+    """A gateway that is unavailable at first, has a segment a page, and breaks a stream of two after the first.
+
+    A proxy answers its first request.
+    """
 
     requests: list[tuple[str, Any]]
+    pages: list[str]
 
     def do_GET(self) -> None:
-        self._respond({"segments": [{"id": "segment-1", "name": VIP["name"]}]})
+        token = parse_qs(urlsplit(self.path).query).get("pageToken", [""])[0]
+        self.pages.append(token)
+        if len(self.pages) == 1:
+            self._send(b"<html>\n<h1>Bad Gateway</h1>", 502, "text/html")
+        elif token:
+            self._respond({"segments": [{"id": "segment-1", "name": VIP["name"]}], "nextPageToken": ""})
+        else:
+            segment = {"id": "segment-0", "name": f"{VIP['name']} of 2025"}
+            self._respond({"segments": [segment], "nextPageToken": "second+page"})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -84,17 +103,23 @@ class Breaking(BaseHTTPRequestHandler):
         """Nothing."""
 
 
+@contextmanager
+def serve(handler: type[BaseHTTPRequestHandler]) -> Iterator[Gateway]:
+    """A server that answers as a gateway."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield Gateway(f"127.0.0.1:{server.server_port}", {"orgid": "x", "authorization": "Bearer t"})
+        finally:
+            server.shutdown()
+
+
 @pytest.fixture
 def breaking() -> Iterator[tuple[Gateway, list[tuple[str, Any]]]]:
     """Such a gateway, and the requests that it gets."""
-    Breaking.requests = []
-    with ThreadingHTTPServer(("127.0.0.1", 0), Breaking) as server:
-        threading.Thread(target=server.serve_forever).start()
-        try:
-            gateway = Gateway(f"127.0.0.1:{server.server_port}", {"orgid": "x", "authorization": "Bearer t"})
-            yield gateway, Breaking.requests
-        finally:
-            server.shutdown()
+    Breaking.requests, Breaking.pages = [], []
+    with serve(Breaking) as gateway:
+        yield gateway, Breaking.requests
 
 
 def test_a_stream_that_breaks_continues_after_its_last_message(
@@ -105,3 +130,27 @@ def test_a_stream_that_breaks_continues_after_its_last_message(
     assert [path for path, _ in requests] == ["estimate-reach"] * 2 + ["snapshots"] + ["stream-members"] * 2
     assert requests[2][1]["requestId"] == "spring"
     assert requests[4][1]["cursor"] == "after 1"
+
+
+def test_a_segment_is_found_on_a_later_page(node: str, breaking: tuple[Gateway, list[tuple[str, Any]]]) -> None:
+    """Another segment's name contains its name. The first request repeats after the failure of a proxy."""
+    gateway, requests = breaking
+    send_campaign(node, gateway)
+    assert Breaking.pages == ["", "", "second+page"]
+    assert requests[0][1]["audienceId"] == "segment-1"
+
+
+class Elsewhere(Breaking):
+    """A web server that is no gateway."""
+
+    def do_GET(self) -> None:
+        self._send(b"<html>\n<title>No such page</title>" + b"x" * 1_000, 404, "text/html")
+
+
+def test_an_answer_that_is_not_of_the_service_is_shown(node: str) -> None:
+    """With its status and its start."""
+    with serve(Elsewhere) as gateway:
+        done = run_campaign(node, gateway)
+    assert done.returncode == 1
+    assert "404 Not Found: <html> <title>No such page</title>xx" in done.stderr
+    assert "x" * 200 not in done.stderr
