@@ -16,7 +16,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,6 +27,7 @@ from urllib.parse import urlencode
 from audience_service.cli.token import mint
 from audience_service.domain.core.context import Scope
 from audience_service.settings import Settings
+from audience_service.settings_error import SettingsError
 from scripts.protos import ROOT
 
 PAGE = ROOT / "examples/builder"
@@ -59,21 +61,26 @@ def serve_page(port: int, directory: Path = PAGE) -> ThreadingHTTPServer:
 
 def main() -> None:
     """Run until Ctrl-C, SIGTERM or the end of a process. Exits with 1 if one ends by itself."""
-    parser = argparse.ArgumentParser(prog="make builder", description="Serve the audience builder on this machine.")
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.builder", description="Serve the audience builder on this machine."
+    )
     parser.add_argument("--org", default="demo", help="the org that the page works on")
     parser.add_argument("--port", type=int, default=8000, help="the port of the page")
     parser.add_argument("--gateway-port", type=int, default=8080, help="the port of the HTTP gateway")
     parser.add_argument("--service-port", type=int, default=50051, help="the port of the service")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        page = serve_page(options.port)
-    except OSError as error:
-        sys.exit(f"cannot serve the page on {_HOST}:{options.port}: {error}; choose another --port")
+    _check_ports(
+        {"--port": options.port, "--gateway-port": options.gateway_port, "--service-port": options.service_port}
+    )
+    page = serve_page(options.port)
     gateway = f"http://{_HOST}:{options.gateway_port}"
     _use_own_settings(options.service_port, options.gateway_port, page.server_port)
-    settings = Settings.load()
-    token = mint(settings, org=options.org, subject="builder", scopes=_SCOPES, ttl_seconds=_TOKEN_SECONDS)
+    try:
+        settings = Settings.load()
+        token = mint(settings, org=options.org, subject="builder", scopes=_SCOPES, ttl_seconds=_TOKEN_SECONDS)
+    except SettingsError as error:
+        sys.exit(str(error))
     commands = ([*_COMMAND, "serve", "--dev"], [*_COMMAND, "gateway"])
     processes = [subprocess.Popen(command) for command in commands]  # noqa: S603
     try:
@@ -92,6 +99,22 @@ def main() -> None:
             process.terminate()
         for process in processes:
             process.wait()
+
+
+def _check_ports(ports: Mapping[str, int]) -> None:
+    """Bind each port for a moment. Exits with the options of ports that are not available."""
+    problems = []
+    with ExitStack() as held:
+        for option, port in ports.items():
+            listener = held.enter_context(socket.socket())
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: old connections may remain
+            try:
+                listener.bind((_HOST, port))
+                listener.listen()  # so that the next option cannot have the same port
+            except (OSError, OverflowError) as error:
+                problems.append(f"cannot serve on {_HOST}:{port}: {error}; choose another {option}")
+    if problems:
+        sys.exit("\n".join([*problems, "example: .venv/bin/python -m scripts.builder --port 8001"]))
 
 
 def _use_own_settings(service_port: int, gateway_port: int, page_port: int) -> None:

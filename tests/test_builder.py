@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,3 +47,34 @@ def test_the_gateway_answers_the_origin_of_the_page_alone(address: str) -> None:
         with urlopen(request) as response:  # noqa: S310
             assert len(json.load(response)["fields"]) > 10
             assert (response.headers["access-control-allow-origin"] == origin) == allowed
+
+
+@pytest.mark.parametrize("option", ["port", "gateway-port", "service-port"])
+def test_a_taken_port_is_refused_before_anything_starts(option: str) -> None:
+    ports = {name: free_port() for name in ("port", "gateway-port", "service-port")}
+    with socket.create_server(("127.0.0.1", ports[option])):
+        done = run_builder(*(f"--{name}={port}" for name, port in ports.items()))
+    first, example = done.stderr.splitlines()
+    assert first.startswith(f"cannot serve on 127.0.0.1:{ports[option]}: ")
+    assert first.endswith(f"; choose another --{option}")
+    assert example.startswith("example: .venv/bin/python -m scripts.builder")
+
+
+def test_one_port_cannot_serve_two() -> None:
+    port = free_port()
+    done = run_builder("--port=0", f"--gateway-port={port}", f"--service-port={port}")
+    assert "choose another --service-port" in done.stderr
+
+
+def test_an_error_of_the_settings_is_a_message() -> None:
+    ports = [f"--{name}={free_port()}" for name in ("port", "gateway-port", "service-port")]
+    done = run_builder(*ports, AUDIENCE_MONGODB_URL="mongodb://127.0.0.1")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["AUDIENCE_MONGODB_URL: is not a setting; did you mean AUDIENCE_MONGODB_URI?"]
+
+
+def run_builder(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """A builder that ends by itself."""
+    command = [sys.executable, "-m", "scripts.builder", *arguments]
+    environment = environment_of(settings)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50, check=False)  # noqa: S603
