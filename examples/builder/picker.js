@@ -21,7 +21,10 @@ export function picker({ label, hiddenLabel = false, placeholder = "", value = "
     "aria-autocomplete": "list",
     "aria-expanded": "false",
     "aria-controls": listId,
-    oninput: () => find(input.value),
+    oninput: () => {
+      close(); // the results of another text
+      find(input.value);
+    },
     onfocus: () => find(input.value === value ? "" : input.value),
     onblur: () => close(),
     onkeydown: (event) => {
@@ -98,6 +101,8 @@ export function picker({ label, hiddenLabel = false, placeholder = "", value = "
   function close() {
     latest += 1;
     list.hidden = true;
+    list.replaceChildren();
+    options = [];
     active = -1;
     input.setAttribute("aria-expanded", "false");
     input.removeAttribute("aria-activedescendant");

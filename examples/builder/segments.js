@@ -10,9 +10,10 @@ export class SegmentForm {
     this.savedFilter = "";
     this.filter = "";
     const nameId = newId("name");
-    this.name = h("input", { id: nameId, type: "text", maxlength: 200, required: true, autocomplete: "off", "aria-describedby": `${nameId}-problem` });
+    const oninput = () => this.#showStatus();
+    this.name = h("input", { id: nameId, type: "text", maxlength: 200, required: true, autocomplete: "off", "aria-describedby": `${nameId}-problem`, oninput });
     this.problem = h("div", { id: `${nameId}-problem` });
-    this.description = h("input", { type: "text", autocomplete: "off" });
+    this.description = h("textarea", { rows: 1, oninput });
     this.status = h("p", { role: "status", class: "hint" });
     this.saveButton = h("button", { class: "primary" }, "Save");
     this.copyButton = h("button", { type: "button", hidden: true, onclick: () => this.#save(true) }, "Save as new");
@@ -45,8 +46,13 @@ export class SegmentForm {
     this.toolbar = h("div", { class: "toolbar" }, search, h("button", { type: "button", onclick: () => this.#open(null) }, "New"));
   }
 
+  /** Whether the filter, the name or the description is not the one that was opened or saved. */
   get isEdited() {
-    return this.filter !== this.savedFilter;
+    return this.filter !== this.savedFilter || this.#texts() !== this.savedTexts;
+  }
+
+  #texts() {
+    return JSON.stringify([this.name.value, this.description.value]);
   }
 
   /** Note the filter of the editor. */
@@ -66,6 +72,7 @@ export class SegmentForm {
     this.segment = segment;
     this.name.value = segment?.name ?? "";
     this.description.value = segment?.description ?? "";
+    this.savedTexts = this.#texts();
     this.saveButton.textContent = segment ? "Save changes" : "Save as a segment";
     this.copyButton.hidden = !segment;
     this.#refuse("");
@@ -76,16 +83,14 @@ export class SegmentForm {
   }
 
   #open(segment) {
-    if (this.isEdited && this.current().filter.where && Object.keys(this.current().filter.where).length && !confirm("Leave the conditions that are not saved?")) {
-      this.search.value = "";
-      return;
-    }
     this.search.value = "";
     if (segment && segment.type !== "dynamic") {
-      this.problem.replaceChildren(alertBox(`${segment.name} is a fixed list, which has no conditions to edit. Use it as a condition: + Audience.`));
-      return;
+      this.#refuse(`${segment.name} is a fixed list, which has no conditions to edit. Use it as a condition: + Audience.`);
+    } else if (segment && segment.filter.datatype !== this.current().filter.datatype) {
+      this.#refuse(`${segment.name} is about records of ${segment.filter.datatype}. This page edits audiences of ${this.current().filter.datatype}.`);
+    } else if (!this.isEdited || confirm("Leave the changes that are not saved?")) {
+      this.open(segment);
     }
-    this.open(segment);
   }
 
   async #save(asNew) {

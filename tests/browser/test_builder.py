@@ -77,14 +77,36 @@ def test_a_saved_segment_opens_as_it_was(page: Page, store: str) -> None:
     count = page.count()
     page.save(f"reopened on {store}")
     page.begin()
-    search = page.all("[role=combobox]")[0]
-    search.send_keys("reopened")
-    page.wait(lambda: page.all("[role=option]"))
-    search.send_keys(Keys.ARROW_DOWN, Keys.ENTER)
+    page.open_segment(f"reopened on {store}")
     page.wait(lambda: page.all("#segment input")[0].get_attribute("value") == f"reopened on {store}")
     shown = page.run("return [...document.querySelectorAll('.condition :is(select, input)')].map((each) => each.value)")
     assert shown == ["score", "between", "20", "80", "email", "notContains", "an"]
     assert page.count() == count
+
+
+def test_edits_are_left_only_if_the_person_agrees(page: Page, store: str) -> None:
+    """Those of the name, the description, and exact JSON."""
+    name = f"exact on {store}"
+    page.create(name, '{"score": {"$gte": {"$numberLong": "9007199254740993"}}}')
+    for css in ("#segment input", "#segment textarea", "#editor textarea"):
+        page.open_segment(name)
+        page.wait(lambda: page.text("#segment").endswith("Saved: version 0."))
+        page.all(css)[0].send_keys(" ")
+        assert page.text("#segment").endswith("Edited, not saved.")
+        page.button("New").click()
+        page.browser.switch_to.alert.dismiss()
+        assert page.all(css)[0].get_attribute("value").endswith(" ")
+        page.button("New").click()
+        page.browser.switch_to.alert.accept()
+        page.wait(lambda: page.all("#segment input")[0].get_attribute("value") == "")
+
+
+def test_a_segment_of_other_records_is_not_opened(page: Page, store: str) -> None:
+    name = f"leads on {store}"
+    page.create(name, '{"country": "US"}', "lead")
+    page.open_segment(name)
+    page.wait(lambda: page.text("#segment [role=alert]").startswith(f"{name} is about records of lead."))
+    assert page.all("#segment input")[0].get_attribute("value") == ""
 
 
 def test_a_name_that_is_taken_is_refused_at_the_name(page: Page, store: str) -> None:
