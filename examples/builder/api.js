@@ -47,6 +47,16 @@ export class Api {
     return (await this.#fetch(rpc, options)).json();
   }
 
+  /** The items of all pages of a list. `name` is their field in the response. */
+  async list(rpc, name, query) {
+    const items = [];
+    for (let pageToken = ""; ; ) {
+      const page = await this.call(rpc, { query: { ...query, pageSize: 1000, pageToken } });
+      items.push(...page[name]);
+      if (!(pageToken = page.nextPageToken)) return items;
+    }
+  }
+
   /** The messages of a stream of server-sent events. A stream that ends early raises ApiError. */
   async *stream(rpc, options) {
     const response = await this.#fetch(rpc, options);

@@ -30,7 +30,7 @@ export function overlapPanel({ api, segment }) {
   async function show() {
     shown = segment();
     try {
-      const { segments } = await api.call("ListSegments", { query: { pageSize: 50, orderBy: "name", state: "active" } });
+      const segments = await api.list("ListSegments", "segments", { orderBy: "name", state: "active" });
       for (const id of [...chosen.keys()]) if (!segments.some((segment) => segment.id === id)) chosen.delete(id);
       choices.replaceChildren(choices.firstChild, h("div", { class: "pills" }, segments.map(choice)));
       if (segments.length < 2) picture.replaceChildren(h("p", { class: "muted" }, "Save at least two segments to compare them."));

@@ -191,6 +191,18 @@ def test_an_overlap_is_a_picture_and_a_table(page: Page, store: str) -> None:
     assert sum(drawn) == total
 
 
+def test_the_segments_of_all_pages_can_be_compared(page: Page, store: str) -> None:
+    names = [f"zz {number} on {store}" for number in range(3)]
+    for name in names:
+        page.create(name, '{"country": "IT"}')
+    page.run(
+        "const real = fetch;"
+        "window.fetch = (url, ...others) => real(url.replace(/pageSize=\\d+/, 'pageSize=2'), ...others)"
+    )
+    page.show_tab("Overlap")
+    page.wait(lambda: [each.text for each in page.all(".choices .pill")][-3:] == names)
+
+
 def test_insights_compare_a_segment_with_the_org(page: Page, store: str) -> None:
     page.show_tab("Insights")
     assert "Save the audience" in page.panel()
