@@ -16,6 +16,7 @@ from audience_service.mongo.erasure.sweeper import ErasureSweeper
 from audience_service.mongo.store import Store
 from tests.conftest import Service, run_service
 from tests.support.proxy import health
+from tests.support.stores import with_methods
 from tests.support.waiting import eventually
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -44,16 +45,14 @@ def test_a_store_without_tenant_isolation_ends_the_process_and_is_never_healthy(
     """A default collation may show an org the records of another."""
     signals: list[int] = []
     monkeypatch.setattr("os.kill", lambda _pid, number: signals.append(number))
-    monkeypatch.setattr(Store, "collated_collections", lambda *_: ["contact"])
-    for service in run_service("embedded", store):
+    unsafe = with_methods(store, collated_collections=lambda *_: ["contact"])
+    for service in run_service("embedded", unsafe):
         eventually(lambda: len(signals) > 1)  # the first check has set the health
         assert health(service) != SERVING
     assert set(signals) == {signal.SIGTERM}
 
 
-def test_a_process_is_not_healthy_before_its_check_of_isolation_succeeds(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_is_not_healthy_before_its_check_of_isolation_succeeds(store: Store) -> None:
     """A database that is lost during the check is checked again."""
     failures = [StoreUnavailable("lost")] * 2
 
@@ -62,8 +61,7 @@ def test_a_process_is_not_healthy_before_its_check_of_isolation_succeeds(
             raise failures.pop()
         return []
 
-    monkeypatch.setattr(Store, "collated_collections", collated_collections)
-    for service in run_service("embedded", store):
+    for service in run_service("embedded", with_methods(store, collated_collections=collated_collections)):
         eventually(partial(is_serving, service))
         assert failures == []
 
@@ -71,10 +69,13 @@ def test_a_process_is_not_healthy_before_its_check_of_isolation_succeeds(
 class Probes:
     """The outcomes of the next health checks; after the last one the database answers."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.outcomes: list[Exception] = []
         self.count = 0
-        monkeypatch.setattr(Store, "check_reachable", lambda _: self._check())
+
+    def of(self, store: Store) -> Store:
+        """The store, whose checks have these outcomes."""
+        return with_methods(store, check_reachable=lambda _: self._check())
 
     def _check(self) -> None:
         self.count += 1
@@ -89,10 +90,10 @@ class Probes:
 
 
 @pytest.mark.slow
-def test_health_follows_the_database_through_any_exception(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_health_follows_the_database_through_any_exception(store: Store) -> None:
     """The loop outlives defects of the check itself: health froze after them."""
-    probes = Probes(monkeypatch)
-    for service in run_service("embedded", store):
+    probes = Probes()
+    for service in run_service("embedded", probes.of(store)):
         eventually(partial(is_serving, service))
         for error in (StoreUnavailable("lost"), OutOfTime("slow"), ZeroDivisionError("a defect")):
             probes.outcomes = [error] * 1_000_000
@@ -103,9 +104,9 @@ def test_health_follows_the_database_through_any_exception(store: Store, monkeyp
 
 def test_one_failed_check_does_not_change_health(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A round trip of 800 ms makes a check fail now and then."""
-    probes = Probes(monkeypatch)
+    probes = Probes()
     statuses: list[bool] = []
-    for service in run_service("embedded", store):
+    for service in run_service("embedded", probes.of(store)):
         eventually(partial(is_serving, service))
         monkeypatch.setattr(service.app.server, "set_healthy", lambda *, healthy: statuses.append(healthy))
         for error in (OutOfTime("slow"), StoreUnavailable("lost"), ZeroDivisionError("a defect")):
@@ -157,5 +158,6 @@ def test_a_sweep_that_the_database_interrupts_is_logged(store: Store, monkeypatc
         for service in run_service("embedded", store):
             eventually(lambda: any("sweep of erasures" in line["event"] for line in lines))
             assert not service.app.background_tasks.failure_counts
-    [line] = [line for line in lines if "sweep" in line["event"]]
-    assert (line["log_level"], line["reason"], line["error"]) == ("warning", "STORE_UNAVAILABLE", "another key")
+    # The sweepers of other servers in this process may fail at the same time.
+    found = {(line["log_level"], line["reason"], line["error"]) for line in lines if "sweep" in line["event"]}
+    assert found == {("warning", "STORE_UNAVAILABLE", "another key")}

@@ -9,8 +9,9 @@ from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
 from audience_service import background
 from audience_service.mongo.core.errors import describe_outage
 from audience_service.mongo.embedded.store import embedded_store
-from audience_service.mongo.store import Store, mongo_store
+from audience_service.mongo.store import mongo_store
 from tests.conftest import run_service
+from tests.support.stores import with_methods
 from tests.support.waiting import eventually
 from tests.test_background import is_serving
 
@@ -50,8 +51,8 @@ def test_a_process_serves_after_the_database_has_refused_it(code: int, monkeypat
             raise failures.pop()
         return []
 
-    monkeypatch.setattr(Store, "collated_collections", collated_collections)
+    store = with_methods(embedded_store([], ("contact",)), collated_collections=collated_collections)
     with structlog.testing.capture_logs() as lines:
-        for service in run_service("embedded", embedded_store([], ("contact",))):
+        for service in run_service("embedded", store):
             eventually(partial(is_serving, service))
     assert [line["failures"] for line in lines if line["event"] == "health check failed"] == [1, 2]
