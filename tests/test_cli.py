@@ -15,6 +15,7 @@ from audience_service.domain.insights.dimensions import DIMENSIONS
 from tests.conftest import KEY, SEALING_KEY, URI, Service
 from tests.support.client import Client
 from tests.support.command import end_server, free_port, held_port, run, run_server
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # a process takes seconds to start on a busy machine
 
@@ -65,7 +66,7 @@ def test_serve_dev_prints_a_working_token_and_drains_on_sigterm() -> None:
         with grpc.insecure_channel(address) as channel:
             client = Client(channel, (("authorization", f"Bearer {token}"), ("orgid", "demo")))
             assert client.count(filter={"datatype": "contact", "where": {}}) > 2_000
-        end_server(process)
+        end_server(process, printed)
 
 
 def test_a_command_loads_only_its_own_modules() -> None:
@@ -76,8 +77,8 @@ def test_a_command_loads_only_its_own_modules() -> None:
 
 def test_health_reports_whether_the_server_can_answer() -> None:
     with run_server() as (_, address, _):
-        done = run("health", AUDIENCE_LISTEN=address)
-        assert (done.returncode, done.stdout.strip()) == (0, f"{address}: SERVING")
+        eventually(lambda: run("health", AUDIENCE_LISTEN=address).returncode == 0)  # after its first check
+        assert run("health", AUDIENCE_LISTEN=address).stdout.strip() == f"{address}: SERVING"
     with held_port() as closed:
         done = run("health", AUDIENCE_LISTEN=f"127.0.0.1:{closed}")
         assert (done.returncode, "UNAVAILABLE" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
@@ -104,12 +105,12 @@ def test_several_workers_share_the_port(real_service: Service) -> None:
         AUDIENCE_WORKERS="2",
         AUDIENCE_LISTEN=f"127.0.0.1:{free_port()}",
         AUDIENCE_JWT_KEY=KEY,
-    ) as (process, address, _):
+    ) as (process, address, printed):
         for _ in range(6):
             with grpc.insecure_channel(address) as channel:
                 client = Client(channel, real_service.client(org).metadata)
                 assert client.members(filter={"datatype": "contact", "where": {}}) == sorted(ids)
-        end_server(process)
+        end_server(process, printed)
 
 
 def test_token_prints_what_the_service_accepts(service: Service) -> None:

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 def scrape(port: int) -> dict[str, float]:
     """The samples that the port serves, by name and labels. Empty while it does not serve."""
-    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=40) as response:
         text = response.read().decode()
         return {name: float(number) for name, number in re.findall(r"^([^#\s].*) ([\d.e+-]+)$", text, re.M)}
     return {}
@@ -29,7 +29,7 @@ def refuse(address: str, times: int) -> None:
         with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
             call: Any = channel.unary_unary("/audience.v1.SegmentService/ListSegments")
             with pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
-                call(b"", timeout=20)
+                call(b"", timeout=40)
 
 
 def test_workers_are_summed() -> None:
@@ -48,7 +48,7 @@ def test_workers_are_summed() -> None:
     served = int(settings["AUDIENCE_METRICS_LISTEN"].rpartition(":")[2])
     with run_server(**settings) as (_, address, _printed):
         refuse(address, 8)
-        eventually(partial(_has, served, handled, 8), 20)
+        eventually(partial(_has, served, handled, 8))
         assert scrape(served)["audience_database_reachable"] == 0
 
 

@@ -13,7 +13,7 @@ import pytest
 from audience_service.cli import EX_CONFIG, supervisor
 from audience_service.cli.supervisor import PortTaken, Supervisor
 from tests.conftest import KEY, SEALING_KEY
-from tests.support.command import end_server, free_port, held_port, run, run_server
+from tests.support.command import end_server, free_port, held_port, logged, run, run_server
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -38,31 +38,29 @@ def workers_of(pid: int) -> set[int]:
 
 
 @contextmanager
-def two_workers(**settings: str) -> Iterator[tuple[Any, str]]:
-    """The process of a supervisor with two workers, and its address. Health needs no database."""
+def two_workers(**settings: str) -> Iterator[tuple[Any, str, list[str]]]:
+    """The process of a supervisor with two workers, its address, and its log. Health needs no database."""
     with held_port() as closed:
         uri = f"mongodb://127.0.0.1:{closed}/?serverSelectionTimeoutMS=200"
         listen = f"127.0.0.1:{free_port()}"
         environment = {"AUDIENCE_MONGODB_URI": uri, "AUDIENCE_WORKERS": "2", "AUDIENCE_JWT_KEY": KEY, **settings}
-        with run_server(AUDIENCE_LISTEN=listen, **environment) as (process, address, _):
-            for line in process.stderr or ():
-                if '"event": "serving"' in line:
-                    break  # the second one; run_server has read the first
-            yield process, address
+        with run_server(AUDIENCE_LISTEN=listen, **environment) as (process, address, printed):
+            eventually(lambda: len(logged(printed, "serving")) == 2)
+            yield process, address, printed
 
 
 def test_a_stopped_worker_is_replaced() -> None:
     """SIGSTOP leaves a process alive, and its connections open, for ever."""
-    with two_workers() as (process, _):
+    with two_workers() as (process, _, printed):
         stopped, other = sorted(workers_of(process.pid))
         os.kill(stopped, signal.SIGSTOP)
         eventually(lambda: stopped not in (now := workers_of(process.pid)) and other in now and len(now) == 2, 60)
-        end_server(process)
+        end_server(process, printed)
 
 
 def test_workers_end_with_their_supervisor() -> None:
     """An orphan would keep the port."""
-    with two_workers() as (process, _):
+    with two_workers() as (process, _, _):
         workers = workers_of(process.pid)
         process.kill()
         eventually(lambda: not any(is_alive(pid) for pid in workers), 60)
@@ -70,7 +68,7 @@ def test_workers_end_with_their_supervisor() -> None:
 
 def test_two_services_never_share_a_port() -> None:
     """SO_REUSEPORT would let each answer some of the other's clients."""
-    with two_workers() as (_, address):
+    with two_workers() as (_, address, _):
         other = {
             "AUDIENCE_MONGODB_URI": "mongodb://127.0.0.1:1/",
             "AUDIENCE_JWT_KEY": "another key" * 5,

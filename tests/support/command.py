@@ -2,14 +2,20 @@
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TextIO
+
+import pytest
 
 from tests.conftest import SEALING_KEY
+from tests.support.waiting import eventually
 
 BIN = Path(sys.executable).parent
 _SERVER_SETTINGS = {
@@ -32,7 +38,7 @@ def run_in(folder: Path, *arguments: str, **environment: str) -> subprocess.Comp
         env=environment_of(environment),
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=100,
         check=False,
         cwd=folder,
     )
@@ -48,10 +54,12 @@ def held_port() -> Iterator[int]:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago. The system gives the next port to others before it repeats this one."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that is free, and that the system gives to nobody: it chooses ports above these. Two tests may meet."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 20_000)
+        with suppress(OSError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def environment_of(settings: dict[str, str]) -> dict[str, str]:
@@ -68,15 +76,14 @@ def run_server(**environment: str) -> Iterator[tuple[subprocess.Popen[str], str,
         yield running
 
 
-def end_server(process: subprocess.Popen[str]) -> None:
-    """Send SIGTERM to a process, which must end without an error. Otherwise the failure shows what it logged."""
+def end_server(process: subprocess.Popen[str], printed: list[str]) -> None:
+    """Send SIGTERM to a process, which must end without an error. Otherwise the failure shows what it printed."""
     process.terminate()
     try:
-        _, logged = process.communicate(timeout=60)
-    except subprocess.TimeoutExpired as error:
-        process.kill()
-        raise AssertionError(f"did not end: {error.stderr!r}") from None
-    assert process.returncode == 0, logged
+        code = process.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        code = -1
+    assert code == 0, "\n".join(printed)
 
 
 @contextmanager
@@ -95,20 +102,29 @@ def run_gateway(service_port: int, **environment: str) -> Iterator[tuple[subproc
 def _run_until(
     event: str, arguments: list[str], environment: dict[str, str]
 ) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
-    """A process that has logged an event, the address in it, and what it printed until then."""
+    """A process that has logged an event, the address in it, and what it prints: always read, or it could not log."""
     process = subprocess.Popen(  # noqa: S603
         [*COMMAND, *arguments], env=environment_of(environment), stderr=subprocess.PIPE, text=True
     )
-    assert process.stderr
     printed: list[str] = []
+    reader = threading.Thread(target=_read, args=(process.stderr, printed), daemon=True)
+    reader.start()
     try:
-        for line in process.stderr:
-            printed.append(line.strip())
-            if f'"event": "{event}"' in line:
-                break
-        address = json.loads(printed[-1])["address"]
+        eventually(lambda: any(logged(printed, event)) or process.poll() is not None, seconds=100)
+        [address, *_] = [found["address"] for found in logged(printed, event)] or pytest.fail("\n".join(printed))
         yield process, address, printed
     finally:
         process.kill()
         process.wait()
-        process.stderr.close()
+        reader.join(40)
+
+
+def logged(printed: list[str], event: str) -> list[dict[str, Any]]:
+    """The lines of a log that have an event."""
+    return [json.loads(line) for line in printed if f'"event": "{event}"' in line]
+
+
+def _read(stream: TextIO, printed: list[str]) -> None:
+    with stream:
+        for line in stream:
+            printed.append(line.strip())  # noqa: PERF401 - others read it meanwhile
