@@ -15,6 +15,7 @@ from audience_client.errors import NotFound, Unavailable
 from audience_client.methods import METHODS
 from audience_client.pb.audience.v1 import membership_service_pb2 as membership_pb
 from audience_client.pb.audience.v1 import segment_service_pb2 as segments_pb
+from audience_client.pb.audience.v1.audience_service_pb2 import EraseContactRequest, EraseContactResponse
 from audience_client.pb.audience.v1.error_reason_pb2 import ErrorReason
 from audience_client.pb.audience.v1.resources_pb2 import Segment
 from audience_client.reasons import BY_REASON, InvalidFilter, RateLimited, StaleVersion
@@ -29,12 +30,13 @@ Connect = Callable[..., AudienceClient]
 
 
 class Script(grpc.GenericRpcHandler):
-    """Answers each call with the next answer of a list, and keeps the requests and tokens."""
+    """Answers each call with the next answer of a list, and keeps the requests, tokens and deadlines."""
 
     def __init__(self) -> None:
         self.answers: Sequence[Answer] = []
         self.requests: list[Any] = []
         self.tokens: list[str] = []
+        self.seconds_left: list[float] = []
 
     def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
         """A handler of any RPC."""
@@ -48,6 +50,7 @@ class Script(grpc.GenericRpcHandler):
     def _answer(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.requests.append(request)
         self.tokens.append(str(dict(context.invocation_metadata())["authorization"]))
+        self.seconds_left.append(context.time_remaining() or 0.0)
         answer = self.answers[len(self.requests) - 1]
         if isinstance(answer, grpc.Status):
             context.abort_with_status(answer)
@@ -99,7 +102,7 @@ def scripted() -> Iterator[tuple[Script, str]]:
 def script(scripted: tuple[Script, str]) -> Script:
     """The script, without answers and requests of other tests."""
     script, _ = scripted
-    script.answers, script.requests, script.tokens = [], [], []
+    script.answers, script.requests, script.tokens, script.seconds_left = [], [], [], []
     return script
 
 
@@ -155,6 +158,15 @@ def test_a_creation_is_repeated_with_one_request_id(script: Script, connect: Con
     assert connect().create_segment("VIPs", {"where": {}}) == SEGMENT
     assert len({request.request_id for request in script.requests}) == 1
     assert script.requests[0].request_id
+
+
+def test_an_erasure_is_repeated_with_time_for_it(script: Script, connect: Connect) -> None:
+    """The person may be erased already, and only a complete call reports it. One takes 4 s and the removal."""
+    script.answers = [failed(grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE", delay=0.01), EraseContactResponse()]
+    client = connect()
+    client.call(client.use_stub.EraseContact, EraseContactRequest(email="leaver@example.com"))
+    assert len(script.requests) == 2
+    assert script.seconds_left[0] > 25
 
 
 def test_a_write_is_not_repeated_if_it_may_be_done(script: Script, connect: Connect) -> None:

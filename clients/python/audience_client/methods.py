@@ -29,7 +29,9 @@ _MODULES = (
     membership_service_pb2,
     targeting_service_pb2,
 )
-_REPEATABLE_WRITES = frozenset(("RegisterUse", "ReleaseUse", "AddSegmentContacts", "RemoveSegmentContacts"))
+_REPEATABLE_WRITES = frozenset(
+    ("RegisterUse", "ReleaseUse", "AddSegmentContacts", "RemoveSegmentContacts", "EraseContact")
+)
 """Writes with the same result when they are repeated, as the protos say."""
 _READ_SCOPE = "audiences.read"
 
