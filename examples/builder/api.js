@@ -32,6 +32,12 @@ export class ApiError extends Error {
   get problem() {
     return this.violations.map((each) => each.description).join("; ") || this.message;
   }
+
+  /** What to show away from the conditions, as a sentence. */
+  get summary() {
+    if (this.violations.length) return "A condition is not valid: see the note at it.";
+    return this.message.charAt(0).toUpperCase() + this.message.slice(1).replace(/([^.!?])$/, "$1.");
+  }
 }
 
 export class Api {

@@ -57,7 +57,8 @@ export async function startBuilder(element, connection) {
     const tell = (node, text, kind) => messages.set(node, [...(messages.get(node) ?? []), { text, kind }]);
     const show = () => editor.showMessages(messages);
     const locate = (fieldPath) => nodeAt(places, fieldPath) ?? editor.root;
-    for (const node of current.incomplete) tell(node, `${words.lackOf(node)} It is not counted yet.`, "hint");
+    // The service explains what is wrong with exact JSON.
+    for (const node of current.incomplete.filter(({ kind }) => kind !== "exact")) tell(node, `${words.lackOf(node)} It is not counted yet.`, "hint");
     show();
     words.explain(filter, current.incomplete.length);
     panels.refresh();

@@ -24,7 +24,7 @@ export function membersPanel({ api, current }) {
       });
       draw(members, members.some((member) => member.fields) ? fields : []);
     } catch (error) {
-      if (!signal.aborted) box.replaceChildren(alertBox(error.problem ?? error.message));
+      if (!signal.aborted) box.replaceChildren(alertBox(error.summary ?? error.message));
     } finally {
       box.setAttribute("aria-busy", "false");
     }

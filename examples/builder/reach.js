@@ -66,7 +66,7 @@ export class Reach {
     this.number.classList.remove("old");
     this.detail.textContent = "No count";
     this.spoken.textContent = "";
-    const place = error.violations?.length ? "A condition is not valid: see the note at it." : (error.problem ?? error.message);
-    this.problem.replaceChildren(alertBox(place));
+    for (const part of this.bar.children) part.style.width = "0";
+    this.problem.replaceChildren(alertBox(error.summary ?? error.message));
   }
 }

@@ -36,7 +36,7 @@ export class Words {
       this.description.textContent = `Contacts for whom ${description}.`;
     } catch (error) {
       if (signal.aborted) return;
-      this.description.textContent = error.violations?.length ? "A condition is not valid." : (error.problem ?? error.message);
+      this.description.textContent = error.summary ?? error.message;
     }
   }, 200);
 

@@ -101,6 +101,20 @@ def test_edits_are_left_only_if_the_person_agrees(page: Page, store: str) -> Non
         page.wait(lambda: page.all("#segment input")[0].get_attribute("value") == "")
 
 
+def test_a_filter_that_is_not_valid_has_one_note_and_no_share(page: Page, store: str) -> None:
+    """Count, words and members refer to the note."""
+    page.create(f"broken on {store}", '{"score": {"$gte": {"$numberLong": "9007199254740993"}}}')
+    page.open_segment(f"broken on {store}")
+    page.wait(lambda: page.text("#segment").endswith("Saved: version 0."))
+    page.all("#editor textarea")[0].send_keys("x")
+    page.wait(lambda: page.all("#editor .note"))
+    assert [each.text.partition(":")[0] for each in page.all("#editor .note")] == ["This is not Extended JSON"]
+    for part in ("#count .note", ".description", "[role=tabpanel] .note"):
+        page.wait(lambda: page.text(part) == "A condition is not valid: see the note at it.")  # noqa: B023
+    assert page.run("return [...document.querySelectorAll('.bar span')].map((each) => each.offsetWidth)") == [0, 0]
+    page.console_errors()  # the browser reports the status 400
+
+
 def test_a_segment_of_other_records_is_not_opened(page: Page, store: str) -> None:
     name = f"leads on {store}"
     page.create(name, '{"country": "US"}', "lead")
