@@ -51,19 +51,22 @@ class MongoSyncRows:
     def mark(
         self, org: str, sync_id: str, scan: int, row_format: int, rows: Sequence[SyncRow], deadline: Deadline
     ) -> None:
-        """Find the existing rows, insert the others, and update the existing ones by one command.
+        """Update the existing rows by one command, then insert the others.
 
-        A scan that has lost its lease never lowers the number of a later one. It may insert a row that an erasure
-        deletes meanwhile, so only commands that follow the insertion decide that a row has the number.
+        A scan that has lost its lease never lowers the number of a later one. In this order, an acknowledgement deletes
+        no row that the scan found: it deletes only rows of earlier scans. An erasure and an earlier scan may replace a
+        row between two commands, so they are repeated until all rows have the number, or all are new.
         """
         by_key = {f"{_prefix(org, sync_id)}/{row.digest}": row for row in rows}
         existing = self._scope.match(org, {"_id": {"$in": list(by_key)}})
+        marked = self._scope.match(org, {"_id": {"$in": list(by_key)}, "scan": {"$gte": scan}})
         with with_deadline(self._database, deadline):
-            numbers = {row["_id"]: row["scan"] for row in self._collection.find(existing, {"scan": 1})}
-            new_rows = [_new_row(key, scan, row_format, row) for key, row in by_key.items() if key not in numbers]
-            is_complete = self._insert_new(new_rows) == len(new_rows)
-            if not is_complete or any(number < scan for number in numbers.values()):
+            while True:
                 self._collection.update_many(existing, {"$max": {"scan": scan}})
+                found = {row["_id"] for row in self._collection.find(marked, {"_id": 1})}
+                new_rows = [_new_row(key, scan, row_format, row) for key, row in by_key.items() if key not in found]
+                if not new_rows or self._insert_new(new_rows) == len(by_key):
+                    return
 
     def drop(self, org: str, sync_id: str, scan: int, digests: Collection[str], deadline: Deadline) -> None:
         """Lower the number of the rows to that of no scan, unless a later scan has marked them."""
