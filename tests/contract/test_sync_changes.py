@@ -361,6 +361,24 @@ def test_an_acknowledgement_can_be_repeated(vips: List, refused: Refused) -> Non
     assert refused(lambda: acknowledge(vips.client, vips.id, 9)).info.reason == "SYNC_BATCH_NOT_FOUND"
 
 
+def test_of_two_acknowledgements_at_the_same_time_the_first_counts(vips: List, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both reject rows. The second one reads the rows of the batch after the first one has released them."""
+    for key in "ab":
+        vips.add(key, email=f"{key}@example.com")
+    [(message, _)] = vips.batches()
+    digests = MongoSyncRows.digests
+
+    def interrupted(*args: Any) -> tuple[str, ...]:
+        monkeypatch.setattr(MongoSyncRows, "digests", digests)
+        acknowledge(vips.client, vips.id, message.batch_number, receivedCount=2, rejectedRows=[1])
+        return digests(*args)
+
+    monkeypatch.setattr(MongoSyncRows, "digests", interrupted)
+    receipt = acknowledge(vips.client, vips.id, message.batch_number, receivedCount=1, rejectedRows=[0, 1])
+    assert (receipt.received_count, receipt.rejected_count) == (2, 1)
+    assert [row.get("is_rejected", False) for row in sorted(vips.rows(), key=lambda row: row["sk"])] == [False, True]
+
+
 def test_rejected_rows_are_sent_again_only_once_they_change(vips: List, refused: Refused) -> None:
     """A batch can be accepted in part."""
     for key in "abc":

@@ -163,13 +163,13 @@ class MongoSyncRows:
     def digests(
         self, org: str, sync_id: str, number: int, indexes: Sequence[int], deadline: Deadline
     ) -> tuple[str, ...]:
-        """Read the keys of the batch in order."""
+        """Read the keys of the batch in order. An acknowledgement that runs meanwhile releases them."""
         if not indexes:
             return ()
         with with_deadline(self._database, deadline):
             found = self._collection.find(_in_batch(self._scope, org, sync_id, number), {"_id": 1}, sort=[("_id", 1)])
             keys = [row["_id"] for row in found]
-        return tuple(keys[index].rpartition("/")[2] for index in indexes)
+        return tuple(keys[index].rpartition("/")[2] for index in indexes if index < len(keys))
 
     def apply(self, org: str, sync_id: str, batch: Batch, deadline: Deadline) -> None:
         """Release the rejected rows first, and then change the others. Each step leaves the rest for a repetition."""
