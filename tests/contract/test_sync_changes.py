@@ -427,6 +427,19 @@ def test_other_rules_replace_only_the_rows_that_differ(vips: List) -> None:
     assert len(vips.rows()) == 2
 
 
+def test_another_order_of_the_fields_removes_nobody(vips: List) -> None:
+    """A first and a last name are one key in either order. So the new row of the same person only adds to it."""
+    update = {"sync": {"id": vips.id, "fields": ["first_name", "last_name"]}, "updateMask": "fields"}
+    vips.client.call("UpdateSync", update)
+    vips.add("a", firstName="Ann", lastName="Lee", city="Rome")
+    [(first, _)] = vips.batches()
+    acknowledge(vips.client, vips.id, first.batch_number)
+    update["sync"] = {"id": vips.id, "fields": ["last_name", "first_name", "city"]}
+    vips.client.call("UpdateSync", update)
+    [(second, rows)] = vips.batches()
+    assert (is_addition(second), len(rows)) == (True, 1)
+
+
 def test_a_reset_sends_all_members_again(vips: List, refused: Refused) -> None:
     """Open batches are discarded, and the list may have another id."""
     vips.add("a", email="ann@example.com")

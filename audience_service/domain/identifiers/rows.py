@@ -97,10 +97,13 @@ class IdentifierExtractor:
             at.setdefault(rule.field, []).append(index)
         self._at = at
         self.keys: list[tuple[str, list[int]]] = []
-        """The names and columns of each key: the values that identify a person, alone or together."""
+        """The names and columns of each key: the values that identify a person, alone or together.
+
+        They do not depend on the order of the rules' fields, so a key is the same whatever order a request names.
+        """
         for key in rules.keys:
             if key <= at.keys():
-                fields = [rule.field for rule in rules.fields if rule.field in key]
+                fields = [field for field in SOURCES if field in key]
                 columns = [at[field] for field in fields]
                 self.keys += [("+".join(fields), list(indexes)) for indexes in zip(*columns, strict=True)]
         self._all_or_none = [at[name][0] for name in rules.all_or_none if name in at]
