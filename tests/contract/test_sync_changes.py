@@ -189,6 +189,29 @@ def test_an_erased_contact_is_never_sent_for_the_first_time(vips: List, monkeypa
     assert len(vips.rows()) == 1
 
 
+@pytest.mark.parametrize("is_sent", [True, False])
+def test_an_erasure_finds_rows_without_an_address(
+    real_service: Service, client: Client, org: str, refused: Refused, monkeypatch: pytest.MonkeyPatch, is_sent: bool
+) -> None:
+    """A row with a UID2 alone is deleted, or reported if the platform has it. Those of other contacts stay."""
+    found = List(real_service, client, org, "thetradedesk")
+    for key, number in (("a", 1), ("b", 2), ("c", 2)):
+        found.add(key, uid2=_addresses(number)["uid2"])
+    with monkeypatch.context() as context:
+        if not is_sent:
+            context.setattr(MongoSyncRows, "assign", unavailable)
+            refused(found.batches)
+        else:
+            found.mirror()
+    for key in "ab":
+        report = client.call("EraseContact", {"contactId": f"contact-{key}"})
+        remaining = [(each.description, each.count) for each in report.remaining if each.system == "sync"]
+        assert remaining == ([(found.id, 1)] if is_sent and key == "a" else [])
+    assert len(found.rows()) == 1 + is_sent
+    found.mirror()
+    assert len(found.rows()) == 1
+
+
 def test_a_row_that_an_erasure_deletes_returns_with_another_member(
     vips: List, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:

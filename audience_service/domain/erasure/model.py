@@ -49,10 +49,14 @@ class Tombstone:
 
 @dataclass(slots=True)
 class Removal:
-    """What was removed: the number of rows by collection, and the audiences whose definition quoted the person."""
+    """What was removed: the number of rows by collection, and the audiences whose definition quoted the person.
+
+    `list_ids` are the lists that had the person, and `sync_rows` the keys of the person's rows in syncs.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     list_ids: set[str] = field(default_factory=set)
+    sync_rows: set[str] = field(default_factory=set)
     rewritten: dict[str, None] = field(default_factory=dict)
 
 

@@ -30,6 +30,6 @@ class ErasureRepository(Protocol):
         """Remove the person from every collection. It is safe to repeat."""
 
     def remainders(
-        self, org: str, datatypes: Sequence[str], person: Person, list_ids: Collection[str], deadline: Deadline
+        self, org: str, datatypes: Sequence[str], person: Person, removal: Removal, deadline: Deadline
     ) -> Sequence[Remainder]:
-        """What other systems still hold: the platform's records, and the consumers of the lists."""
+        """What other systems still hold: the platform's records, the syncs of its rows, and the users of its lists."""

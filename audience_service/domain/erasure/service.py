@@ -107,7 +107,7 @@ class Erasures:
         self._erasures.store(ctx.org, tombstone, ctx.deadline)
         self._wait(PROPAGATION_SECONDS)
         removal = self._erasures.remove(ctx.org, person, erased_at, ctx.deadline)
-        remaining = self._erasures.remainders(ctx.org, self._datatypes, person, removal.list_ids, ctx.deadline)
+        remaining = self._erasures.remainders(ctx.org, self._datatypes, person, removal, ctx.deadline)
         return ErasureReport(len(records), removal, len(shared), remaining)
 
     def _check(self, selector: ContactSelector) -> Record:

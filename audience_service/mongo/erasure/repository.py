@@ -165,7 +165,7 @@ class MongoErasures:
             self._remove_watched(org, person, removal.counts)
             self._remove_cells(org, person, removal.counts)
             self._move_boundaries(org, person, removal.counts)
-            self._remove_unsent(org, person, erased_at, removal.counts)
+            self._remove_unsent(org, person, erased_at, removal)
         pattern = person_pattern(person)
         for collection, treatment in TREATMENT.items():
             if treatment == TEXTS:
@@ -175,12 +175,12 @@ class MongoErasures:
         return removal
 
     def remainders(
-        self, org: str, datatypes: Sequence[str], person: Person, list_ids: Collection[str], deadline: Deadline
+        self, org: str, datatypes: Sequence[str], person: Person, removal: Removal, deadline: Deadline
     ) -> Sequence[Remainder]:
-        """Count the platform's records, and the uses of the audiences that listed the person."""
+        """Count the platform's records, rows of syncs, and the uses of the audiences that listed the person."""
         found: list[Remainder] = []
         syncs: Counter[str] = Counter()
-        audiences = sorted({list_id.partition(".")[0] for list_id in list_ids})
+        audiences = sorted({list_id.partition(".")[0] for list_id in removal.list_ids})
         with with_deadline(self._database, deadline):
             for datatype in datatypes:
                 match = complete_org_match(org, {"pk": {"$in": list(person.ids)}})
@@ -190,8 +190,8 @@ class MongoErasures:
                 match = complete_org_match(org, {"data.email": {"$in": emails}})
                 if count := self._database[SUBSCRIBERS].count_documents(match):
                     found.append(Remainder("platform", SUBSCRIBERS, count))
-            sent = {"values": {"$in": [*person.digests, *person.emails]}}
-            for row in self._database[SYNC_ROWS].find(org_documents(org, SYNC_ROWS, sent), {"sk": 1}):
+            sent = org_documents(org, SYNC_ROWS, _rows_of(person, removal))
+            for row in self._database[SYNC_ROWS].find(sent, {"sk": 1}):
                 syncs[row["sk"].split("/")[2]] += 1
             uses = self._database[USES].find(self._scope.match(org, {"audience": {"$in": audiences}}))
             consumers = Counter((use["kind"], use["consumer_id"]) for use in uses)
@@ -233,30 +233,38 @@ class MongoErasures:
             match = org_documents(org, PARTITIONS, {"keys": sk})
             counts[PARTITIONS] += self._database[PARTITIONS].update_many(match, moved).modified_count
 
-    def _remove_unsent(self, org: str, person: Person, erased_at: datetime, counts: Counter[str]) -> None:
-        """Delete the rows of syncs that no platform has, and let the next stream of each sync compare all members."""
-        stored = {
-            "values": {"$in": [*person.digests, *person.emails]},
-            "platform_keys": [],
-            "batch": {"$exists": False},
-        }
+    def _remove_unsent(self, org: str, person: Person, erased_at: datetime, removal: Removal) -> None:
+        """Delete the rows of syncs that no platform has, and let the next stream of each sync compare all members.
+
+        What a sync has stored of the person's contacts names their rows, whatever identifiers they contain. A row that
+        another contact has, too, stays.
+        """
         rows, members = self._database[SYNC_ROWS], self._database[SYNC_MEMBERS]
-        unsent = org_documents(org, SYNC_ROWS, stored)
         syncs = [sync["pk"] for sync in self._database[SYNCS].find(complete_org_match(org), {"pk": 1})]
         known = complete_org_match(org, {"_id": {"$in": member_keys(org, syncs, person.sks)}})
-        changed = {
-            row["_id"].split("/")[2]
-            for found in (rows.find(unsent, {"_id": 1}), members.find(known, {"_id": 1}))
-            for row in found
-        }
+        row_keys: dict[str, str] = {}
+        changed: set[str] = set()
+        for member in members.find(known, {"rows": 1}):
+            sync_id = member["_id"].split("/")[2]
+            changed.add(sync_id)
+            row_keys |= {digest: f"{org}/{SYNC_ROWS}/{sync_id}/{digest}" for digest in member["rows"]}
+        sharing: Document = {"rows": {"$in": list(row_keys)}, "sk": {"$nin": list(person.sks)}}
+        for other in members.find(complete_org_match(org, sharing), {"rows": 1}):
+            for digest in other["rows"]:
+                row_keys.pop(digest, None)
+        removal.sync_rows |= set(row_keys.values())
+        unsent = org_documents(
+            org, SYNC_ROWS, _rows_of(person, removal), {"platform_keys": [], "batch": {"$exists": False}}
+        )
+        changed |= {row["_id"].split("/")[2] for row in rows.find(unsent, {"_id": 1})}
         # A comparison that had begun before every process knew of the erasure may have found the person. With another
         # number of scans, one that ends after this is followed by a full scan, too.
         early = {"data.latest_scan.started_at": {"$lt": erased_at + _LATE_SCANS}}
         invalid = complete_org_match(org, {"$or": [early, {"pk": {"$in": sorted(changed)}}]})
         repeat = {"$set": {"data.latest_scan": None}, "$inc": {"scan_count": 1}}
         self._database[SYNCS].update_many(invalid, repeat)
-        counts[SYNC_ROWS] += rows.delete_many(unsent).deleted_count
-        counts[SYNC_MEMBERS] += members.delete_many(known).deleted_count
+        removal.counts[SYNC_ROWS] += rows.delete_many(unsent).deleted_count
+        removal.counts[SYNC_MEMBERS] += members.delete_many(known).deleted_count
 
     def _rewrite(
         self, org: str, collection: str, pattern: re.Pattern[str], removal: Removal, deadline: Deadline
@@ -323,6 +331,12 @@ def org_documents(org: str, collection: str, *conditions: Document) -> Document:
     """Return the match of the org's documents in a collection, which reads no document of another org."""
     match = complete_org_match(org, *conditions)
     return {"_id": match["sk"], **match} if collection in _KEYED_BY_ORG else match
+
+
+def _rows_of(person: Person, removal: Removal) -> Document:
+    """Return the match of the rows of syncs that a removal found, or that contain an address or number."""
+    values = [*person.digests, *person.emails]
+    return {"$or": [{"_id": {"$in": sorted(removal.sync_rows)}}, {"values": {"$in": values}}]}
 
 
 def _may_quote(fields: Sequence[str], pattern: re.Pattern[str]) -> Document:
