@@ -10,6 +10,7 @@ it left only keep rows that a member has. Other scans repeat the members that th
 import dataclasses
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import phonenumbers
@@ -30,6 +31,19 @@ from audience_service.domain.syncs.repository import SyncMemberRepository, SyncR
 
 _FULL_SCAN_INTERVAL = timedelta(days=1)
 """How often all members are read. It limits the effect of a process that writes although it has lost its lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningScan:
+    """A scan that has begun: its lease, whom it reads, and the number and the format that it marks rows with."""
+
+    ctx: RequestContext
+    sync: Sync
+    lease: SyncLease
+    population: Population
+    reader: "RowReader"
+    number: int
+    format_index: int
 
 
 class SyncScanner:
@@ -56,11 +70,12 @@ class SyncScanner:
         if _needs_full_scan(sync, reader.row_format, started_at):
             number, index = self._syncs.start_scan(ctx.org, sync.id, lease.current, reader.row_format, ctx.deadline)
             full_started_at: datetime | None = started_at
-            self._read_all(ctx, sync, lease, resolved.population, reader, number, index)
+            read = self._read_all
         else:
             number, index = sync.scan_count, sync.formats.index(reader.row_format)
             full_started_at = sync.latest_scan.full_started_at if sync.latest_scan else None
-            self._read_changed(ctx, sync, lease, resolved.population, reader, number, index)
+            read = self._read_changed
+        read(RunningScan(ctx, sync, lease, resolved.population, reader, number, index))
         self._selection_resolver.verify_complete(ctx, resolved, None)
         exclusions = self._selection_resolver.exclusions(ctx, resolved)
         expired_before = started_at - spec.resend_after if spec.resend_after else None
@@ -80,50 +95,35 @@ class SyncScanner:
         self._syncs.finish_scan(ctx.org, sync.id, lease.current, scan, ctx.deadline)
         return scan
 
-    def _read_all(
-        self,
-        ctx: RequestContext,
-        sync: Sync,
-        lease: SyncLease,
-        population: Population,
-        reader: "RowReader",
-        number: int,
-        format_index: int,
-    ) -> None:
-        self._members.clear(ctx.org, sync.id, lease.renew(force=True))
-        with closing(self._members.read(ctx.org, population, reader.source, None, ctx.deadline)) as batches:
+    def _read_all(self, scan: RunningScan) -> None:
+        """Mark the rows of all members."""
+        org, sync_id, lease = scan.ctx.org, scan.sync.id, scan.lease
+        self._members.clear(org, sync_id, lease.renew(force=True))
+        with closing(self._members.read(org, scan.population, scan.reader.source, None, scan.ctx.deadline)) as batches:
             for records in batches:
-                rows, members = reader.read(records)
-                self._rows.mark(ctx.org, sync.id, number, format_index, rows, lease.renew())
-                self._members.insert(ctx.org, sync.id, members, lease.renew())
+                rows, members = scan.reader.read(records)
+                self._rows.mark(org, sync_id, scan.number, scan.format_index, rows, lease.renew())
+                self._members.insert(org, sync_id, members, lease.renew())
 
-    def _read_changed(
-        self,
-        ctx: RequestContext,
-        sync: Sync,
-        lease: SyncLease,
-        population: Population,
-        reader: "RowReader",
-        number: int,
-        format_index: int,
-    ) -> None:
+    def _read_changed(self, scan: RunningScan) -> None:
         """Mark the rows that changed members have now, and drop those that no member has any more.
 
         A row is stored with a member before it is marked, and until it is dropped. So if this process dies, the next
         scan finds the same members, and every row that it may have to drop.
         """
-        with closing(self._members.find_changed(ctx.org, sync.id, population, reader.source, ctx.deadline)) as batches:
+        org, sync_id, lease, source = scan.ctx.org, scan.sync.id, scan.lease, scan.reader.source
+        with closing(self._members.find_changed(org, sync_id, scan.population, source, scan.ctx.deadline)) as batches:
             for keys in batches:
-                with closing(self._members.read(ctx.org, population, reader.source, keys, lease.renew())) as found:
-                    rows, members = reader.read([record for records in found for record in records])
-                self._members.start(ctx.org, sync.id, members, lease.renew())
-                self._rows.mark(ctx.org, sync.id, number, format_index, rows, lease.renew())
-                dropped = set(self._members.find_rows(ctx.org, sync.id, keys, lease.renew()))
+                with closing(self._members.read(org, scan.population, source, keys, lease.renew())) as found:
+                    rows, members = scan.reader.read([record for records in found for record in records])
+                self._members.start(org, sync_id, members, lease.renew())
+                self._rows.mark(org, sync_id, scan.number, scan.format_index, rows, lease.renew())
+                dropped = set(self._members.find_rows(org, sync_id, keys, lease.renew()))
                 dropped -= {row.digest for row in rows}
-                dropped -= set(self._members.find_shared_rows(ctx.org, dropped, frozenset(keys), lease.renew()))
-                self._rows.drop(ctx.org, sync.id, number, dropped, lease.renew())
+                dropped -= set(self._members.find_shared_rows(org, dropped, frozenset(keys), lease.renew()))
+                self._rows.drop(org, sync_id, scan.number, dropped, lease.renew())
                 removed = frozenset(keys) - {member.sk for member in members}
-                self._members.replace(ctx.org, sync.id, members, removed, lease.renew())
+                self._members.replace(org, sync_id, members, removed, lease.renew())
 
 
 class RowReader:
