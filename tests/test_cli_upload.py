@@ -1,6 +1,7 @@
 """`audience-service lists upload`, as a user runs it."""
 
 import csv
+import errno
 import json
 import socket
 from collections.abc import Callable
@@ -10,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from audience_service.cli import upload as module
 from tests.conftest import KEY, Service
 from tests.support.client import Client
-from tests.support.command import run
+from tests.support.command import invoke, run
 from tests.support.proxy import Proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # a process takes seconds to start on a busy machine
@@ -141,3 +143,28 @@ def test_the_command_names_the_cause_of_a_refused_replacement_and_writes_rejecte
     assert len(client.members(audienceId=made)) == 1
     done = environment(*command, "--force")
     assert (done.returncode, "0 contacts on the list" in done.stdout) == (0, True)
+
+
+def test_files_of_rows_are_complete_or_stay_as_they_were(
+    client: Client, service: Service, org: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list is published before; what cannot be written is named."""
+    made, kept, none = client.custom(name="list").id, tmp_path / "kept.csv", tmp_path / "none" / "rows.csv"
+    kept.write_text("old")
+    settings = {"AUDIENCE_LISTEN": f"127.0.0.1:{service.app.port}", "AUDIENCE_JWT_KEY": KEY, "AUDIENCE_ORG": org}
+    command = ["lists", "upload", str(file), "--audience", made, "--mode", "append", "--quiet"]
+
+    def fail(_: str) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "escape_formula", fail)
+    for option, path, problem in (
+        ("--rejected", kept, "No space left on device"),
+        ("--rejected", none, "No such file or directory"),
+        ("--unmatched", none, "No such file or directory"),
+    ):
+        failed = invoke(*command, option, str(path), **settings)
+        assert (failed.exit_code, failed.stderr) == (1, f"Error: {path} cannot be written: {problem}\n")
+        assert "0" in failed.stdout.splitlines(), "among the lines of the server's log"
+    assert sorted(tmp_path.iterdir()) == [kept, file]
+    assert kept.read_text() == "old"

@@ -22,7 +22,7 @@ from audience_service.domain.snapshots.model import SNAPSHOT_PREFIX
 from audience_service.domain.syncs.model import SYNC_PREFIX
 from tests.conftest import KEY, Service
 from tests.support.client import Client
-from tests.support.command import environment_of, held_port, run, run_in
+from tests.support.command import environment_of, held_port, run
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # a process takes seconds to start on a busy machine
@@ -120,9 +120,11 @@ def test_a_segment_is_created_listed_edited_and_deleted_by_name(
     assert re.search(rf"{created} +Scored +dynamic", command("segments", "list"))
     assert '"$gt": 9' in command("segments", "edit", "scored", EDITOR=editor(tmp_path, "5", "9"))
     assert re.search(r"1 .*cli +filter", command("segments", "versions", "Scored"))
-    done = run_in(tmp_path, "segments", "edit", created, **settings, EDITOR=editor(tmp_path, "$gt", "$gtt"))
+    done = run("segments", "edit", created, **settings, EDITOR=editor(tmp_path, "$gt", "$gtt"), TMPDIR=str(tmp_path))
     assert done.returncode == 1, "the server refuses the operator"
-    assert "$gtt" in (tmp_path / f"{created}.json").read_text(), "nothing that was written is lost"
+    [kept] = tmp_path.glob(f"{created}-*.json")
+    assert f"your text is kept in {kept}" in done.stderr
+    assert "$gtt" in kept.read_text(), "nothing that was written is lost"
     fixed = command("segments", "create", "Fixed", "--from", "Scored", "--quiet").strip()
     assert "static" in command("segments", "show", fixed)
     assert run("segments", "delete", "Scored", **settings).returncode == 1, "nobody answers the question"
@@ -165,7 +167,7 @@ def test_a_creation_is_repeated_by_its_request_id(command: Any, settings: dict[s
 def test_an_edited_key_that_is_there_twice_is_refused(command: Any, settings: dict[str, str], tmp_path: Path) -> None:
     command("segments", "create", "Scored", "--where", '{"score": {"$gt": 5}}')
     twice = editor(tmp_path, '"$gt": 5', '"$gt": 5, "$gt": 9')
-    refused = run_in(tmp_path, "segments", "edit", "Scored", **settings, EDITOR=twice)
+    refused = run("segments", "edit", "Scored", **settings, EDITOR=twice, TMPDIR=str(tmp_path))
     assert (refused.returncode, "the text has the key '$gt' twice" in refused.stderr) == (1, True)
 
 
@@ -264,10 +266,14 @@ def test_export_and_sync_write_what_the_platform_gets(command: Any, ids: list[st
     assert command("export", "all", "--platform", "meta", "--field", "email", "--output", str(file), "--quiet") == "1\n"
     header, row = csv.reader(file.read_text().splitlines())
     assert (header[0], len(row[0])) == ("EMAIL", 64)
+    command("snapshots", "create", "all", "--name", "before")
+    later = ("--since", "before", "--removals", str(tmp_path / "removals.csv"))
+    assert re.search(r"rows to add +0 ", command("export", "all", "--platform", "meta", "--output", str(file), *later))
     command("sync", "create", "on meta", "--platform", "meta", "--audience", "all", "--field", "email")
     [written] = command("sync", "changes", "on meta", "--directory", str(tmp_path / "new"), "--quiet").split()
     assert re.fullmatch(r"sync-\w+-batch-000001-add\.csv", Path(written).name)
     assert list(csv.reader(Path(written).read_text().splitlines()))[1] == row
+    assert re.search(r"sync +sync-\w+ +on meta", command("segments", "usage", "all"))
     assert "acknowledged batch 1" in command("sync", "acknowledge", "on meta", "1", "--received", "1")
     assert command("sync", "changes", "on meta", "--directory", str(tmp_path), "--quiet") == ""
     assert re.search(r"1 +add +1 +1 +0", command("sync", "show", "on meta"))

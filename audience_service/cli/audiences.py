@@ -12,6 +12,9 @@ from audience_service.cli.client import Client
 from audience_service.cli.output import printable
 from audience_service.pb.audience.v1.resources_pb2 import Filter
 
+AD_PLATFORMS = "meta, google, tiktok, linkedin or thetradedesk"
+"""What the help of an option says. Importing the platforms' rules takes longer than a command's start."""
+
 _MAX_SHOWN = 10
 _RANDOM_PART = re.compile("[A-Za-z0-9]{21}")
 """What follows the prefix in an id."""
@@ -129,6 +132,8 @@ def find(client: Client, id_or_name: str, kinds: Iterable[Kind] = AUDIENCES) -> 
     grpc.RpcError.
     """
     kinds = tuple(kinds)
+    if not id_or_name:
+        raise click.UsageError(f"the name of a {kinds[0].name} is empty; give an id or a name")
     for kind in kinds:
         if id_or_name.startswith(kind.prefix):
             try:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import click
-from google.protobuf.json_format import MessageToDict
 from rich.text import Text
 from rich.tree import Tree
 
@@ -11,6 +10,7 @@ from audience_service.cli.audiences import AUDIENCES, Named, find
 from audience_service.cli.client import Client, ClientOptions, client_options, connect
 from audience_service.cli.output import (
     format_time,
+    format_value,
     note_console,
     output_console,
     print_json,
@@ -99,6 +99,6 @@ def _add_condition(tree: Tree, condition: pb.ConditionResult) -> None:
 def _describe(condition: pb.ConditionResult) -> Iterator[str]:
     yield str(printable(condition.description))
     if condition.HasField("value"):
-        yield f"; the value is {printable(str(MessageToDict(condition.value)))}"
+        yield f"; the value is {printable(format_value(condition.value))}"
     if condition.error:
         yield f"; {printable(condition.error)}"

@@ -31,6 +31,13 @@ _WILDCARD_ADDRESSES = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - 
 _RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds to wait before each attempt to resume a stream. A message between attempts starts the list again."""
 
+MAX_INT32 = 2**31 - 1
+"""The largest number of most fields of requests."""
+_HINTS = {
+    grpc.StatusCode.UNAVAILABLE: "; no server responds at this address: start one, or set AUDIENCE_ADDRESS to another",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "; the server took longer than --timeout: give it more seconds",
+}
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 Response = TypeVar("Response", bound=Message)
 
@@ -93,14 +100,24 @@ def client_options(command: Command) -> Command:
     @functools.wraps(command)
     def run(**parameters: Any) -> Any:
         options = ClientOptions(*(parameters.pop(name) for name in ClientOptions.__dataclass_fields__))
-        return command(options=options, **parameters)
+        try:
+            return command(options=options, **parameters)
+        except UnicodeEncodeError as error:
+            if error.encoding != "utf-8":
+                problem = f"the output's encoding {error.encoding} has no {error.object[error.start]!a}"
+                raise click.ClickException(f"{problem}; set PYTHONIOENCODING=utf-8") from None
+            raise click.UsageError(f"{error.object!a} is not UTF-8") from None
+        except OSError as error:
+            if isinstance(error, BrokenPipeError) or not error.strerror:
+                raise  # a program such as `head` has read enough
+            raise click.ClickException(f"{error.filename or 'the output'}: {error.strerror}") from None
 
     decorated: Any = run
     for option in (
         click.option("--quiet", is_flag=True, help="Print ids or counts alone, and no progress."),
         click.option("--json", "as_json", is_flag=True, help="Print the response as JSON."),
         click.option(
-            "--timeout", default=30.0, show_default=True, type=click.FloatRange(0.1), help="Timeout in seconds."
+            "--timeout", default=30.0, show_default=True, type=click.FloatRange(0.1, 86_400), help="Timeout in seconds."
         ),
         click.option(
             "--token",
@@ -258,8 +275,7 @@ def _format_error(error: Any, address: str) -> str:
     """The text of an error: reason, message and metadata, and a line for each invalid field if there are several."""
     status = rpc_status.from_call(error)
     if status is None:
-        hint = "; no server responds at this address: start one, or set AUDIENCE_ADDRESS to another"
-        return f"{address}: {error.code().name}{hint if error.code() is grpc.StatusCode.UNAVAILABLE else ''}"
+        return f"{address}: {error.code().name}{_HINTS.get(error.code(), '')}"
     lines = [status.message]
     for detail in status.details:
         info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()

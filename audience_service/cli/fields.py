@@ -1,12 +1,9 @@
 """`audience-service fields`: the fields that the org's records have, with types and frequent values."""
 
-import json
-
 import click
-from google.protobuf.json_format import MessageToDict
 
 from audience_service.cli.client import ClientOptions, client_options, connect
-from audience_service.cli.output import note_console, print_json, print_table
+from audience_service.cli.output import format_value, note_console, print_json, print_table
 from audience_service.pb.audience.v1 import filter_service_pb2 as pb
 
 _MAX_VALUES = 3
@@ -37,7 +34,7 @@ def fields(*, prefix: str, datatype: str, options: ClientOptions) -> None:
                 field.path,
                 ", ".join(each.name for each in field.types),
                 f"{field.fill_rate:.0%}",
-                ", ".join(_format_value(value) for value in field.top_values[:_MAX_VALUES]),
+                ", ".join(f"{format_value(top.value)} {top.share:.0%}" for top in field.top_values[:_MAX_VALUES]),
             )
             for field in found.fields
         ),
@@ -45,11 +42,3 @@ def fields(*, prefix: str, datatype: str, options: ClientOptions) -> None:
     source = "all" if found.complete else "a sample of"
     omitted = f"; {found.omitted_count:,} more fields, give a prefix" if found.omitted_count else ""
     note_console().print(f"from {source} {found.sampled_count:,} records{omitted}")
-
-
-def _format_value(value: pb.FieldValue) -> str:
-    shown = MessageToDict(value.value)
-    if isinstance(shown, float) and shown.is_integer():
-        shown = int(shown)
-    text = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)
-    return f"{text} {value.share:.0%}"

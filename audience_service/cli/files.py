@@ -1,11 +1,12 @@
 """Files that commands write: complete or absent, with a count of what was written so far."""
 
+import csv
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -14,6 +15,16 @@ from audience_service.cli.output import note_console
 _T = TypeVar("_T")
 _STEP = 500
 """Items between two updates of the number on the terminal."""
+
+
+def refuse_same_file(files: Mapping[str, Path | None]) -> None:
+    """Raise UsageError if two of the options that name files name the same: one would replace the other."""
+    options: dict[str, str] = {}
+    for option, path in files.items():
+        if path:
+            other = options.setdefault(os.path.realpath(path), option)
+            if other != option:
+                raise click.UsageError(f"{option} and {other} are the same file; name two files")
 
 
 @contextmanager
@@ -36,11 +47,20 @@ def write_file(path: Path) -> Iterator[Path]:
         yield part
         part.chmod(mode)
         part.replace(target)
+    except BrokenPipeError:
+        raise  # the reader of a pipe has read enough
     except OSError as error:
         raise click.ClickException(f"{path} cannot be written: {error.strerror}") from None
     finally:
         if part:
             part.unlink(missing_ok=True)
+
+
+@contextmanager
+def write_csv(path: Path) -> Iterator[Any]:
+    """A writer of a CSV file, which appears if the block succeeds. Raises ClickException as write_file does."""
+    with write_file(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        yield csv.writer(file)
 
 
 def _read_umask() -> int:
@@ -56,7 +76,9 @@ def count_progress(description: str, *, quiet: bool) -> Iterator[Callable[[Itera
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} {task.description}", markup=False))
-    with Progress(*columns, TimeElapsedColumn(), console=note_console(quiet=quiet), transient=True) as progress:
+    console = note_console(quiet=quiet)
+    bar = Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.file.isatty())
+    with bar as progress:
         task = progress.add_task(description, total=None)
 
         def pass_on(items: Iterable[_T]) -> Iterator[_T]:

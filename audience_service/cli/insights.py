@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from audience_service.cli.audiences import find_id
-from audience_service.cli.client import ClientOptions, client_options, connect
+from audience_service.cli.client import MAX_INT32, ClientOptions, client_options, connect
 from audience_service.cli.output import output_console, print_json, print_warnings, printable
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 
@@ -20,11 +20,17 @@ _HIGH_INDEX, _LOW_INDEX = 120, 80
 @click.command()
 @click.argument("audience")
 @click.option("--dimension", "dimensions", multiple=True, help="A dimension or a field path. Repeatable. Default: all.")
-@click.option("--limit", default=10, show_default=True, help="The most buckets per dimension; the rest are summed up.")
+@click.option(
+    "--limit",
+    default=10,
+    show_default=True,
+    type=click.IntRange(1, MAX_INT32),
+    help="The most buckets per dimension; the rest are summed up.",
+)
 @click.option(
     "--history",
     "points",
-    type=int,
+    type=click.IntRange(1, MAX_INT32),
     is_flag=False,
     flag_value=_DEFAULT_POINTS,
     metavar="[POINTS]",

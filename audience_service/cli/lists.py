@@ -2,6 +2,7 @@
 
 import click
 
+from audience_service.cli.audiences import AD_PLATFORMS
 from audience_service.cli.client import ClientOptions, client_options, connect, request_id_option
 from audience_service.cli.output import format_time, print_list, print_resource
 from audience_service.cli.upload import upload
@@ -45,7 +46,7 @@ def list_(*, name: str, type_: str, options: ClientOptions) -> None:
 
 @lists.command()
 @click.argument("name")
-@click.option("--platform", default="", help="Hash the uploaded rows for this ad platform (type customer_match).")
+@click.option("--platform", default="", help=f"Hash the uploaded rows for this ad platform: {AD_PLATFORMS}.")
 @click.option("--datatype", default="", help="The datatype of the records. Default: contact.")
 @click.option("--description", default="", help="The description.")
 @request_id_option

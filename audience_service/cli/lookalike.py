@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from audience_service.cli.audiences import CUSTOM_AUDIENCE, SEGMENT, SNAPSHOT, find_id
-from audience_service.cli.client import Client, ClientOptions, client_options, connect, request_id_option
+from audience_service.cli.client import MAX_INT32, Client, ClientOptions, client_options, connect, request_id_option
 from audience_service.cli.output import note_console, output_console, print_json, print_warnings, printable
 from audience_service.domain.core.context import Scope
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
@@ -27,7 +27,7 @@ _POLL_SECONDS = 0.5
 @click.argument("audience")
 @click.option("--create", "name", default="", metavar="NAME", help="Create a lookalike of this audience first.")
 @click.option("--share", type=float, help="Size of the lookalike, as a share of the org's records: 0.01.")
-@click.option("--count", type=int, help="Size of the lookalike, in members.")
+@click.option("--count", type=click.IntRange(1, MAX_INT32), help="Size of the lookalike, in members.")
 @click.option(
     "--country",
     "countries",
@@ -51,7 +51,13 @@ _POLL_SECONDS = 0.5
 )
 @click.option("--include-source", is_flag=True, help="Let members of the source be members of the lookalike.")
 @click.option("--refresh", is_flag=True, help="Refresh the lookalike first.")
-@click.option("--limit", default=8, show_default=True, help="The most values to show per field, the heaviest first.")
+@click.option(
+    "--limit",
+    default=8,
+    show_default=True,
+    type=click.IntRange(1),
+    help="The most values to show per field, the heaviest first.",
+)
 @request_id_option
 @client_options
 def lookalike(
@@ -144,7 +150,8 @@ def _wait_until_ready(
     Raises ClickException if the work failed, or has not ended at `wait_until` (monotonic seconds).
     """
     columns: tuple[Any, ...] = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
-    with Progress(*columns, console=note_console(), disable=quiet) as progress:
+    console = note_console(quiet=quiet)
+    with Progress(*columns, console=console, disable=not console.file.isatty()) as progress:
         task = progress.add_task(audience.name, total=100)
         while (work := _latest_work(audience)).state == CREATION_STATE_CREATING:
             if time.monotonic() > wait_until:

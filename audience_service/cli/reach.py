@@ -3,14 +3,14 @@
 import json
 
 import click
-from google.protobuf.json_format import MessageToDict
 
 from audience_service.cli.audiences import filter_options, find
 from audience_service.cli.charts import bar_chart
 from audience_service.cli.client import ClientOptions, as_dict, client_options, connect
-from audience_service.cli.output import output_console, print_warnings, printable
+from audience_service.cli.output import output_console, print_indented, print_warnings, printable
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 from audience_service.pb.audience.v1 import resources_pb2 as resources
+from audience_service.rpc.converters.structs import decode_struct
 
 
 @click.command()
@@ -29,7 +29,7 @@ def reach(*, audience: str, datatype: str, where: str, options: ClientOptions) -
             name, datatype = found.name, found.datatype
             request = pb.EstimateReachRequest(audience_id=found.id)
         estimate = client.call(client.reach.EstimateReach, request)
-        if options.quiet:
+        if options.quiet and not options.as_json:
             click.echo(estimate.count)
             return
         org_request = pb.EstimateReachRequest(filter=resources.Filter(datatype=datatype, where_json="{}"))
@@ -50,4 +50,4 @@ def reach(*, audience: str, datatype: str, where: str, options: ClientOptions) -
     print_warnings(estimate.warnings)
     if estimate.HasField("sample_profile"):
         console.print("\na sample member, masked:")
-        console.print_json(json.dumps(MessageToDict(estimate.sample_profile)), ensure_ascii=True)
+        print_indented(decode_struct(estimate.sample_profile))

@@ -1,11 +1,15 @@
 """`audience-service segments`: lists, shows, creates, edits and deletes segments."""
 
+import codecs
 import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import click
-import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from audience_service.cli.audiences import SEGMENT, confirm_deletion, find, find_id
@@ -14,8 +18,8 @@ from audience_service.cli.output import (
     format_filter,
     format_time,
     note_console,
-    output_console,
     print_deleted,
+    print_indented,
     print_json,
     print_list,
     print_resource,
@@ -107,7 +111,7 @@ def create(
         if source:
             request.source.audience_id = find_id(client, source)
         else:
-            segment.filter.CopyFrom(Filter(datatype=datatype, where_json=file.read() if file else where))
+            segment.filter.CopyFrom(Filter(datatype=datatype, where_json=_read(file) if file else where))
         request.segment.CopyFrom(segment)
         created = client.call(client.segments.CreateSegment, request)
     _print_segment(created, options)
@@ -119,26 +123,20 @@ def create(
 def edit(*, segment: str, options: ClientOptions) -> None:
     """Edit name, description and filter of a segment in $EDITOR, as JSON.
 
-    The change is saved only if nobody else has changed the segment meanwhile. If the server refuses it, the text is
-    kept in a file.
+    The change is saved only if nobody else has changed the segment meanwhile. If it is not saved, the text is kept in
+    a file.
     """
     with connect(options, Scope.READ, Scope.WRITE) as client:
         found = _get(client, segment)
         original = _editable(found)
-        text = click.edit(json.dumps(original, ensure_ascii=False, indent=2) + "\n", extension=".json")
-        if text is None:
-            note_console(quiet=options.quiet).print("no change")
-            return
-        try:
-            update = _parse_edit(text, found, original)
-            if update is None:
-                note_console(quiet=options.quiet).print("no change")
-                return
-            saved = client.call(client.segments.UpdateSegment, update)
-        except (grpc.RpcError, click.ClickException):
-            note_console().print(f"your text is kept in {_keep(text, found.id)}", soft_wrap=True)
-            raise
-    _print_segment(saved, options)
+        with _keep_unless_saved(json.dumps(original, ensure_ascii=False, indent=2) + "\n", found.id) as path:
+            click.edit(filename=path)
+            update = _parse_edit(path.read_bytes(), found, original)
+            saved = client.call(client.segments.UpdateSegment, update) if update else None
+    if saved:
+        _print_segment(saved, options)
+    else:
+        note_console(quiet=options.quiet).print("no change")
 
 
 @segments.command()
@@ -188,7 +186,7 @@ def versions(*, segment: str, limit: int, options: ClientOptions) -> None:
 @click.argument("audience")
 @client_options
 def usage(*, audience: str, options: ClientOptions) -> None:
-    """List what uses an audience of any kind: campaigns and others, segments, and lookalikes."""
+    """List what uses an audience of any kind: campaigns and others, segments, lookalikes and syncs."""
     with connect(options) as client:
         request = uses_pb.GetAudienceUsageRequest(audience_id=find_id(client, audience))
         found = client.call(client.uses.GetAudienceUsage, request)
@@ -199,14 +197,24 @@ def usage(*, audience: str, options: ClientOptions) -> None:
         *((use.consumer_kind, use.consumer_id, use.description) for use in found.uses),
         *(("segment", reference.id, reference.name) for reference in found.segments),
         *(("lookalike", reference.id, reference.name) for reference in found.lookalikes),
+        *(("sync", reference.id, reference.name) for reference in found.syncs),
     ]
     if options.quiet:
         click.echo("".join(f"{row[1]}\n" for row in rows), nl=False)
         return
-    total = found.use_count + found.segment_count + found.lookalike_count
+    total = found.use_count + found.segment_count + found.lookalike_count + found.sync_count
     if rows:
         print_table(("kind", "id", "name or description"), rows)
     note_console().print(f"{total:,} in total" if total else "nothing uses this audience")
+
+
+def _read(file: Any) -> str:
+    """The text of a file. Raises ClickException if it is not UTF-8."""
+    try:
+        text: str = file.read()
+    except UnicodeDecodeError as error:
+        raise click.ClickException(f"{file.name} is not UTF-8 at byte {error.start}") from None
+    return text
 
 
 def _get(client: Client, segment: str) -> Segment:
@@ -236,7 +244,7 @@ def _print_segment(segment: Segment, options: ClientOptions) -> None:
     if not has_printed:
         return
     if segment.filter.WhichOneof("conditions"):
-        output_console().print_json(format_filter(segment.filter))
+        print_indented(json.loads(format_filter(segment.filter)))
     print_warnings(segment.warnings)
 
 
@@ -248,10 +256,43 @@ def _editable(segment: Segment) -> dict[str, Any]:
     return {**fields, "filter": json.loads(format_filter(segment.filter))}
 
 
-def _parse_edit(text: str, segment: Segment, original: dict[str, Any]) -> pb.UpdateSegmentRequest | None:
+@contextmanager
+def _keep_unless_saved(text: str, segment_id: str) -> Iterator[Path]:
+    """A new file with a text to edit, which is removed if the block succeeds.
+
+    If the block fails, also by Ctrl-C, the file stays as the editor wrote it, and its path is printed.
+    """
+    content = text.encode("utf-8", "surrogatepass")
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f"{segment_id}-", suffix=".json")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise click.ClickException(
+            f"the text to edit cannot be written: {error.strerror}; set TMPDIR to a folder"
+        ) from None
+    path = Path(name)
+    try:
+        yield path
+    except BaseException:
+        with suppress(OSError):
+            if path.read_bytes() == content:
+                path.unlink()
+        if path.exists():
+            note_console().print(f"your text is kept in {path}", soft_wrap=True)
+        raise
+    with suppress(OSError):  # the change is saved
+        path.unlink()
+
+
+def _parse_edit(text: bytes, segment: Segment, original: dict[str, Any]) -> pb.UpdateSegmentRequest | None:
     """The update for an edited text, None if it changes nothing. Raises ClickException if it is not such an object."""
     try:
-        edited = parse_json(text.encode())
+        edited = parse_json(text.removeprefix(codecs.BOM_UTF8))
+        json.dumps(edited, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])[1:-1]
+        raise click.ClickException(f"the text has {half}, half of a surrogate pair; write the character") from None
     except ValueError as error:
         raise click.ClickException(f"the text {error}") from None
     if not isinstance(edited, dict) or edited.keys() != original.keys():
@@ -267,17 +308,3 @@ def _parse_edit(text: str, segment: Segment, original: dict[str, Any]) -> pb.Upd
         where = json.dumps(edited["filter"], ensure_ascii=False)
         update.filter.CopyFrom(Filter(datatype=segment.filter.datatype, where_json=where))
     return pb.UpdateSegmentRequest(segment=update, update_mask=FieldMask(paths=changed))
-
-
-def _keep(text: str, segment_id: str) -> Path:
-    """Write a text that was not saved to a new file in the working directory, and return its path."""
-    number = 0
-    while True:
-        path = Path(f"{segment_id}{f'-{number}' if number else ''}.json")
-        try:
-            with path.open("x", encoding="utf-8") as file:
-                file.write(text)
-        except FileExistsError:
-            number += 1
-        else:
-            return path

@@ -66,7 +66,7 @@ def list_(*, audience: str, options: ClientOptions) -> None:
 )
 @click.option("--purpose", default="", help="Leave out who must not be reached for it: email, sms, ads.")
 @click.option("--name", default="", help="The name of the snapshot.")
-@click.option("--days", type=click.IntRange(1), help="How long it is kept. Default: the server's, 30 days.")
+@click.option("--days", type=click.IntRange(1, 10_000), help="How long it is kept. Default: the server's, 30 days.")
 @request_id_option
 @client_options
 def create(
@@ -144,7 +144,8 @@ def delete(*, snapshot: str, yes: bool, options: ClientOptions) -> None:
 def _wait(client: Client, snapshot: pb.Snapshot, options: ClientOptions) -> pb.Snapshot:
     """The snapshot once it is READY, with a progress bar until then. Raises ClickException if it is FAILED."""
     columns: tuple[Any, ...] = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
-    with Progress(*columns, console=note_console(quiet=options.quiet), transient=True) as progress:
+    console = note_console(quiet=options.quiet)
+    with Progress(*columns, console=console, transient=True, disable=not console.file.isatty()) as progress:
         task = progress.add_task(snapshot.name or snapshot.id, total=100)
         while snapshot.creation_state == CREATION_STATE_CREATING:
             progress.update(task, completed=snapshot.progress)

@@ -1,15 +1,14 @@
 """`audience-service sync`: keeps the list of an ad platform equal to audiences, by hand or from a script."""
 
-import csv
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from audience_service.cli.audiences import SYNC, confirm_deletion, find, find_id
-from audience_service.cli.client import ClientOptions, client_options, connect, request_id_option
-from audience_service.cli.files import write_file
+from audience_service.cli.audiences import AD_PLATFORMS, SYNC, confirm_deletion, find, find_id
+from audience_service.cli.client import MAX_INT32, ClientOptions, client_options, connect, request_id_option
+from audience_service.cli.files import write_csv
 from audience_service.cli.output import (
     format_time,
     note_console,
@@ -22,6 +21,8 @@ from audience_service.cli.output import (
 from audience_service.domain.core.context import Scope
 from audience_service.pb.audience.v1 import sync_service_pb2 as pb
 from audience_service.pb.audience.v1.membership_service_pb2 import ExportOperation
+
+_COUNT = click.IntRange(0, MAX_INT32)
 
 
 @click.group()
@@ -53,7 +54,7 @@ def list_(*, platform: str, options: ClientOptions) -> None:
 
 @sync.command()
 @click.argument("name")
-@click.option("--platform", required=True, help="The ad platform: meta, google, tiktok, linkedin.")
+@click.option("--platform", required=True, help=f"The ad platform: {AD_PLATFORMS}.")
 @click.option("--audience", "audiences", multiple=True, required=True, help="An audience of the list. Repeatable.")
 @click.option(
     "--exclude", multiple=True, metavar="AUDIENCE", help="Leave out the members of this audience. Repeatable."
@@ -120,14 +121,14 @@ def changes(*, sync: str, directory: Path, worker: str, options: ClientOptions) 
 
     Send each batch to the platform, then acknowledge it. A batch that is not acknowledged is written again later.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise click.ClickException(f"{directory} cannot be created: {error.strerror}") from None
     with connect(options, Scope.READ, Scope.EXPORT) as client:
         request = pb.StreamSyncChangesRequest(
             id=find_id(client, sync, [SYNC]), worker_id=worker or f"cli {socket.gethostname()}"
         )
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise click.ClickException(f"{directory} cannot be created: {error.strerror}") from None
         rows: list[Sequence[str]] = []
         totals = None
         for response in client.syncs.StreamSyncChanges(request, metadata=client.metadata):
@@ -151,10 +152,10 @@ def changes(*, sync: str, directory: Path, worker: str, options: ClientOptions) 
 
 @sync.command()
 @click.argument("sync")
-@click.argument("batch", type=click.IntRange(1))
-@click.option("--received", required=True, type=click.IntRange(0), help="The rows that the platform received.")
-@click.option("--invalid", default=0, show_default=True, type=click.IntRange(0), help="The rows that it found invalid.")
-@click.option("--matched", type=click.IntRange(0), help="The rows that it matched, if it says so.")
+@click.argument("batch", type=click.IntRange(1, MAX_INT32))
+@click.option("--received", required=True, type=_COUNT, help="The rows that the platform received.")
+@click.option("--invalid", default=0, show_default=True, type=_COUNT, help="The rows that it found invalid.")
+@click.option("--matched", type=_COUNT, help="The rows that it matched, if it says so.")
 @client_options
 def acknowledge(
     *, sync: str, batch: int, received: int, invalid: int, matched: int | None, options: ClientOptions
@@ -195,8 +196,7 @@ def _write_batch(
 ) -> None:
     operation = ExportOperation.Name(response.operation).removeprefix("EXPORT_OPERATION_").lower()
     path = directory / f"{sync_id}-batch-{response.batch_number:06d}-{operation}.csv"
-    with write_file(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
+    with write_csv(path) as writer:
         writer.writerow(response.columns)
         writer.writerows(rows)
     if not options.as_json:

@@ -1,6 +1,5 @@
 """`audience-service taxonomy`: imports the ad platforms' own locations, languages, interests and options."""
 
-import csv
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from audience_service.cli.files import refuse_same_file, write_csv
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.targeting.importer import TaxonomyImporter
 from audience_service.domain.targeting.platforms import PLATFORMS, SYNONYMS, resolve_platform
@@ -52,6 +52,8 @@ def import_(platform: str, files: tuple[Path, ...], unlinked: Path | None, *, dr
     Every entry becomes a node. An import replaces the earlier one of the platform, so import all of its files in one
     command. Servers use the earlier one until the new one is complete.
     """
+    for file in files:
+        refuse_same_file({str(file): file, "--unlinked": unlinked})
     texts = {file.name: _read_text(file) for file in files}
     if len(texts) < len(files):
         raise click.ClickException("two files have the same name; rename one of them")
@@ -145,8 +147,7 @@ def _print_report(result: MatchResult) -> None:
 
 
 def _write_unlinked(file: Path, result: MatchResult) -> None:
-    with file.open("w", encoding="utf-8", newline="") as out:
-        writer = csv.writer(out)
+    with write_csv(file) as writer:
         writer.writerow(("platform_id", "name", "type", "country", "ancestors", "reason", "detail"))
         for each in result.unmatched:
             entry = each.entry

@@ -1,6 +1,5 @@
 """`audience-service lists upload`: uploads a CSV file to a custom audience, and resumes after connection failures."""
 
-import csv
 import hashlib
 import time
 import zlib
@@ -14,7 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from audience_service.cli.audiences import CUSTOM_AUDIENCE, find_id
-from audience_service.cli.client import Client, ClientOptions, client_options, connect, reason_of
+from audience_service.cli.client import MAX_INT32, Client, ClientOptions, client_options, connect, reason_of
+from audience_service.cli.files import refuse_same_file, write_csv
 from audience_service.cli.output import note_console, output_console, print_json, printable
 from audience_service.domain.core.context import Scope
 from audience_service.domain.filters.describe.values import format_count
@@ -100,8 +100,9 @@ def upload(
     """Upload a CSV file in UTF-8, and publish its list.
 
     --timeout does not apply to the upload itself, which has no limit. Exits with
-    1 if the upload was not published. Run the command again with the same file and options to resume it. After it is
-    published, the same command uploads the file again, unless --upload-id names the same upload.
+    1 if the upload was not published, or the rows could not be written to a file. Run the command again with the same
+    file and options to resume it. After it is published, the same command uploads the file again, unless --upload-id
+    names the same upload.
     """
     header = pb.UploadHeader(
         mode=pb.UploadMode.Value(f"UPLOAD_MODE_{mode.upper()}"),
@@ -112,10 +113,13 @@ def upload(
         phones_have_country_code=phones_have_country_code,
         force=force,
     )
+    if not file.is_file():
+        raise click.UsageError(f"{file} is not a file, and an upload reads it several times; write it to a file first")
+    refuse_same_file({"FILE": file, "--unmatched": unmatched, "--rejected": rejected})
     console = note_console(quiet=options.quiet)
     scopes = (Scope.READ, Scope.WRITE, *((Scope.EXPORT,) if unmatched else ()))
     with file.open("rb") as content, connect(options, *scopes) as client:
-        audience_id = header.audience_id = find_id(client, audience, [CUSTOM_AUDIENCE])
+        header.audience_id = find_id(client, audience, [CUSTOM_AUDIENCE])
         digest = _compute_digest(content, header)
         header.upload_id = upload_id
         try:
@@ -126,19 +130,24 @@ def upload(
                     client, source, lambda message: progress.console.print(printable(message))
                 )
                 progress.update(task, completed=result.next_offset)
-        finally:
-            if rejected and header.upload_id and _get_upload(client, audience_id, header.upload_id):
-                rejected_count = _write_rejected(client, audience_id, header.upload_id, rejected)
-                console.print(f"{format_count(rejected_count, 'rejected row')} written to {rejected}")
+        except grpc.RpcError:
+            if rejected and header.upload_id:
+                try:
+                    _write_rejected(client, header, rejected, console)
+                except (grpc.RpcError, click.ClickException) as error:  # the first error matters more
+                    reason = error.message if isinstance(error, click.ClickException) else "the server sends none"
+                    note_console().print(f"no rejected rows are written: {reason}", markup=False, soft_wrap=True)
+            raise
+        if options.as_json:
+            print_json(result)
+        elif options.quiet:
+            click.echo(result.list_size)
+        else:
+            _print_summary(output_console(), result)
+        if rejected:
+            _write_rejected(client, header, rejected, console)
         if unmatched:
-            unmatched_count = _write_unmatched(client, audience_id, header.upload_id, unmatched)
-            console.print(f"{format_count(unmatched_count, 'unmatched row')} written to {unmatched}")
-    if options.as_json:
-        print_json(result)
-    elif options.quiet:
-        click.echo(result.list_size)
-    else:
-        _print_summary(output_console(), result)
+            _write_unmatched(client, header, unmatched, console)
 
 
 class _UploadFile:
@@ -223,37 +232,32 @@ def _get_upload(client: Client, audience_id: str, upload_id: str) -> pb.Upload |
     return found
 
 
-def _write_unmatched(client: Client, audience_id: str, upload_id: str, path: Path) -> int:
-    """Write the unmatched rows of one upload, with an apostrophe before formulas. Returns their number."""
-    request = pb.StreamUnmatchedRowsRequest(audience_id=audience_id)
+def _write_unmatched(client: Client, header: pb.UploadHeader, path: Path, console: Console) -> None:
+    """Write the unmatched rows of one upload, with an apostrophe before formulas."""
+    request = pb.StreamUnmatchedRowsRequest(audience_id=header.audience_id)
     count = 0
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        for batch in client.custom_audiences.StreamUnmatchedRows(request, metadata=client.metadata):
-            if batch.upload_id != upload_id:
+    with write_csv(path) as writer:
+        stream = client.custom_audiences.StreamUnmatchedRows
+        for batch in client.stream(stream, request, lambda each: each.HasField("total_row_count")):
+            if batch.upload_id != header.upload_id:
                 continue
             if not count and batch.columns:
                 writer.writerow(batch.columns)
             writer.writerows(row.cells for row in batch.rows)
             count += len(batch.rows)
-    return count
+    console.print(f"{format_count(count, 'unmatched row')} written to {path}", markup=False, soft_wrap=True)
 
 
-def _write_rejected(client: Client, audience_id: str, upload_id: str, path: Path) -> int:
-    """Write the line, column, reason and description of each rejected row of an upload. Returns their number."""
-    request = pb.ListRejectedRowsRequest(audience_id=audience_id, upload_id=upload_id)
+def _write_rejected(client: Client, header: pb.UploadHeader, path: Path, console: Console) -> None:
+    """Write the line, column, reason and description of each rejected row of an upload."""
+    request = pb.ListRejectedRowsRequest(audience_id=header.audience_id, upload_id=header.upload_id)
     count = 0
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
+    with write_csv(path) as writer:
         writer.writerow(("line", "column", "reason", "description"))
-        while True:
-            page = client.call(client.custom_audiences.ListRejectedRows, request)
-            for each in page.rejections:
-                writer.writerow((each.line, escape_formula(each.column), each.reason, each.description))
-            count += len(page.rejections)
-            request.page_token = page.next_page_token
-            if not request.page_token:
-                return count
+        for each in client.items(client.custom_audiences.ListRejectedRows, request, "rejections"):
+            writer.writerow((each.line, escape_formula(each.column), each.reason, each.description))
+            count += 1
+    console.print(f"{format_count(count, 'rejected row')} written to {path}", markup=False, soft_wrap=True)
 
 
 def _print_summary(console: Console, upload: pb.Upload) -> None:
@@ -283,7 +287,7 @@ def _progress_bar(console: Console) -> Progress:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=console)
+    return Progress(*columns, console=console, disable=not console.file.isatty())
 
 
 def _parse_column(option: str) -> pb.UploadColumn:
@@ -291,6 +295,8 @@ def _parse_column(option: str) -> pb.UploadColumn:
     if not name:
         raise click.UsageError(f"--column {option}: has no column; write FIELD=NAME or FIELD=POSITION")
     if name.isdecimal():
+        if not 1 <= int(name) <= MAX_INT32:
+            raise click.UsageError(f"--column {option}: the position of the first column is 1")
         return pb.UploadColumn(field=field, position=int(name))
     return pb.UploadColumn(field=field, name=name)
 

@@ -34,7 +34,7 @@ def watch(*, audience: str, since: str, position: Path | None, events: int | Non
     object for each event, --quiet only + or - and the id.
     """
     console, notes = output_console(), note_console(quiet=options.quiet)
-    token = position.read_text("utf-8").strip() if position and position.exists() else ""
+    token = position.read_text("utf-8", "replace").strip() if position and position.exists() else ""
     if since and token:
         raise click.UsageError(f"{position} has a position already; remove the file, or leave out --since")
     count = 0

@@ -14,6 +14,9 @@ from typing import Any, TextIO
 
 import pytest
 
+from click.testing import CliRunner, Result
+
+from audience_service.cli import main
 from tests.conftest import SEALING_KEY
 from tests.support.waiting import eventually
 
@@ -28,11 +31,6 @@ COMMAND = [sys.executable, "-m", "audience_service"]
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command with these settings alone."""
-    return run_in(Path.cwd(), *arguments, **environment)
-
-
-def run_in(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a working directory."""
     return subprocess.run(  # noqa: S603
         [*COMMAND, *arguments],
         env=environment_of(environment),
@@ -40,8 +38,13 @@ def run_in(folder: Path, *arguments: str, **environment: str) -> subprocess.Comp
         text=True,
         timeout=100,
         check=False,
-        cwd=folder,
     )
+
+
+def invoke(*arguments: str, **environment: str) -> Result:
+    """Run the command in this process with these settings alone. Its stdout also has the log of the test's server."""
+    others: dict[str, str | None] = {name: None for name in os.environ if name.startswith("AUDIENCE_")}
+    return CliRunner(env={**others, **environment}).invoke(main, arguments)
 
 
 @contextmanager
