@@ -1,10 +1,12 @@
 """Retries, resumption, tokens and errors of the Python client, against a scripted server."""
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -128,6 +130,16 @@ def members(*ids: str, total: bool = False) -> membership_pb.StreamMembersRespon
     return membership_pb.StreamMembersResponse(members=found, cursor=ids[-1] if ids else "end", totals=totals)
 
 
+def test_every_rpc_has_a_stub(connect: Connect) -> None:
+    """The stubs are named after their services."""
+    for path in (Path(__file__).parents[2] / "protos/audience/v1").glob("*_service.proto"):
+        stub = getattr(connect(), f"{path.stem.removesuffix('_service')}_stub")
+        rpcs = re.findall(r"^  rpc (\w+)\(", path.read_text(), re.M)
+        assert rpcs
+        assert {name for name in rpcs if hasattr(stub, name)} == set(rpcs)
+        assert set(rpcs) <= {method.name for method in METHODS.values()}
+
+
 def test_a_limited_call_is_repeated_after_the_delay_of_its_error(script: Script, connect: Connect) -> None:
     """RetryInfo is honoured, for writes too: a limited call has done nothing."""
     script.answers = [failed(grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED", delay=0.2), SEGMENT]
@@ -164,7 +176,7 @@ def test_an_erasure_is_repeated_with_time_for_it(script: Script, connect: Connec
     """The person may be erased already, and only a complete call reports it. One takes 4 s and the removal."""
     script.answers = [failed(grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE", delay=0.01), EraseContactResponse()]
     client = connect()
-    client.call(client.use_stub.EraseContact, EraseContactRequest(email="leaver@example.com"))
+    client.call(client.audience_stub.EraseContact, EraseContactRequest(email="leaver@example.com"))
     assert len(script.requests) == 2
     assert script.seconds_left[0] > 25
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import pytest
-
 from click.testing import CliRunner, Result
 
 from audience_service.cli import main

@@ -15,6 +15,7 @@ from audience_client.pb.audience.v1 import (
     options_pb2,
     reach_service_pb2,
     segment_service_pb2,
+    sync_service_pb2,
     targeting_service_pb2,
 )
 
@@ -27,10 +28,18 @@ _MODULES = (
     custom_audience_service_pb2,
     reach_service_pb2,
     membership_service_pb2,
+    sync_service_pb2,
     targeting_service_pb2,
 )
 _REPEATABLE_WRITES = frozenset(
-    ("RegisterUse", "ReleaseUse", "AddSegmentContacts", "RemoveSegmentContacts", "EraseContact")
+    (
+        "AcknowledgeSyncBatch",
+        "AddSegmentContacts",
+        "EraseContact",
+        "RegisterUse",
+        "ReleaseUse",
+        "RemoveSegmentContacts",
+    )
 )
 """Writes with the same result when they are repeated, as the protos say."""
 _READ_SCOPE = "audiences.read"

@@ -24,6 +24,7 @@ from audience_client.pb.audience.v1.membership_service_pb2_grpc import Membershi
 from audience_client.pb.audience.v1.reach_service_pb2_grpc import ReachServiceStub
 from audience_client.pb.audience.v1.resources_pb2 import CreationState, Filter, Segment
 from audience_client.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceStub
+from audience_client.pb.audience.v1.sync_service_pb2_grpc import SyncServiceStub
 from audience_client.pb.audience.v1.targeting_service_pb2_grpc import TargetingServiceStub
 from audience_client.reasons import UnknownSealingKey, WatchTokenExpired
 from audience_client.selection import Audience, make_filter, select
@@ -48,8 +49,8 @@ class AudienceClient:
     including its retries. `resume_timeout` is how long a stream is resumed without a message. Every method raises
     AudienceError.
 
-    The attributes `segment_stub`, `filter_stub`, `use_stub`, `custom_audience_stub`, `reach_stub`, `membership_stub`
-    and `targeting_stub` have every RPC; `call`, `items` and `stream` call them.
+    The attributes `segment_stub`, `filter_stub`, `audience_stub`, `custom_audience_stub`, `reach_stub`,
+    `membership_stub`, `sync_stub` and `targeting_stub` have every RPC; `call`, `items` and `stream` call them.
     """
 
     def __init__(
@@ -66,10 +67,11 @@ class AudienceClient:
         channel = self._connection.channel
         self.segment_stub = SegmentServiceStub(channel)
         self.filter_stub = FilterServiceStub(channel)
-        self.use_stub = AudienceServiceStub(channel)
+        self.audience_stub = AudienceServiceStub(channel)
         self.custom_audience_stub = CustomAudienceServiceStub(channel)
         self.reach_stub = ReachServiceStub(channel)
         self.membership_stub = MembershipServiceStub(channel)
+        self.sync_stub = SyncServiceStub(channel)
         self.targeting_stub = TargetingServiceStub(channel)
 
     def __enter__(self) -> Self:
@@ -169,12 +171,12 @@ class AudienceClient:
     def register_use(self, audience_id: str, kind: str, consumer_id: str) -> audiences_pb.AudienceUse:
         """Protect an audience from deletion as long as a consumer, such as a `campaign`, uses it. Safe to repeat."""
         use = audiences_pb.AudienceUse(audience_id=audience_id, consumer_kind=kind, consumer_id=consumer_id)
-        return self.call(self.use_stub.RegisterUse, audiences_pb.RegisterUseRequest(use=use))
+        return self.call(self.audience_stub.RegisterUse, audiences_pb.RegisterUseRequest(use=use))
 
     def release_use(self, audience_id: str, kind: str, consumer_id: str) -> None:
         """End a use. Safe to repeat."""
         request = audiences_pb.ReleaseUseRequest(audience_id=audience_id, consumer_kind=kind, consumer_id=consumer_id)
-        self.call(self.use_stub.ReleaseUse, request)
+        self.call(self.audience_stub.ReleaseUse, request)
 
     # --- numbers ------------------------------------------------------------------------------------------------------
 
