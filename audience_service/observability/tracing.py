@@ -6,7 +6,7 @@
 4. A unit of background work is a trace of its own (`background_span`), whichever call caused it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -50,16 +50,17 @@ def close_tracing() -> None:
     _provider = None
 
 
-def start_call_span(service: str, method: str, headers: Mapping[str, str]) -> "Span | None":
+def start_call_span(service: str, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> "Span | None":
     """The span of a call, current in this context from now on; None without tracing. The caller ends it.
 
-    It continues the trace of the W3C headers `traceparent` and `tracestate`, if they are valid.
+    It continues the trace of the W3C headers in the metadata, `traceparent` and `tracestate`, if they are valid.
     """
     if not _provider:
         return None
     from opentelemetry import context, trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+    headers = {key: value for key, value in metadata or () if isinstance(value, str)}
     span = _provider.get_tracer(SERVICE_NAME).start_span(
         f"{service}/{method}",
         TraceContextTextMapPropagator().extract(headers),

@@ -5,9 +5,9 @@ The interceptor starts a call, names its request, and ends it; these are its onl
 
 import random
 import re
+import secrets
 import time
-import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -49,34 +49,47 @@ class CallLogOptions:
     orgs: frozenset[str] = frozenset()
 
 
+class _MethodMetrics:
+    """The metrics of one method. Looking them up by their labels takes longer than counting."""
+
+    def __init__(self, labels: MethodLabels) -> None:
+        self.started = metrics.CALLS_STARTED.labels(*labels)
+        self.open = metrics.CALLS_OPEN.labels(*labels)
+        self.seconds = metrics.CALL_SECONDS.labels(*labels)
+        self.ok = metrics.CALLS_HANDLED.labels(*labels, "OK")
+
+
 class ObservedCall:
     """A call in progress."""
 
-    def __init__(self, observer: "CallObserver", path: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, observer: "CallObserver", path: str, metadata: Metadata, request_id: str) -> None:
+        self.request_id = request_id
         self._observer = observer
         self._path = path
         self._labels = observer.labels_of(path)
+        self._metrics = observer.metrics_of(self._labels)
         self._started_at = time.monotonic()
-        self._span = start_call_span(*self._labels[1:], headers)
+        self._span = start_call_span(*self._labels[1:], metadata)
         if self._span:
             structlog.contextvars.bind_contextvars(trace_id=trace_id_of(self._span))
-        metrics.CALLS_STARTED.labels(*self._labels).inc()
-        metrics.CALLS_OPEN.labels(*self._labels).inc()
+        self._metrics.started.inc()
+        self._metrics.open.inc()
 
     def finish(self, code: str, reason: str = "") -> None:
         """End the call with a status code, and for an error with the reason in its ErrorInfo."""
         seconds = time.monotonic() - self._started_at
-        metrics.CALLS_OPEN.labels(*self._labels).dec()
-        metrics.CALLS_HANDLED.labels(*self._labels, code).inc()
-        metrics.CALL_SECONDS.labels(*self._labels).observe(seconds)
+        self._metrics.open.dec()
+        (self._metrics.ok if code == "OK" else metrics.CALLS_HANDLED.labels(*self._labels, code)).inc()
+        self._metrics.seconds.observe(seconds)
         if self._span:
             status = grpc.StatusCode[code].value[0]
             end_span(self._span, reason if code in _SERVER_ERRORS else "", **{"rpc.grpc.status_code": status})
         if reason:
             metrics.ERRORS.labels(self._labels[2], reason).inc()
-        org = structlog.contextvars.get_contextvars().get("org")
-        if org in self._observer.options.orgs:
-            metrics.ORG_CALLS.labels(org, code).inc()
+        if self._observer.options.orgs:
+            org = structlog.contextvars.get_contextvars().get("org")
+            if org in self._observer.options.orgs:
+                metrics.ORG_CALLS.labels(org, code).inc()
         fields = {"method": self._path, "code": code, "duration_ms": round(seconds * 1000, 1)}
         if self._observer.is_logged(code):
             _log.info("rpc", **fields, **({"reason": reason} if reason else {}))
@@ -100,17 +113,25 @@ class CallObserver:
             for service in services
             for method in service.methods
         }
+        self._metrics: dict[MethodLabels, _MethodMetrics] = {}
 
     def start(self, path: str, metadata: Metadata) -> ObservedCall:
         """Begin to observe a call of a method. Call it in the thread that handles the call."""
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=_read_request_id(metadata) or uuid.uuid4().hex)
-        return ObservedCall(self, path, {key: value for key, value in metadata or () if isinstance(value, str)})
+        request_id = _read_request_id(metadata) or secrets.token_hex(16)
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        return ObservedCall(self, path, metadata, request_id)
 
     def labels_of(self, path: str) -> MethodLabels:
         """The labels of a method. Methods of other services that the interceptor limits stream both ways."""
         service, _, method = path.removeprefix("/").partition("/")
         return self._labels.get(path, ("bidi_stream", service, method))
+
+    def metrics_of(self, labels: MethodLabels) -> _MethodMetrics:
+        """The metrics of a method."""
+        if labels not in self._metrics:
+            self._metrics[labels] = _MethodMetrics(labels)
+        return self._metrics[labels]
 
     def is_logged(self, code: str) -> bool:
         """Whether a call that ended with this code gets a line in the log."""

@@ -31,7 +31,7 @@ from audience_service.domain.core.errors import AudienceError, MalformedRequest,
 from audience_service.rpc.admission import Admission
 from audience_service.rpc.audit import AuditLog
 from audience_service.rpc.auth import Authenticator
-from audience_service.rpc.call_observer import CallObserver, current_request_id, observe_request
+from audience_service.rpc.call_observer import CallObserver, observe_request
 from audience_service.rpc.calls import CallEnded, OpenCall, OpenCalls
 from audience_service.rpc.context import set_context
 from audience_service.rpc.converters.member_bytes import SerializedMembers
@@ -140,7 +140,7 @@ class CallInterceptor(grpc.ServerInterceptor):
     def boundary(self, path: str, call: OpenCall, *, is_observed: bool = True) -> Iterator[None]:
         """Run a call: end it with OK or with the status of an error. Observe and audit it."""
         observed = self._observer.start(path, call.context.invocation_metadata()) if is_observed else None
-        call.request_id = current_request_id()
+        call.request_id = observed.request_id if observed else ""
         method = self._methods.get(path)
         audited = self._audit_log.begin(path, method.scope, call.context) if method else None
         outcome: tuple[str, str] | None = None
@@ -245,12 +245,12 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     def _authenticate(self, method: Method, call: OpenCall) -> RequestContext:
         caller = self._authenticator.authenticate(call.context.invocation_metadata(), method.scope)
-        structlog.contextvars.bind_contextvars(org=caller.org, subject=caller.subject)
+        structlog.contextvars.bind_contextvars(org=caller.org)
         remaining = call.context.time_remaining()
         if remaining is None or remaining > _MAX_DEADLINE_SECONDS:
             is_stream = method.is_client_streaming or method.is_server_streaming
             remaining = self._timeouts.stream if is_stream else self._timeouts.unary
-        ctx = RequestContext(caller, Deadline.after(remaining, call.cancel_event), current_request_id())
+        ctx = RequestContext(caller, Deadline.after(remaining, call.cancel_event), call.request_id)
         set_context(ctx)
         return ctx
 

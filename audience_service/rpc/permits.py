@@ -20,7 +20,7 @@ Invariants:
 import sys
 import threading
 import time
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,27 +65,30 @@ class _Usage:
         self.org_limit = max(min_share, shares.of_org(limit))
         self.caller_limit = max(min_share, shares.of_caller(limit))
         self.total = 0
-        self._orgs: Counter[str] = Counter()
-        self._callers: Counter[str] = Counter()
+        self._orgs: dict[str, int] = {}
+        self._callers: dict[str, int] = {}
 
     def exhausted(self, caller: Caller, number: int = 1) -> tuple[str, int] | None:
         """The first limit that so many more of the caller would exceed, and who reached it; None if none."""
         if self.total + number > self.limit:
             return "server", self.limit
-        if self._orgs[caller.org] + number > self.org_limit:
+        if self._orgs.get(caller.org, 0) + number > self.org_limit:
             return "org", self.org_limit
-        if self._callers[caller.subject] + number > self.caller_limit:
+        if self._callers.get(caller.subject, 0) + number > self.caller_limit:
             return "caller", self.caller_limit
         return None
 
     def add(self, caller: Caller, number: int) -> None:
+        if not number:  # as for most requests, which are not large
+            return
         self.total += number
         if self._gauge:
             self._gauge.inc(number)
-        for counter, key in ((self._orgs, caller.org), (self._callers, caller.subject)):
-            counter[key] += number
-            if not counter[key]:
-                del counter[key]
+        for counts, key in ((self._orgs, caller.org), (self._callers, caller.subject)):
+            if count := counts.get(key, 0) + number:
+                counts[key] = count
+            else:
+                del counts[key]
 
 
 def large_bytes(size: int) -> int:
@@ -268,7 +271,7 @@ class PermitPool:
         """Free a permit. Give it, and others that its large request has kept free, to the calls that may have them."""
         self._running.add(caller, -1)
         self._large.add(caller, -large_bytes(size))
-        while waiter := self._next_waiter():
+        while self._queues and (waiter := self._next_waiter()):
             org = waiter.caller.org
             self._remove(waiter)
             if org in self._queues:

@@ -77,7 +77,7 @@ def test_a_stream_has_a_span_for_each_database_command(spans: InMemorySpanExport
 
 
 def test_a_failed_command_has_the_servers_code(spans: InMemorySpanExporter) -> None:
-    call = start_call_span("s", "m", {})
+    call = start_call_span("s", "m", ())
     listener = CommandSpans()
     listener.started(monitoring.CommandStartedEvent({"find": "contact"}, "crm", 1, ("db", 1), None))
     listener.failed(
@@ -90,7 +90,7 @@ def test_a_failed_command_has_the_servers_code(spans: InMemorySpanExporter) -> N
 
 
 def test_without_tracing_no_span_is_created() -> None:
-    assert start_call_span("s", "m", {}) is None
+    assert start_call_span("s", "m", ()) is None
 
 
 def named(exporter: InMemorySpanExporter, *names: str) -> list[Any]:
