@@ -14,8 +14,7 @@ from __future__ import annotations  # grpc's types are generic to the type check
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import structlog
@@ -46,13 +45,21 @@ class CancelEvent(threading.Event):
             waker.set()
 
 
-@dataclass(frozen=True, slots=True)
-class _Wait:
+class _Wait(NamedTuple):
     """The call waits for its client until a time on the monotonic clock, and then ends with an error."""
 
     until: float
-    error: AudienceError
+    timeout_seconds: float
     is_sending: bool
+
+    @property
+    def error(self) -> AudienceError:
+        seconds = self.timeout_seconds
+        if self.is_sending:
+            return ClientTimeout(f"the client received nothing for {seconds:g} s; resume the stream")
+        return ClientTimeout(
+            f"the client sent no message for {seconds:g} s; send the request at once, or resume the stream"
+        )
 
 
 class OpenCall:
@@ -95,10 +102,7 @@ class OpenCall:
 
     def receive(self, messages: Iterator[bytes], timeout_seconds: float) -> bytes | None:
         """The client's next message, or None after the last one. Raises CallEnded, also if the client cancels."""
-        error = ClientTimeout(
-            f"the client sent no message for {timeout_seconds:g} s; send the request at once, or resume the stream"
-        )
-        self._wait = _Wait(time.monotonic() + timeout_seconds, error, is_sending=False)
+        self._wait = _Wait(time.monotonic() + timeout_seconds, timeout_seconds, is_sending=False)
         try:
             message = next(messages, None)
         except grpc.RpcError:  # it has no code or details: the client cancelled, or its deadline has passed
@@ -113,8 +117,7 @@ class OpenCall:
     def send(self, message: bytes, timeout_seconds: float) -> None:
         """Send a message, once the client has received enough of the previous ones. Raises CallEnded."""
         assert self._send  # noqa: S101 - only grpcio's test server passes none, and it sends by itself
-        error = ClientTimeout(f"the client received nothing for {timeout_seconds:g} s; resume the stream")
-        self._wait = _Wait(time.monotonic() + timeout_seconds, error, is_sending=True)
+        self._wait = _Wait(time.monotonic() + timeout_seconds, timeout_seconds, is_sending=True)
         try:
             self._send(message)
         finally:

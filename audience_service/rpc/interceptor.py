@@ -109,7 +109,7 @@ class CallInterceptor(grpc.ServerInterceptor):
     def responses(
         self, method: Method, behavior: Callable[..., Any], messages: Iterator[bytes], call: OpenCall
     ) -> Generator[Message | SerializedMembers, None, None]:
-        """The responses of a call: one, or those of a stream. Raises the errors of the call."""
+        """The responses of a call that streams in one direction. Raises the errors of the call."""
         ctx = self._authenticate(method, call)
         self._admission.rates.check(ctx.caller)
         if method.is_client_streaming:
@@ -117,24 +117,23 @@ class CallInterceptor(grpc.ServerInterceptor):
                 response = behavior(self._decode_stream(method, messages, call), call.context)
             yield response
             return
-        if not method.is_server_streaming:
-            self._admission.check_place(method.workload, ctx)
-        with self._admission.requests.acquire(ctx):
-            raw = call.receive(messages, self._timeouts.request)
-        check_size(raw or b"")  # a request above the limit would wait in vain
-        size = len(raw or b"")
-        if method.is_server_streaming:
-            with self._slot(method, ctx), self._admission.stream_bytes.occupy(ctx.caller, large_bytes(size)):
-                request = observe_request(method.decode(raw))
-                del raw
-                with closing(behavior(request, call.context)) as responses:
-                    yield from responses
-        else:
-            with self._admission.permits[method.workload].acquire(ctx, size):
-                request = observe_request(method.decode(raw))
-                del raw
-                response = behavior(request, call.context)
-            yield response
+        raw, size = self._receive(messages, ctx, call)
+        with self._slot(method, ctx), self._admission.stream_bytes.occupy(ctx.caller, large_bytes(size)):
+            request = observe_request(method.decode(raw))
+            del raw
+            with closing(behavior(request, call.context)) as responses:
+                yield from responses
+
+    def response(self, method: Method, behavior: Callable[..., Any], messages: Iterator[bytes], call: OpenCall) -> Any:
+        """The response of a unary call. Raises the errors of the call."""
+        ctx = self._authenticate(method, call)
+        self._admission.rates.check(ctx.caller)
+        self._admission.check_place(method.workload, ctx)
+        raw, size = self._receive(messages, ctx, call)
+        with self._admission.permits[method.workload].acquire(ctx, size):
+            request = observe_request(method.decode(raw))
+            del raw
+            return behavior(request, call.context)
 
     @contextmanager
     def boundary(self, path: str, call: OpenCall, *, is_observed: bool = True) -> Iterator[None]:
@@ -193,7 +192,13 @@ class CallInterceptor(grpc.ServerInterceptor):
                     del response  # while the client receives the message, its bytes are all that stays in memory
                     call.send(message, self._timeouts.idle)
 
-        return _non_blocking(handle)
+        def handle_unary(messages: Iterator[bytes], context: grpc.ServicerContext, send: Send) -> None:
+            call = OpenCall(context, send)
+            with self.boundary(method.path, call):
+                call.send(serialize(self.response(method, behavior, messages, call)), self._timeouts.idle)
+
+        is_unary = not (method.is_client_streaming or method.is_server_streaming)
+        return _non_blocking(handle_unary if is_unary else handle)
 
     def _wrap_health(self, path: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
         """Receive the request in time, then answer. Each Watch occupies a thread until its client ends it.
@@ -253,6 +258,13 @@ class CallInterceptor(grpc.ServerInterceptor):
         ctx = RequestContext(caller, Deadline.after(remaining, call.cancel_event), call.request_id)
         set_context(ctx)
         return ctx
+
+    def _receive(self, messages: Iterator[bytes], ctx: RequestContext, call: OpenCall) -> tuple[bytes | None, int]:
+        """The bytes of the one request, None if the client sends none, and their number."""
+        with self._admission.requests.acquire(ctx):
+            raw = call.receive(messages, self._timeouts.request)
+        check_size(raw or b"")  # a request above the limit would wait in vain
+        return raw, len(raw or b"")
 
     def _slot(self, method: Method, ctx: RequestContext) -> Any:
         return self._admission.slots[method.workload].acquire(org=ctx.caller.org, caller=ctx.caller.subject)

@@ -28,7 +28,8 @@ def adapt(interceptor: CallInterceptor, method: Method, behavior: Callable[..., 
                 )
 
     def unary(request: Any, context: Any) -> Any:
-        [response] = stream(request, context)
-        return response
+        call = OpenCall(context)
+        with interceptor.boundary(method.path, call):
+            return interceptor.response(method, behavior, iter([request.SerializeToString()]), call)
 
     return stream if method.is_server_streaming else unary
