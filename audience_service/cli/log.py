@@ -1,10 +1,11 @@
 """Log lines: one per call, to stderr, as text or as JSON."""
 
 import logging
+import re
 import sys
 import traceback
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 import structlog
 
@@ -19,7 +20,7 @@ def configure_logs(log_format: str, level: str = "info") -> None:
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=False, exception_formatter=_write_traceback)
+        else structlog.dev.ConsoleRenderer(columns=COLUMNS, exception_formatter=_write_traceback)
     )
     exceptions = [structlog.processors.ExceptionRenderer(format_traceback)] if log_format == "json" else []
     structlog.configure(
@@ -33,6 +34,20 @@ def configure_logs(log_format: str, level: str = "info") -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def _write_value(value: Any) -> str:
+    return value if isinstance(value, str) and not _QUOTED.search(value) else repr(value)
+
+
+_QUOTED = re.compile(r"""[ \t=\r\n"']""")
+COLUMNS = [
+    structlog.dev.Column("timestamp", lambda _, value: str(value)),
+    structlog.dev.Column("level", lambda _, value: f"[{value:<9}]"),
+    structlog.dev.Column("event", lambda _, value: f"{value:<30}"),
+    structlog.dev.Column("", lambda key, value: f"{key}={_write_value(value)}"),
+]
+"""The lines are structlog's own without colors. Its formatters, which know colors, take three times as long."""
 
 
 def format_traceback(exc_info: ExcInfo) -> str:
