@@ -9,6 +9,7 @@ The names of the calls are those of the gRPC interceptors for Go and Java (`grpc
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -110,9 +111,14 @@ METRICS: tuple[MetricWrapperBase, ...] = tuple(
 """Every metric of this module."""
 
 
-def count_lookup(cache: str, *, hit: bool) -> None:
+def count_lookup(name: str, *, hit: bool) -> None:
     """Count a lookup in a cache."""
-    CACHE_LOOKUPS.labels(cache, "hit" if hit else "miss").inc()
+    _lookups(name, "hit" if hit else "miss").inc()
+
+
+@cache
+def _lookups(name: str, outcome: str) -> Counter:
+    return CACHE_LOOKUPS.labels(name, outcome)
 
 
 @contextmanager

@@ -3,8 +3,9 @@
 They are those on which a lenient expression ($tryExpr) fails, and those without a timezone that a date needs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from audience_service.domain.filters.ast import (
     And,
@@ -97,13 +98,16 @@ class RecordsWithoutCountry:
         return None if count == 0 else FilterWarning(self.field_path, LintRule.UNKNOWN_COUNTRY, text)
 
 
+Guards = Callable[[], tuple[Node, ...]]
+"""The conditions next to a node, found only for a node that needs them: most filters have none."""
+
 UnevaluatedRecords = FailingRecords | RecordsWithoutTimezone | RecordsWithoutCountry
 
 
 def failing_records(node: Node, datatype: str) -> list[UnevaluatedRecords]:
     """The records of each lenient expression, and of each timezone field, of a parsed filter: the first ten."""
     found: dict[object, UnevaluatedRecords] = {}
-    for each in _find(with_active_guard(node, node), datatype, ()):
+    for each in _find(with_active_guard(node, node), datatype, tuple):
         key = (each.datatype, each.timezone) if isinstance(each, RecordsWithoutTimezone) else each.field_path
         found.setdefault(key, each)
         if len(found) == _MAX_COUNTED:
@@ -111,12 +115,11 @@ def failing_records(node: Node, datatype: str) -> list[UnevaluatedRecords]:
     return list(found.values())
 
 
-def _find(node: Node, datatype: str, guards: tuple[Node, ...]) -> Iterator[UnevaluatedRecords]:
+def _find(node: Node, datatype: str, guards: Guards) -> Iterator[UnevaluatedRecords]:
     match node:
         case And(nodes):
-            plain = [child for child in nodes if _is_plain(child)]
             for child in nodes:
-                yield from _find(child, datatype, (*guards, *(guard for guard in plain if guard is not child)))
+                yield from _find(child, datatype, partial(_guards_of, child, nodes, guards))
         case Or(nodes) | Nor(nodes):
             for child in nodes:
                 yield from _find(child, datatype, guards)
@@ -124,21 +127,30 @@ def _find(node: Node, datatype: str, guards: tuple[Node, ...]) -> Iterator[Uneva
             yield from _find(child, datatype, guards)
         case Related(datatype=related, query=query):
             guarded = with_active_guard(query, query)
-            yield from _find(guarded, related, ())
+            yield from _find(guarded, related, tuple)
             for inner in node.own_queries[1:]:
-                yield from _find(inner, related, (guarded,) if _is_plain(guarded) else ())
+                yield from _find(inner, related, partial(_plain_nodes, (guarded,)))
             for second in node.steps[1:]:
-                yield from _find(second, second.datatype, ())
+                yield from _find(second, second.datatype, tuple)
         case Expression(document, fields, field_path, is_lenient=True):
             failing = Nor((Expression({"$and": [can_evaluate(document)]}, fields),))
-            yield FailingRecords(field_path, datatype, to_match(And((*guards, failing))))
+            yield FailingRecords(field_path, datatype, to_match(And((*guards(), failing))))
         case Condition(path, _, NearCity() as operand, field_path) if operand.country:
-            match = {"$and": [to_match(And(guards)), missing_country(path, operand)]}
+            match = {"$and": [to_match(And(guards())), missing_country(path, operand)]}
             yield RecordsWithoutCountry(field_path, datatype, match, operand.country)
         case Condition() | ElementMatch() | ElementIs():
             for timezone in record_timezones(node)[:1]:
-                match = {"$and": [to_match(And(guards)), unknown_timezone(timezone)]}
+                match = {"$and": [to_match(And(guards())), unknown_timezone(timezone)]}
                 yield RecordsWithoutTimezone(node.field_path, datatype, match, timezone)
+
+
+def _guards_of(child: Node, nodes: tuple[Node, ...], outer: Guards) -> tuple[Node, ...]:
+    """The conditions next to a node of a conjunction, after those next to the conjunction."""
+    return *outer(), *_plain_nodes(tuple(node for node in nodes if node is not child))
+
+
+def _plain_nodes(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+    return tuple(filter(_is_plain, nodes))
 
 
 def _is_plain(node: Node) -> bool:

@@ -1,7 +1,7 @@
 """Whether a filter survives a protobuf Struct, which keeps neither key order nor large integers."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from audience_service.domain.filters.operators import BUCKET, EXPRESSION_OPERATORS, LOGICAL, RECORD_OPERATORS
@@ -10,6 +10,7 @@ from audience_service.domain.filters.relative_dates import is_relative
 _EXACT_IN_DOUBLE = 2**53
 _TESTS = ("then", "last", "first")
 """The arguments of $related that have a filter in `where` of their own."""
+_UNORDERED_OBJECTS = frozenset((*EXPRESSION_OPERATORS, BUCKET.name))
 _UNORDERED_OPERANDS = ("$onDay", "$anniversary", "$nearCity", "$geoWithin")
 """Operators whose operand is an object of arguments, in any order."""
 
@@ -33,7 +34,7 @@ def _query_fits(query: Any, depth: int) -> bool:
         elif key == "$related":
             if not isinstance(value, Mapping) or not _relation_fits(value, depth + _OBJECT):
                 return False
-        elif key in (*EXPRESSION_OPERATORS, BUCKET.name):
+        elif key in _UNORDERED_OBJECTS:
             if not _value_fits(value, depth, in_expression=True):
                 return False
         elif not _field_fits(value, depth):
@@ -57,13 +58,8 @@ def _field_fits(value: Any, depth: int) -> bool:
     if not isinstance(value, Mapping) or not any(key.startswith("$") for key in value):
         return _value_fits(value, depth)
     depth += _OBJECT
-    fits_by_name = {
-        "$not": _field_fits,
-        "$elemMatch": _element_fits,
-        **dict.fromkeys(_UNORDERED_OPERANDS, _arguments_fit),
-    }
     return depth <= _MAX_DEPTH and all(
-        fits_by_name.get(name, _value_fits)(operand, depth) for name, operand in value.items()
+        _FITS_BY_OPERATOR.get(name, _value_fits)(operand, depth) for name, operand in value.items()
     )
 
 
@@ -96,3 +92,11 @@ def _value_fits(value: Any, depth: int, in_expression: bool = False) -> bool:
     depth += _LIST
     fits = isinstance(value, list) and all(_value_fits(item, depth, in_expression) for item in value)
     return fits and depth <= _MAX_DEPTH
+
+
+_FITS_BY_OPERATOR: dict[str, Callable[[Any, int], bool]] = {
+    "$not": _field_fits,
+    "$elemMatch": _element_fits,
+    **dict.fromkeys(_UNORDERED_OPERANDS, _arguments_fit),
+}
+"""How the operand of an operator is checked, if not as a value."""

@@ -30,7 +30,8 @@ class FieldCache:
         self._read = read
         self._clock = clock
         self._lock = threading.Lock()
-        self._cache: OrderedDict[tuple[str, str], tuple[float, Fields]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str], tuple[float, Fields, Future[Fields]]] = OrderedDict()
+        """When the fields expire, the fields, and the future that returns them."""
         self._pending: dict[tuple[str, str], Future[Fields]] = {}
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="field-cache")
 
@@ -38,14 +39,12 @@ class FieldCache:
         """The fields, at once if they are cached, or once they have been read."""
         key = org, datatype
         with self._lock:
-            expires_at, fields = self._cache.get(key, (0.0, {}))
-            is_fresh = expires_at > self._clock()
+            cached = self._cache.get(key)
+            is_fresh = cached is not None and cached[0] > self._clock()
             metrics.count_lookup("fields", hit=is_fresh)
-            if is_fresh:
+            if cached and is_fresh:
                 self._cache.move_to_end(key)
-                done: Future[Fields] = Future()
-                done.set_result(fields)
-                return done
+                return cached[2]
             if key not in self._pending:
                 self._pending[key] = self._executor.submit(self._load, key)
             return self._pending[key]
@@ -64,9 +63,11 @@ class FieldCache:
             raise
         with self._lock:
             ttl = _SMALL_TTL_SECONDS if is_complete else _TTL_SECONDS
-            self._cache[key] = self._clock() + ttl, fields
+            done: Future[Fields] = Future()
+            done.set_result(fields)
+            self._cache[key] = self._clock() + ttl, fields, done
             self._cache.move_to_end(key)
-            size = sum(len(cached) for _, cached in self._cache.values())
+            size = sum(len(cached) for _, cached, _ in self._cache.values())
             while size > _MAX_FIELDS:
                 size -= len(self._cache.popitem(last=False)[1][1])
             del self._pending[key]

@@ -6,6 +6,7 @@ and keep their shape. All other values are hidden, since custom properties may c
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 HIDDEN = "***"
@@ -19,6 +20,8 @@ VISIBLE_FIELDS = frozenset(
 )  # fmt: skip
 """Fields, at any depth of `data`, whose single values are shown. The rules apply again to the fields of objects."""
 
+_SINGLE_TYPES = (str, int, float, datetime)
+
 NESTED_FIELDS = frozenset(("address",))
 """Objects, or lists of objects, to whose fields the rules apply."""
 
@@ -29,6 +32,8 @@ def mask_profile(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _mask_value(name: str, value: Any) -> Any:
+    if isinstance(value, _SINGLE_TYPES):  # the most frequent case
+        return value if name in VISIBLE_FIELDS else MASKS.get(name, _hide)(value)
     if isinstance(value, list):
         return (
             [_mask_value(name, item) for item in value] if name in VISIBLE_FIELDS or name in NESTED_FIELDS else HIDDEN

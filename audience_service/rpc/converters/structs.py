@@ -16,18 +16,20 @@ from audience_service.domain.core.errors import InvalidArgument
 MAX_EXACT_INTEGER = 2**53
 """The least positive integer that a double, such as a number of JSON, may fail to distinguish from the next."""
 
+_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 # Protobuf parsers accept at most 100 levels of nested messages. In a Struct a list takes two levels, an object three.
 # A response nests a Struct up to three levels deep. Deeper values are encoded as JSON text.
 _ROOT_DEPTH, _MAX_DEPTH = 6, 97
 
 
 def encode_timestamp(value: datetime | None) -> Timestamp | None:
-    """The Timestamp of a time, None for None."""
+    """The Timestamp of a time, None for None. A time without a timezone is in UTC."""
     if value is None:
         return None
-    message = Timestamp()
-    message.FromDatetime(value)
-    return message
+    since = (value if value.tzinfo else value.replace(tzinfo=UTC)) - _UNIX_EPOCH
+    # Performance: a quarter of the time of FromDatetime.
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
 
 
 def decode_timestamp(message: Timestamp, field_path: str) -> datetime:

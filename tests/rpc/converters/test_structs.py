@@ -1,6 +1,7 @@
 """Between Structs and values: what JSON cannot hold becomes text, and filters come back as they were."""
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -15,9 +16,10 @@ from audience_service.domain.filters import Filter, fits_struct
 from audience_service.pb.audience.v1.resources_pb2 import Segment
 from audience_service.pb.audience.v1.segment_service_pb2 import ListSegmentsResponse
 from audience_service.rpc.converters.filters import decode_filter, encode_filter
-from audience_service.rpc.converters.structs import decode_struct, decode_timestamp, encode_struct
+from audience_service.rpc.converters.structs import decode_struct, decode_timestamp, encode_struct, encode_timestamp
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=5)
+ZONES: Any = st.one_of(st.none(), st.timezones())
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner))
 
 
@@ -25,6 +27,13 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.di
 def test_plain_values_survive_a_struct(value: dict[str, Any]) -> None:
     sent = Struct.FromString(encode_struct(value).SerializeToString())
     assert decode_struct(sent) == value
+
+
+@given(st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=ZONES))
+def test_a_time_is_encoded_as_protobuf_does(value: datetime) -> None:
+    expected = Timestamp()
+    expected.FromDatetime(value)
+    assert encode_timestamp(value) == expected
 
 
 NESTS: list[Any] = [
