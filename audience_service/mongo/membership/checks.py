@@ -122,6 +122,9 @@ class MongoMembershipChecks:
 
 def _batches(pipelines: Sequence[Pipeline], ids: Sequence[str]) -> Iterator[Sequence[Pipeline]]:
     """Yield batches of pipelines that fit a command and its result. There is at least one batch."""
+    if len(pipelines) <= 1:
+        yield pipelines
+        return
     answer = sum(len(name.encode()) + _ITEM_OVERHEAD_BYTES for name in ids)
     max_facets = min(max(1, MAX_REPLY_BYTES // max(1, answer)), MAX_FACETS)
     batch: list[Pipeline] = []

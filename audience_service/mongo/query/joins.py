@@ -139,7 +139,8 @@ class Joins:
     @property
     def stages(self) -> Stages:
         """The lookups, the match on their results, and the removal of those results."""
-        lookups = self.lookup_stages
+        if not (lookups := self.lookup_stages):
+            return []
         added_fields = [stage["$lookup"]["as"] for stage in lookups if "$lookup" in stage]
         added_fields += [addresses_field(channel) for channel in self._pending_channels]
         return [*lookups, {"$unset": added_fields}] if added_fields else []
@@ -147,7 +148,8 @@ class Joins:
     @property
     def lookup_stages(self) -> Stages:
         """The lookups and the match, without the removal: later stages may evaluate further nodes."""
-        pending = self._all_pending_joins
+        if not (pending := self._all_pending_joins):
+            return []
         lists = sorted({join.member_list.list_id for join in pending if isinstance(join, OnList)})
         stages: Stages = [lists_lookup(self.scope, self.org, lists)] if lists else []
         for number, join in enumerate(join for join in pending if isinstance(join, Related)):
