@@ -10,12 +10,11 @@ from typing import Any
 import grpc
 import pymongo
 import pytest
-from grpc_health.v1 import health_pb2
 
 from audience_service.mongo.store import mongo_store
 from tests.conftest import REPLICA_SET, Service, envelope, run_service, seeded
 from tests.support.client import Refusal
-from tests.support.proxy import health
+from tests.support.proxy import wait_until_serving
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -63,11 +62,11 @@ class ReplicaSet:
 
     def read(self) -> int:
         """The reach of everybody."""
-        answer = self.service.client(ORG).call("EstimateReach", {"filter": ALL_CONTACTS}, timeout=5)
+        answer = self.service.client(ORG).call("EstimateReach", {"filter": ALL_CONTACTS}, timeout=40)
         assert answer.exact
         return int(answer.count)
 
-    def write(self, timeout: float = 5) -> str:
+    def write(self, timeout: float = 40) -> str:
         """The id of a new segment."""
         name = f"segment {next(self.service.names)}"
         request = {"segment": {"name": name, "filter": ALL_CONTACTS}}
@@ -82,7 +81,7 @@ class ReplicaSet:
 
     def stream(self) -> list[str]:
         """The ids of everybody."""
-        messages = self.service.client(ORG).call("StreamMembers", {"filter": ALL_CONTACTS}, timeout=5)
+        messages = self.service.client(ORG).call("StreamMembers", {"filter": ALL_CONTACTS}, timeout=40)
         return [member.id for message in messages for member in message.members]
 
 
@@ -155,11 +154,11 @@ def test_one_interruption_is_not_noticed(replica_set: ReplicaSet, code: int) -> 
 
 def test_calls_and_health_follow_a_step_down(replica_set: ReplicaSet) -> None:
     """Writes during an election are UNAVAILABLE, and succeed after it."""
-    eventually(lambda: health(replica_set.service) == health_pb2.HealthCheckResponse.SERVING)
+    wait_until_serving(replica_set.service)
     replica_set.admin.command({"replSetStepDown": 2, "force": True})
     eventually(lambda: outcome(replica_set.write) == "OK")
     assert replica_set.stream() == replica_set.contact_ids
-    eventually(lambda: health(replica_set.service) == health_pb2.HealthCheckResponse.SERVING)
+    wait_until_serving(replica_set.service)
 
 
 def test_a_watch_outlives_134_and_9001(replica_set: ReplicaSet) -> None:

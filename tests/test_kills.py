@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2
 
 from audience_service.cli.token import mint
 from audience_service.domain.core.errors import AudienceError
@@ -31,7 +30,7 @@ from tests import conftest
 from tests.conftest import DURABLE, KEY, URI, Service, envelope, mongo_database, run_service
 from tests.support.client import Client, Refusal
 from tests.support.command import run_server
-from tests.support.proxy import Proxy, health
+from tests.support.proxy import Proxy, wait_until_serving
 from tests.support.snapshots import state_of
 from tests.support.uploads import Uploader, chunk, header, messages
 from tests.support.waiting import eventually
@@ -186,7 +185,7 @@ def test_a_lookalike_whose_server_is_killed_is_failed_and_created_by_a_refresh(
     proxy = CommandProxy(at.hostname or "127.0.0.1", at.port or 27017, b"toHashedIndexKey")
     spec = {"sourceAudienceId": source, "count": 10, "fields": ["pad", "odd"], "includeSource": True}
     with victim(f"mongodb://127.0.0.1:{proxy.port}/", service.store.database.name) as (other, process):
-        made = other.custom(name="killed", type="lookalike", lookalike=spec)
+        made = other.custom(name="killed lookalike", type="lookalike", lookalike=spec)
         assert made.creation_state == CREATION_STATE_CREATING
         assert proxy.sent.wait(40)
         kill(process)
@@ -208,7 +207,7 @@ def test_an_upload_resumes_exactly_on_another_server_after_a_kill(
 ) -> None:
     service, ids = second_server
     client, uploads = service.client(ORG), service.store.database["audience_upload"]
-    made = client.custom(name="killed").id
+    made = client.custom(name="killed list").id
     data = "".join(["id,note\n", *(f"{pk},{'x' * 50}\n" for pk in ids), "contact-nobody,\n", f"{ids[0]},\n"]).encode()
     requests: queue.Queue[Any] = queue.Queue()
     requests.put(header(made))
@@ -271,7 +270,7 @@ def test_a_killed_database_loses_nothing(durable: str, monkeypatch: pytest.Monke
         other_store = mongo_store(f"mongodb://127.0.0.1:{proxy.port}/", "audience_killed")
         second = stack.enter_context(ExitStack())
         second_server = second.enter_context(_running(other_store))
-        eventually(lambda: health(second_server) == health_pb2.HealthCheckResponse.SERVING)
+        wait_until_serving(second_server)
         other = second_server.client(ORG)
         request = {"filter": ALL_CONTACTS, "requestId": "killed"}
         other.call("CreateSnapshot", request)

@@ -15,7 +15,7 @@ from audience_service.mongo.store import mongo_store
 from tests.conftest import URI, Service
 from tests.support.client import Client, Refusal
 from tests.support.command import held_port
-from tests.support.proxy import Proxy, health, run_mongo_service, run_store_service
+from tests.support.proxy import Proxy, health, run_mongo_service, run_store_service, wait_until_serving
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -54,7 +54,7 @@ def test_a_database_away_at_start_is_unavailable_and_unhealthy(refused: Any) -> 
 
 
 def test_a_service_on_a_reachable_store_is_healthy(service: Service) -> None:
-    eventually(lambda: health(service) == health_pb2.HealthCheckResponse.SERVING)
+    wait_until_serving(service)
 
 
 def test_a_database_outage_midway_is_unavailable_and_the_cursor_resumes(
@@ -137,7 +137,7 @@ class Caller:
 
     def join(self) -> None:
         """Wait for the last call."""
-        self._thread.join(20)
+        self._thread.join(60)
 
 
 def test_calls_recover_from_a_blackout(real_service: Service) -> None:
@@ -150,9 +150,9 @@ def test_calls_recover_from_a_blackout(real_service: Service) -> None:
         try:
             eventually(lambda: all(caller.succeeded > 2 for caller in callers))
             proxy.drop_packets()
-            eventually(lambda: all("UNAVAILABLE" in caller.codes for caller in callers), seconds=30)
+            eventually(lambda: all("UNAVAILABLE" in caller.codes for caller in callers), seconds=60)
             proxy.restore()
-            eventually(lambda: all(caller.succeeded > 5 for caller in callers), seconds=30)
+            eventually(lambda: all(caller.succeeded > 5 for caller in callers), seconds=60)
         finally:
             stopping.set()
             for caller in callers:
@@ -168,8 +168,9 @@ def test_reflection_uses_few_threads(service: Service) -> None:
 
     def silence() -> Iterator[Any]:
         yield reflection_pb2.ServerReflectionRequest(list_services="")
-        never.wait(20)
+        never.wait(60)
 
+    eventually(lambda: service.app.server.admission.reflection_streams.open_count == 0)  # earlier tests' may be ending
     streams = [stub.ServerReflectionInfo(silence()) for _ in range(8)]
     codes = []
     for stream in streams:

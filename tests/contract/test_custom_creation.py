@@ -4,7 +4,7 @@ import dataclasses
 import re
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -124,7 +124,7 @@ class Cases:
         write_rows(self.store, self.org, list_version_id, self.ids)
         self.step(ctx.deadline, report)
         self.store.custom_audiences.reserve(
-            self.org, audience.id, list_version_id, now().replace(year=2100), NO_DEADLINE
+            self.org, audience.id, list_version_id, datetime(2100, 1, 1, tzinfo=UTC), NO_DEADLINE
         )
         return self.store.custom_audiences.publish(
             self.org, audience, list_version_id, {"model": 1}, ctx.deadline, ends_work=audience.is_working
@@ -390,7 +390,7 @@ def test_a_lookalike_whose_process_died_is_failed_when_its_lease_expires(
     shown = client.call("GetCustomAudience", {"id": made.id})
     assert (shown.creation_state, shown.error) == (CREATION_STATE_FAILED, INTERRUPTED)
     service.store.custom_audience_sweeper.sweep(now())
-    stored = service.store.database["custom"].find_one({"pk": made.id})
+    stored = service.store.database["custom"].find_one({"sk": {"$regex": f"^{org}/"}, "pk": made.id})
     assert stored is not None
     assert (stored["work"]["state"], stored["work"]["error"], "lease_until" in stored) == ("FAILED", INTERRUPTED, False)
     assert cases.refreshed(made.id).creation_state is READY

@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from audience_service.mongo.store import Store, mongo_store
 from tests.conftest import Service, run_service
+from tests.support.waiting import eventually
 
 
 class Proxy:
@@ -84,3 +85,8 @@ def health(service: Service) -> int:
     """The status of a health check."""
     stub: Any = health_pb2_grpc.HealthStub(service.channel)
     return int(stub.Check(health_pb2.HealthCheckRequest(service="audience.v1.ReachService")).status)
+
+
+def wait_until_serving(service: Service) -> None:
+    """Wait for a health check that finds the service healthy: after its start, or after the database was slow."""
+    eventually(lambda: health(service) == health_pb2.HealthCheckResponse.SERVING)
