@@ -12,6 +12,7 @@ from audience_service.domain.core.errors import InvalidFilter
 from audience_service.domain.filters import Filter, FilterCompiler
 from tests.conftest import Service
 from tests.contract.test_explain_membership import contacts, explain, walk
+from tests.support.waiting import wait_past_midnight
 
 MILLISECOND = timedelta(milliseconds=1)
 
@@ -205,6 +206,7 @@ def test_a_filter_with_now_in_an_expression_has_an_unknown_change_time(timeline:
 
 
 def test_a_calendar_day_begins_and_ends_at_midnight_of_its_timezone(timeline: Timeline) -> None:
+    wait_past_midnight(9)
     tokyo = timezone(timedelta(hours=9))
     today = datetime.now(tokyo).date()
     tomorrow = {

@@ -16,6 +16,7 @@ from tests.contract.test_explain_membership import explain, walk
 from tests.contract.test_next_change_times import Timeline, timeline  # noqa: F401 - a fixture
 from tests.support import oracles
 from tests.support.oracles import oracle_size
+from tests.support.waiting import wait_past_midnight
 from tests.support.watch_harness import NOON, WatchHarness
 
 RECORDS, FILTERS = oracle_size(250, 60)
@@ -151,6 +152,7 @@ def test_random_filters_agree_with_python(service: Service) -> None:
 
 
 def test_every_rpc_agrees_in_the_timezones_of_records(service: Service, org: str) -> None:
+    wait_past_midnight(0, 14, -11)
     client, now = service.client(org), datetime.now(UTC)
     # The day of Kiritimati began 14 hours before that of UTC, and that of Pago Pago 11 hours after it.
     zones: dict[str, Any] = {
@@ -220,8 +222,8 @@ def test_a_filter_of_many_timezones_compiles_quickly() -> None:
     """The median of ten is about 4 ms; the limit leaves room for busy machines."""
     compiler, times = FilterCompiler(["contact"]), []
     for _ in range(10):
-        started = time.process_time()
+        started = time.thread_time()
         compiled = compiler.compile(Filter("contact", {"at": {"$gte": today()}}))
-        times.append(time.process_time() - started)
+        times.append(time.thread_time() - started)
     assert sorted(times)[5] < 0.03, times
     assert str(compiled.match).count("'$in'") > 30, "one for each value of the date"

@@ -238,10 +238,10 @@ def test_without_a_sample_no_field_warnings_exist() -> None:
 def test_warnings_are_limited_to_a_hundred_and_fast() -> None:
     fields = dict(profile(f"data.someRatherLongName{n}", int=1.0) for n in range(500))
     where: dict[str, Any] = {f"unknownField{n}": {"$in": []} for n in range(990)}
-    started = time.process_time()
+    started = time.thread_time()
     assert len(lint(where, fields)) == MAX_WARNINGS
     assert len(lint({"$or": [{"a": n, "b": {"$ne": n}} for n in range(300)]})) == 0
-    assert time.process_time() - started < 5
+    assert time.thread_time() - started < 5
 
 
 @examples(1_000)
