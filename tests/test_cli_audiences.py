@@ -84,7 +84,7 @@ def test_lookalike_exits_with_the_error_of_a_creation_that_fails_or_takes_too_lo
         raise SeedTooSmall("too few")
 
     def wait(*arguments: Any) -> Any:
-        assert resume.wait(20)
+        assert resume.wait(100)
         return feature_stats(*arguments)
 
     monkeypatch.setattr(repository, "feature_stats", fail)

@@ -60,7 +60,7 @@ def test_a_pipe_and_a_device_are_written_to(tmp_path: Path) -> None:
     reader = threading.Thread(target=lambda: received.append(pipe.read_text()))
     reader.start()
     write(pipe, "text")
-    reader.join(timeout=20)
+    reader.join(timeout=40)
     assert (received, pipe.is_fifo()) == (["text"], True)
     write(Path("/dev/null"), "text")
     assert Path("/dev/null").is_char_device()

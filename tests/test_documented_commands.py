@@ -122,7 +122,7 @@ def call(world: World, rpc: str, text: str) -> None:
             text = text[end:].strip()
         path = "/audience.v1.CustomAudienceService/UploadMembers"
         send: Any = world.client.channel.stream_unary(path, UploadMembersRequest.SerializeToString)
-        send(iter(parts), metadata=world.client.metadata, timeout=20)
+        send(iter(parts), metadata=world.client.metadata, timeout=40)
         return
     request = json.loads(text)
     if "asOf" in request:

@@ -59,7 +59,11 @@ class Writers:
     def __enter__(self) -> "Writers":
         for thread in self._threads:
             thread.start()
-        eventually(lambda: all(self.rounds.values()) or bool(self.failures), seconds=30)
+        try:
+            eventually(lambda: all(self.rounds.values()) or bool(self.failures))
+        except AssertionError:
+            self.__exit__()  # or the threads would keep the process alive
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -94,7 +98,7 @@ class Writers:
     def _watch(self, number: int) -> None:
         contacts = self.service.store.database["contact"]
         contacts.update_many({"sk": {"$regex": f"^{ORG}/"}}, {"$set": {"data.round": number}})
-        watch = self.service.client(ORG).call("WatchMembership", {"audienceId": self._segment}, timeout=30)
+        watch = self.service.client(ORG).call("WatchMembership", {"audienceId": self._segment}, timeout=40)
         try:
             next(iter(watch))
         finally:

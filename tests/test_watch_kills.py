@@ -52,16 +52,18 @@ def test_killing_two_servers_in_turn_loses_no_event(real_service: Service) -> No
             with watching(client, segment.id) as watcher:
                 token = watcher.token
         writer.start()
-        for _ in range(3):
-            with victim(URI, database) as (client, process), victim(URI, database) as (other, second):
-                for chosen, doomed in ((client, process), (other, second)):
-                    with watching(chosen, segment.id, token) as watcher:
-                        apply(watcher.events(60), inside)
-                        apply(watcher.unread_events(), inside)  # what came in the same message
-                        token = watcher.token
-                        kill(doomed)
-        done.set()
-        writer.join()
+        try:
+            for _ in range(3):
+                with victim(URI, database) as (client, process), victim(URI, database) as (other, second):
+                    for chosen, doomed in ((client, process), (other, second)):
+                        with watching(chosen, segment.id, token) as watcher:
+                            apply(watcher.events(60), inside)
+                            apply(watcher.unread_events(), inside)  # what came in the same message
+                            token = watcher.token
+                            kill(doomed)
+        finally:
+            done.set()
+            writer.join()
         members = {row["pk"] for row in contacts.find({"data.tags": "vip"})}
         for service in run_service("mongodb", store):
             with watching(service.client(ORG), segment.id, token) as watcher:

@@ -33,7 +33,7 @@ def test_watch_streams_end_immediately_when_the_server_stops(store: Store, refus
     for service in run_service("", store):
         client = service.client("acme")
         with watching(client, client.create(name="vips", filter=VIPS).id) as watcher:
-            stopping = threading.Thread(target=service.app.stop, args=(600,))
+            stopping = threading.Thread(target=service.app.stop, args=(600,), daemon=True)
             stopping.start()
             refusal = refused(lambda: [watcher.next() for _ in range(1_000)])
             stopping.join(50)  # of the grace period of ten minutes
@@ -62,7 +62,7 @@ def test_other_streams_may_use_the_complete_grace_period(real_service: Service) 
             all_contacts = {"filter": {"datatype": "contact", "where": {}}, "batchSize": 100}
             stream = service.client(ORG).call("StreamMembers", all_contacts, timeout=60)
             next(stream)
-            stopping = threading.Thread(target=service.app.stop, args=(60,))
+            stopping = threading.Thread(target=service.app.stop, args=(60,), daemon=True)
             stopping.start()
             *_, last = stream
             assert last.totals.member_count == MEMBER_COUNT

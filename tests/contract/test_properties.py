@@ -104,7 +104,7 @@ def test_no_input_is_answered_with_internal(bare_service: Service, monkeypatch: 
 
     def answered(kind: str, path: str, raw: bytes) -> tuple[str, str, bytes]:
         try:
-            answer = calls[kind, path](raw, metadata=metadata, timeout=20)
+            answer = calls[kind, path](raw, metadata=metadata, timeout=40)
             list(answer if kind == "unary_stream" else ())
         except grpc.RpcError as error:
             return error.code().name, f"{path}: {error.details()}", raw

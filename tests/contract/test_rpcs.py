@@ -43,7 +43,7 @@ def refusal(service: Service, method: MethodDescriptor, request: Message, metada
         f"/audience.v1.{named(method)}", type(request).SerializeToString, GetMessageClass(method.output_type).FromString
     )
     try:
-        answer = call(request, metadata=metadata, timeout=20)
+        answer = call(request, metadata=metadata, timeout=40)
         if method.server_streaming:
             list(answer)
     except grpc.RpcError as error:

@@ -64,7 +64,7 @@ def test_calls_that_wait_share_a_read(store: Store, monkeypatch: pytest.MonkeyPa
     class Slow(Tombstones):
         def _read(self) -> None:
             reads.append(1)
-            assert may_end.wait(10)
+            assert may_end.wait(40)
             passed[0] = 2.5
             if problem:
                 raise StoreUnavailable(problem)
@@ -94,8 +94,8 @@ def test_the_deadline_of_a_call_does_not_end_the_read(store: Store) -> None:
 
 def test_a_read_that_takes_too_long_is_no_passed_deadline(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The calls that waited have time left, and may try again."""
-    monkeypatch.setattr(tombstones_module, "_READ_TIMEOUT_SECONDS", 0.001)
-    with pytest.raises(StoreUnavailable, match=r"within 0\.001 s"):
+    monkeypatch.setattr(tombstones_module, "_READ_TIMEOUT_SECONDS", 1e-9)
+    with pytest.raises(StoreUnavailable, match="within 1e-09 s"):
         Tombstones(store.database, SEALER).sks("acme")
 
 

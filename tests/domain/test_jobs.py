@@ -124,7 +124,7 @@ def test_jobs_above_the_limit_are_refused_until_one_ends(runner: Runner) -> None
 
 def assert_set(event: threading.Event) -> None:
     """Wait for an event."""
-    assert event.wait(10)
+    assert event.wait(40)
 
 
 def test_progress_never_decreases(runner: Runner) -> None:
@@ -168,7 +168,7 @@ def test_a_job_whose_lease_is_lost_is_cancelled_and_writes_no_result(runner: Run
     stored = start(leased, Stored(run))
     eventually(lambda: bool(stored.progress))
     stored.is_leased = False
-    assert stopped.wait(10)
+    assert stopped.wait(40)
     assert ended(start_when_free(leased, Stored(key="two"))) == ""
     assert stored.errors == []
 

@@ -140,7 +140,7 @@ def send(gateway: Gateway, operation: str, body: Any = None, *, path: str = "", 
     elif body is not None:
         body = body if isinstance(body, bytes) else json.dumps(body)
     all_headers = {**gateway.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
-    with closing(http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=40)) as connection:
         connection.request(verb, PREFIX + path, body, all_headers)
         return connection.getresponse().status
 
@@ -191,12 +191,12 @@ class Failing(grpc.GenericRpcHandler):
 
 @pytest.fixture(scope="module")
 def failing() -> Iterator[Gateway]:
-    """A gateway in front of such a service, which waits a quarter of a second for a request."""
+    """A gateway in front of such a service, which waits two seconds for a request."""
     with futures.ThreadPoolExecutor() as threads:
         server = grpc.server(threads, handlers=[Failing()])
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
-        seconds = {"AUDIENCE_REQUEST_TIMEOUT_SECONDS": "0.25", "AUDIENCE_STREAM_SEND_TIMEOUT_SECONDS": "0.25"}
+        seconds = {"AUDIENCE_REQUEST_TIMEOUT_SECONDS": "2", "AUDIENCE_STREAM_SEND_TIMEOUT_SECONDS": "2"}
         with run_gateway(port, **seconds) as (_, address):
             yield Gateway(address, {"authorization": "Bearer t", "orgid": "x"})
         server.stop(None)
@@ -218,7 +218,7 @@ def test_every_operation_with_a_body_limits_it(failing: Gateway) -> None:
         (each, send(failing, each, {"file": "a"} if each == UPLOAD else {}, content_encoding="br"))
         for each in WITH_BODY
     }
-    with futures.ThreadPoolExecutor(8) as threads:
+    with futures.ThreadPoolExecutor(len(WITH_BODY)) as threads:
         slow = set(zip(WITH_BODY, threads.map(lambda each: send_half(failing, each), WITH_BODY), strict=True))
     assert large | packed | slow == {each for each in DOCUMENTED if each[1] in (408, 413, 415)}
 
@@ -229,6 +229,6 @@ def send_half(gateway: Gateway, operation: str) -> int:
     path = PREFIX + re.sub(r"\{\w+\}", "none", template)
     headers = {**gateway.headers, "host": "x", "content-type": FORM, "content-length": "100"}
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=40) as connection:
         connection.sendall(f"{verb} {path} HTTP/1.1\r\n{head}\r\n-".encode())
         return int(connection.recv(65_536).split(b" ")[1])

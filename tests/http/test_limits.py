@@ -36,7 +36,7 @@ def open_count(gateway: Gateway) -> int:
 
 def read_all(connection: socket.socket) -> bytes:
     """Everything until the gateway closes the connection."""
-    connection.settimeout(20)
+    connection.settimeout(40)
     try:
         return b"".join(iter(lambda: connection.recv(65_536), b""))
     except ConnectionResetError:

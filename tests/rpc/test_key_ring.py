@@ -62,7 +62,7 @@ def test_no_valid_call_is_refused_while_keys_rotate() -> None:
                     failures.append(error)
 
     for _ in range(4):
-        threads.append(threading.Thread(target=call_until_stopped))
+        threads.append(threading.Thread(target=call_until_stopped, daemon=True))
         threads[-1].start()
     world.issuer.publish("new")
     world.pass_time(INTERVAL)

@@ -36,7 +36,7 @@ class Load:
         self.failures: list[grpc.RpcError] = []
         self._service = service
         self._stop_event = threading.Event()
-        self._threads = [threading.Thread(target=self._call) for _ in range(4)]
+        self._threads = [threading.Thread(target=self._call, daemon=True) for _ in range(4)]
 
     def __enter__(self) -> "Load":
         for thread in self._threads:

@@ -49,7 +49,7 @@ class Calls:
         try:
             with self.pool.acquire(ctx, size):
                 self.started.append(name)
-                self._end_events[name].wait(30)
+                self._end_events[name].wait(60)
         except (OutOfTime, TooManyCalls) as error:
             self.failed[name] = error
         self.ended.add(name)
@@ -60,7 +60,7 @@ class Calls:
             event.set()
             self.cancel_events[name].set()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(40)
 
 
 @pytest.fixture

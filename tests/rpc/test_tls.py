@@ -74,7 +74,7 @@ def check(port: int, **files: Path) -> str:
     with open_channel(settings) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
-            stub.Check(health_pb2.HealthCheckRequest(), timeout=20)
+            stub.Check(health_pb2.HealthCheckRequest(), timeout=40)
         except grpc.RpcError as error:
             return str(error.code().name)
     return "OK"

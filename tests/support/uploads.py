@@ -50,7 +50,7 @@ class Uploader:
         self._stub = CustomAudienceServiceStub(client.channel)
         self.metadata = client.metadata
 
-    def send(self, requests: Iterator[pb.UploadMembersRequest], timeout: float | None = 20) -> pb.Upload:
+    def send(self, requests: Iterator[pb.UploadMembersRequest], timeout: float | None = 40) -> pb.Upload:
         """What a stream of messages is answered with."""
         answer: pb.Upload = self._stub.UploadMembers(requests, metadata=self.metadata, timeout=timeout)
         return answer

@@ -42,18 +42,18 @@ def test_concurrent_calls_load_the_baseline_once() -> None:
     def read() -> Breakdown:
         reads.append(1)
         entered.set()
-        free.wait(10)
+        free.wait(40)
         return breakdown(7)
 
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(baselines.get, "acme", read, NEVER)
-        entered.wait(10)
+        assert entered.wait(40)
         others = [pool.submit(baselines.get, "acme", read, NEVER) for _ in range(3)]
         with pytest.raises(OutOfTime):
             baselines.get("acme", read, Deadline.after(0.01))
         assert baselines.get("other", lambda: breakdown(3), NEVER).size == 3, "another one does not wait"
         free.set()
-        assert [call.result(10).size for call in (first, *others)] == [7, 7, 7, 7]
+        assert [call.result(40).size for call in (first, *others)] == [7, 7, 7, 7]
     assert reads == [1]
 
 

@@ -38,7 +38,7 @@ class Members:
     def reach(self, org: str, population: Any, deadline: Deadline) -> tuple[int, None]:
         self.calls.append(org)
         self.started.release()
-        assert self.go.wait(10)
+        assert self.go.wait(40)
         if self.error:
             raise self.error
         left = deadline.remaining()

@@ -27,7 +27,7 @@ class Work:
         self.calls += 1
         number = self.calls
         self.started.release()
-        assert self.go.wait(10)
+        assert self.go.wait(40)
         if self.errors:
             raise self.errors.pop()
         return number
@@ -41,7 +41,7 @@ def shared(followers: int, work: Work, suits: Callable[[int], bool] = lambda _: 
     class Watched(Deadline):
         def remaining(self) -> float | None:
             waiting.release()
-            return 10.0
+            return 40.0
 
     with ThreadPoolExecutor(followers + 1) as pool:
         calls = [pool.submit(flights.run, "key", NEVER, work, suits)]

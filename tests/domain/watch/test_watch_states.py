@@ -68,7 +68,7 @@ def test_no_stream_waits_for_the_read_of_another() -> None:
 
     def read(keys: Collection[WatchKey], deadline: Deadline) -> Mapping[WatchKey, WatchState]:
         reading.set()
-        resume.wait(10)
+        resume.wait(40)
         return {A: WatchState("epoch", 1, None)}
 
     states = WatchStates(read, lambda: (A,))
@@ -77,5 +77,5 @@ def test_no_stream_waits_for_the_read_of_another() -> None:
     eventually(reading.is_set)
     assert states.get(A, FOREVER) is None
     resume.set()
-    reader.join(10)
+    reader.join(40)
     assert states.get(A, FOREVER) == WatchState("epoch", 1, None)

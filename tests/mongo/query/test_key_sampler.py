@@ -80,7 +80,7 @@ class Database:
         class CountingCollection:
             def find(self, *args: Any, **kwargs: Any) -> Any:
                 counter.finds[name] += 1
-                assert counter.finds[name] <= counter.free_finds or counter.open.wait(10)
+                assert counter.finds[name] <= counter.free_finds or counter.open.wait(40)
                 if counter.is_down:
                     raise StoreUnavailable("gone")
                 return collection.find(*args, **kwargs)

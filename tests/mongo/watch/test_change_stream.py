@@ -162,7 +162,7 @@ def test_complete_at_is_when_the_poll_began(
 
     def wait(_: ScriptedStream) -> None:
         if len(timestamps) > 1:
-            released.wait(10)
+            released.wait(40)
         timestamps.append(NOON + timedelta(minutes=1))
 
     monkeypatch.setattr(ScriptedStream, "try_next", wait)
