@@ -15,6 +15,7 @@ from audience_service.cli.token import mint
 from audience_service.mongo.embedded.store import embedded_store
 from audience_service.mongo.store import Store, mongo_store
 from tests.conftest import STORES, URI, envelope, mongo_database, seeded, test_settings
+from tests.support.command import free_port
 
 EXAMPLES = Path(__file__).parents[2] / "clients/python/examples"
 DATATYPES = ("contact",)
@@ -33,7 +34,7 @@ class Server:
     def __init__(self, open_store: Callable[[], Store]) -> None:
         self._open_store = open_store
         self._orgs = itertools.count()
-        self.address = "127.0.0.1:0"
+        self.address = f"127.0.0.1:{free_port()}"  # that nobody gets during a restart
         self.restarts = 0
         self.start()
 
@@ -42,7 +43,6 @@ class Server:
         self.store = self._open_store()
         self.settings = test_settings(listen=self.address)
         self._app = App(self.settings, self.store, seeded)
-        self.address = f"127.0.0.1:{self._app.port}"
         self._app.start()
 
     def stop(self) -> None:

@@ -44,8 +44,8 @@ _CRM = {"contact", "lead", "customer", "order", "event", "subscriber"}
 
 @pytest.fixture
 def erasing(store: Store) -> Iterator[Service]:
-    """A server on each store in turn, with two contacts."""
-    for service in run_service("", reopened(store)):
+    """A server on each store in turn, with two contacts. It sweeps at its start, and then only as the test does."""
+    for service in run_service("", reopened(store), snapshot_lease_seconds=600):
         service.insert(ORG, [{"id": "ann-1", "data": ANN}, {"id": "bob-2", "data": BOB}])
         service.insert("acme2", [{"id": "ann-1", "data": ANN}])
         yield service
