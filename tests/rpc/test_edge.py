@@ -239,7 +239,7 @@ def test_large_requests_of_open_streams_are_limited_in_bytes(monkeypatch: pytest
     monkeypatch.setattr(admission, "_MAX_STREAM_BYTES", 1024 * 1024)
     monkeypatch.setattr(admission, "MAX_REQUEST_BYTES", 256 * 1024)
     with serving() as service:
-        service.insert("busy", [{"data": {"pad": "x" * 100_000}} for _ in range(40)])
+        service.insert("busy", [{"data": {"pad": "x" * 500_000}} for _ in range(40)])
         client = service.client("busy")
         large = {"filter": {"datatype": "contact", "where": {"pad": {"$nin": [f"{n:0100}" for n in range(3_000)]}}}}
         request = {"batchSize": 1, "fields": ["pad"]}
@@ -259,7 +259,7 @@ def test_large_requests_of_open_streams_are_limited_in_bytes(monkeypatch: pytest
 def test_a_stream_beyond_the_orgs_share_is_refused(refused: Refused) -> None:
     """Another org can still open one."""
     with serving(max_streams=4) as service:
-        service.insert("busy", [{"data": {"pad": "x" * 100_000}} for _ in range(40)])
+        service.insert("busy", [{"data": {"pad": "x" * 500_000}} for _ in range(40)])
         client, request = service.client("busy"), {"filter": ALL_CONTACTS, "batchSize": 1, "fields": ["pad"]}
         streams = [client.call("StreamMembers", request) for _ in range(2)]
         for stream in streams:
