@@ -348,8 +348,8 @@ def _value_stages(scope: TenantScope, org: str, related: Related) -> Stages:
     bounds = [related.min_count, *([] if related.max_count is None else [related.max_count + 1])]
     enough: Document = {"$match": {"n": {"$gte": min((bound for bound in bounds if bound), default=1)}}}
     if isinstance(related.test, Slice):
-        value = {"$setUnion": [values_at(f"${related.foreign}"), []]}
-        return [*query_stages(scope, org, related.query), *slice_by_value_stages(related.test, value), enough]
+        found = slice_by_value_stages(related.test, related.foreign)
+        return [*query_stages(scope, org, related.query), *found, enough]
     if isinstance(related.test, Then):
         return sequence_by_value_stages(scope, org, related)
     path = f"${related.foreign}"

@@ -64,6 +64,7 @@ _NEVER = float("inf")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 _BY, _VALUE = "__by", "__value"
+_IS_DATED: Document = {"$match": {_BY: {"$type": "date"}}}
 _DATE_TEXT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,3})?(?:Z|[+-]00:?00)?)?(?!\n)$"
 
 
@@ -110,21 +111,23 @@ def decision_stage(related: Related, having: Having) -> Document:
 
 def slice_stages(test: Slice) -> Stages:
     """Return the stages that reduce the related records of one record to its first or last ones."""
-    return [*_dated(test.by), {"$sort": _order(test)}, {"$limit": test.size}]
+    # MongoDB drops the skip. Some engines compute fields before they join, unless a skip comes first: they would read
+    # every related record of the org for each record.
+    return [{"$skip": 0}, *_dated(test.by), {"$sort": _order(test)}, {"$limit": test.size}]
 
 
-def slice_by_value_stages(test: Slice, value: Document) -> Stages:
+def slice_by_value_stages(test: Slice, path: str) -> Stages:
     """Return the stages from related records to values, with the number of each one's first or last that match.
 
-    `value` is an expression of a record's values. A value without such a record is missing from the result.
+    The values are those of the foreign field. A value without such a record is missing from the result.
     """
     top = {"$topN": {"n": test.size, "sortBy": _order(test), "output": "$$ROOT"}}
+    read, computed = _read_fields(test.query), {_BY: instant(f"${test.by}"), _VALUE: _values(path)}
     return [
-        *_dated(test.by),
-        {"$project": {**dict.fromkeys((_BY, "sk"), 1), _VALUE: value, **dict.fromkeys(read, 1)}}
-        if (read := _read_fields(test.query)) is not None
-        else {"$set": {_VALUE: value}},
+        {"$set": computed} if read is None else {"$project": {**dict.fromkeys(("sk", *read), 1), **computed}},
         {"$unwind": f"${_VALUE}"},
+        # Some engines would compute the fields twice if this match came first.
+        _IS_DATED,
         {"$group": {"_id": f"${_VALUE}", "top": top}},
         {"$unwind": "$top"},
         {"$replaceRoot": {"newRoot": "$top"}},
@@ -138,12 +141,9 @@ def entry_stages(step: Related, number: int, *, with_value: bool = False) -> Sta
 
     With `with_value`, `v` is the value at the foreign field, or the list of its values.
     """
-    path = f"${step.foreign}"
-    values: Any = {"$setUnion": [values_at(path), []]}
-    if is_flat(step.foreign):
-        values = {"$cond": [{"$isArray": path}, values, path]}
     entry = {"t": {"$toLong": f"${_BY}"}, "s": "$sk", "k": {"$literal": number}}
-    return [*_dated(step.at), {"$project": {"_id": 0, **entry, **({"v": values} if with_value else {})}}]
+    value = {"v": _values(step.foreign)} if with_value else {}
+    return [*_dated(step.at), {"$project": {"_id": 0, **entry, **value}}]
 
 
 def has_sequence(first: Related, entries: Any) -> Document:
@@ -367,9 +367,16 @@ def is_flat(path: str) -> bool:
     return "." not in path.removeprefix("data.")
 
 
+def _values(path: str) -> Document:
+    """Return a record's value at a path, or the list of its different values."""
+    field = f"${path}"
+    values = {"$setUnion": [values_at(field), []]}
+    return {"$cond": [{"$isArray": field}, values, field]} if is_flat(path) else values
+
+
 def _dated(path: str) -> Stages:
     """Return the stages that leave only records with a date at a path, and add it as a field."""
-    return [{"$set": {_BY: instant(f"${path}")}}, {"$match": {_BY: {"$type": "date"}}}]
+    return [{"$set": {_BY: instant(f"${path}")}}, _IS_DATED]
 
 
 def _order(test: Slice) -> Document:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from bson import Int64, ObjectId, Regex
+from bson import Int64, ObjectId, Regex, json_util
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -181,6 +181,16 @@ def test_values_that_do_not_fit_the_filter_are_looked_up(shop: Shop, monkeypatch
 def test_prefetching_stops_once_lookups_would_be_faster(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(join_prefetch, "LOOKUP_SECONDS", 1e-9)
     assert shop.members({}, is_prefetched=False) == [0, 1]
+
+
+def test_lookups_of_the_last_related_records_use_the_index(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that computes dates first would read all related records for each candidate."""
+    monkeypatch.setattr(join_prefetch, "MIN_PREFETCH_CANDIDATES", 3)
+    shop.service.insert(shop.org, [{"data": {"buyer": f"contact-{n}"}} for n in range(1_000)], "order")
+    stages = shop.pipeline({"last": {"by": "createdate", "where": {"total": 1}}}).stages()
+    command = {"aggregate": "contact", "pipeline": stages, "cursor": {}}
+    plan = shop.service.store.database.command("explain", command, verbosity="executionStats")
+    assert "data.buyer_1_sk_1" in json_util.dumps(plan)
 
 
 def test_a_failing_expression_falls_back_to_lookups(shop: Shop) -> None:
