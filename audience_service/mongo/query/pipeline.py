@@ -171,6 +171,8 @@ def build_pipeline(
     Raises what `run` raises.
     """
     node = population.joins if isinstance(population, CompiledFilter) else None
+    if node is None and not extra_nodes:
+        return Pipeline(scope, org, population, Joins(scope, org, None, {}), key_range or {})
     read = population if isinstance(population, PrefetchedFilter) else None
     prefetched = read.prefetched if read else NOT_PREFETCHED
     addresses = read.addresses if read else None
