@@ -45,8 +45,17 @@ class MongoMembers:
         return read_count(execute(self._database, pipeline, pipeline.count_stages(), deadline))
 
     def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
-        """Return the count, and the first member that the database finds."""
+        """Return the count, and the first member that the database finds.
+
+        If the population needs no other collection, one command finds up to two members. Fewer than two are all.
+        """
         pipeline = build_pipeline(self._database, self._scope, org, population, deadline)
+        if pipeline.record_condition is not None:
+            found = execute(self._database, pipeline, [*pipeline.stages(), {"$limit": 2}], deadline)
+            if len(found) < 2:
+                return len(found), found[0] if found else None
+            count = read_count(execute(self._database, pipeline, pipeline.count_stages(), deadline))
+            return count, found[0] if count else None
         count = read_count(execute(self._database, pipeline, pipeline.count_stages(), deadline))
         if not count:
             return 0, None

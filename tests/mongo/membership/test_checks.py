@@ -1,4 +1,4 @@
-"""The commands of membership checks, explanations and overlaps."""
+"""The commands of membership checks, explanations, overlaps and reach."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -71,7 +71,8 @@ class UseCases:
             DATATYPES,
         )
         self.explanations = MembershipExplainer(repository, audiences)
-        self.overlaps = Overlaps(MongoMembers(database, TenantScope()), audiences)
+        self.members = MongoMembers(database, TenantScope())
+        self.overlaps = Overlaps(self.members, audiences)
         self.ctx = RequestContext(Caller("tester", org, frozenset()), Deadline.after(30))
 
 
@@ -118,6 +119,17 @@ def test_each_level_of_audiences_in_filters_is_one_command_more(recorded: Record
         EVALUATED,
     ]
     assert commands.of(lambda: use_cases.checks.check(use_cases.ctx, audience_ids, ids)) == [SEGMENTS, EVALUATED]
+
+
+@pytest.mark.parametrize(("count", "commands_sent"), [(0, 1), (1, 1), (2, 2), (3, 2)])
+def test_the_reach_of_few_members_is_one_command(recorded: Recorded, count: int, commands_sent: int) -> None:
+    commands, use_cases, _, _ = recorded
+    population = FilterCompiler(DATATYPES).compile(Filter("contact", {"n": {"$lt": count}}))
+    found: list[Any] = []
+    sent = commands.of(lambda: found.extend(use_cases.members.reach(use_cases.ctx.org, population, Deadline.after(30))))
+    assert sent == [EVALUATED] * commands_sent
+    assert found[0] == count
+    assert (found[1] is not None) == (count > 0)
 
 
 def test_missing_ids_are_searched_in_each_other_datatype(recorded: Recorded) -> None:
