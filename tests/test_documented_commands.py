@@ -73,9 +73,9 @@ class World:
 
     def replace(self, text: str, rpc: str) -> str:
         """The text with ids of this org."""
+        text = text.replace("demo", self.org)  # before there are ids in it, which may contain that
         text = re.sub(r"contact-…", lambda _: self.contacts[0], text)
-        text = re.sub(r"(segment|custom|snapshot|sync)-…", lambda match: self._create(match[1], rpc), text)
-        return text.replace("demo", self.org)
+        return re.sub(r"(segment|custom|snapshot|sync)-…", lambda match: self._create(match[1], rpc), text)
 
     def watched(self, audience_id: str) -> str:
         """A time in the history of an audience, which is watched from now on."""
