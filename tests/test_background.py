@@ -129,6 +129,7 @@ def test_a_failing_sweep_is_counted_and_does_not_stop_the_others(store: Store, m
         assert service.app.background_tasks.failure_counts["sweep of snapshots"] >= 2
 
 
+@pytest.mark.slow
 def test_a_long_removal_of_a_person_delays_no_other_sweep(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The removal may take ten minutes."""
     removing, removed = threading.Event(), threading.Event()

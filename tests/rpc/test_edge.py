@@ -65,6 +65,7 @@ def test_a_call_without_a_token_is_refused_before_its_request_has_come(service: 
     assert service.app.server.admission.requests.running_count == 0
 
 
+@pytest.mark.slow
 def test_a_request_that_does_not_come_ends_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """Until then it occupies the share of its org alone: others are answered."""
     monkeypatch.setattr(admission, "_MAX_PENDING_REQUESTS", 8)
@@ -175,6 +176,7 @@ def test_an_org_that_uses_its_share_delays_no_other_org(monkeypatch: pytest.Monk
         eventually(lambda: queries.running_count == 0)
 
 
+@pytest.mark.slow
 def test_a_call_finds_a_place_that_becomes_free_within_its_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not refused then. Until then its request is not received. In production the delay is a second."""
     monkeypatch.setattr(admission, "_REFUSAL_DELAY_SECONDS", 4.0)
