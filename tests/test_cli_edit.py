@@ -26,8 +26,9 @@ def edit(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     def run(text: bytes, then: Callable[[], object] = lambda: None) -> Any:
-        def editor(*, filename: Path) -> None:
-            filename.write_bytes(text)
+        def editor(*, filename: str) -> None:
+            assert isinstance(filename, str)  # older versions of click take no path
+            Path(filename).write_bytes(text)
             then()
 
         monkeypatch.setattr(click, "edit", editor)

@@ -106,7 +106,7 @@ def client_options(command: Command) -> Command:
             if error.encoding != "utf-8":
                 problem = f"the output's encoding {error.encoding} has no {error.object[error.start]!a}"
                 raise click.ClickException(f"{problem}; set PYTHONIOENCODING=utf-8") from None
-            raise click.UsageError(f"{error.object!a} is not UTF-8") from None
+            raise click.UsageError(f"{error.object[error.start : error.end]!a} is not UTF-8") from None
         except OSError as error:
             if isinstance(error, BrokenPipeError) or not error.strerror:
                 raise  # a program such as `head` has read enough

@@ -130,7 +130,7 @@ def edit(*, segment: str, options: ClientOptions) -> None:
         found = _get(client, segment)
         original = _editable(found)
         with _keep_unless_saved(json.dumps(original, ensure_ascii=False, indent=2) + "\n", found.id) as path:
-            click.edit(filename=path)
+            click.edit(filename=str(path))
             update = _parse_edit(path.read_bytes(), found, original)
             saved = client.call(client.segments.UpdateSegment, update) if update else None
     if saved:
@@ -279,7 +279,7 @@ def _keep_unless_saved(text: str, segment_id: str) -> Iterator[Path]:
             if path.read_bytes() == content:
                 path.unlink()
         if path.exists():
-            note_console().print(f"your text is kept in {path}", soft_wrap=True)
+            note_console().print(f"your text is kept in {path}", soft_wrap=True, markup=False)
         raise
     with suppress(OSError):  # the change is saved
         path.unlink()

@@ -32,7 +32,7 @@ from audience_service.wiring.server import build_key_ring
 from audience_service.wiring.store import SAMPLE_ORGS, open_store
 
 _GRACE_SECONDS = 10.0
-_STOP_SECONDS = _GRACE_SECONDS + 7
+_STOP_SECONDS = _GRACE_SECONDS + 5
 """The longest time until a process that stops has ended. Containers are killed after 20 s (deploy/, compose.yaml)."""
 _SIGNAL_SECONDS = 1.0
 """How soon a signal is noticed that another thread than the main thread has received."""

@@ -287,6 +287,13 @@ def test_a_removal_that_nobody_repeated_in_time_happens_late_and_once(erasing: S
     assert tombstone["sweep_until"] > now()
 
 
+def test_no_sweep_repeats_a_removal_during_the_call(erasing: Service) -> None:
+    """What a sweep removed while the call waits would be missing from the call's report."""
+    erasing.client(ORG).call("EraseContact", {"contactId": "contact-ann-1"})
+    [tombstone] = erasing.store.database["audience_erasure"].find()
+    assert tombstone["lease_until"] - tombstone["erased_at"] >= timedelta(seconds=20)
+
+
 def test_a_removal_that_fails_stops_no_other(erasing: Service) -> None:
     """A tombstone of another key comes first."""
     client, database = erasing.client(ORG), erasing.store.database

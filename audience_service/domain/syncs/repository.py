@@ -111,7 +111,7 @@ class SyncRowRepository(Protocol):
     def digests(
         self, org: str, sync_id: str, number: int, indexes: Sequence[int], deadline: Deadline
     ) -> tuple[str, ...]:
-        """The digests of the rows of an open batch at these positions. Meaningless once the batch is not open."""
+        """The digests of the rows of an open batch at these positions. Use them only if the batch is still open."""
 
     def apply(self, org: str, sync_id: str, batch: Batch, deadline: Deadline) -> None:
         """Record that the platform has accepted an APPLYING batch, except its rejected rows. It can be repeated."""

@@ -99,6 +99,8 @@ _QUOTING_FIELDS: Mapping[str, Sequence[str]] = {EXPORTS: ("subject", "request_id
 """The texts of callers in collections with very many documents. The database finds the documents to rewrite."""
 
 _MAX_ATTEMPTS = 10
+_CALL_LEASE = timedelta(seconds=30)
+"""How long no sweep repeats the removal of a call. The report of the call would lack what a sweep removes."""
 _LATE_SCANS = timedelta(seconds=5)
 
 
@@ -145,7 +147,7 @@ class MongoErasures:
             "sk": key,
             "sealed": Binary(tombstone.sealed),
             "erased_at": tombstone.erased_at,
-            "lease_until": tombstone.erased_at,
+            "lease_until": tombstone.erased_at + _CALL_LEASE,
         }
         update = {
             "$set": fields,

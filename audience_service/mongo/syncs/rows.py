@@ -55,7 +55,7 @@ class MongoSyncRows:
 
         A scan that has lost its lease never lowers the number of a later one. In this order, an acknowledgement deletes
         no row that the scan found: it deletes only rows of earlier scans. An erasure and an earlier scan may replace a
-        row between two commands, so they are repeated until all rows have the number, or all are new.
+        row between two commands: the loop ends once every row has the number, or every row was inserted.
         """
         by_key = {f"{_prefix(org, sync_id)}/{row.digest}": row for row in rows}
         existing = self._scope.match(org, {"_id": {"$in": list(by_key)}})

@@ -45,11 +45,9 @@ def find_null_bounds(linted: LintedFilter) -> Iterator[FilterWarning]:
     """The bounds that are null, which only null and missing fields meet."""
     for conjunction in linted.conjunctions:
         for node in conjunction.nodes:
-            inner = unwrap_negation(node)[0]
-            is_bound = isinstance(inner, Condition) and inner.operator.name in ("$gte", "$lte")
-            if isinstance(inner, Condition) and is_bound and inner.operand is None:
+            if isinstance(node, Condition) and node.operator.name in ("$gte", "$lte") and node.operand is None:
                 text = "compares with null, which only null and missing fields meet; write a value, or null itself"
-                yield FilterWarning(inner.field_path, LintRule.MISSING_IS_LESS, text)
+                yield FilterWarning(node.field_path, LintRule.MISSING_IS_LESS, text)
 
 
 def find_missing_less(linted: LintedFilter) -> Iterator[FilterWarning]:

@@ -50,16 +50,18 @@ def find_whole_objects(linted: LintedFilter) -> Iterator[FilterWarning]:
     for conjunction, node, index in linted.own_conditions():
         if not isinstance(node, Condition) or node.operator.name not in (*_EQUALITIES, *_MEMBERSHIPS):
             continue
+        operands = node.operand if node.operator.name in _MEMBERSHIPS else [node.operand]
+        objects = [value for value in operands if isinstance(value, Mapping)]
         path = conjunction.path(node.path)
-        for value in node.operand if node.operator.name in _MEMBERSHIPS else [node.operand]:
-            lacking = index.keys(path).difference(value) if isinstance(value, Mapping) else set[str]()
-            if lacking and isinstance(value, Mapping) and index.keys(path).intersection(value):
-                name, key, other = display_path(path), next(iter(value)), min(lacking)
-                text = (
-                    f"compares with the whole object, and {name} also has {other} in the sampled records;"
-                    f" compare {name}.{key} instead, or write $elemMatch for one element of a list"
-                )
-                yield FilterWarning(node.field_path, LintRule.WHOLE_OBJECT, text)
+        known = index.keys(path) if objects else set[str]()
+        partial = next((value for value in objects if known.intersection(value) and known.difference(value)), None)
+        if partial:
+            name, key, other = display_path(path), next(iter(partial)), min(known.difference(partial))
+            text = (
+                f"compares with the whole object, and {name} also has {other} in the sampled records;"
+                f" compare {name}.{key} instead, or write $elemMatch for one element of a list"
+            )
+            yield FilterWarning(node.field_path, LintRule.WHOLE_OBJECT, text)
 
 
 def _list_of(conjunction: Conjunction, node: Condition, index: FieldIndex) -> str:
