@@ -89,9 +89,6 @@ _DOCUMENT_TOO_LARGE = 10334
 _TEXT_OVERHEAD_BYTES, _VALUE_BYTES = 14, 25
 """Upper bounds for the bytes of an item of a BSON array: a string without its text, and any other value."""
 
-_ONCE: Document = {"$unwind": "$sk"}
-"""A stage that changes no record. Without it, some engines compute what the stages before it add again for each record
-that a later lookup reads: the time of a sequence is then quadratic in its entries."""
 _MEASURED = "__measured"
 """The field with the related records of a record to explain."""
 
@@ -415,7 +412,7 @@ def related_lookup_stages(scope: TenantScope, org: str, related: Related, name: 
     if isinstance(related.test, Then):
         entries = {"$concatArrays": [f"${name}", f"${_later(name)}"]}
         decided = {"$cond": [has_sequence(related, entries), [{}], []]}
-        return [*_step_stages(scope, org, related, name), {"$set": {name: decided}}, _ONCE]
+        return [*_step_stages(scope, org, related, name), {"$set": {name: decided}}]
     limit = max(related.min_count, 0 if related.max_count is None else related.max_count + 1, 1)
     decision: Stages = [{"$limit": limit}]
     match related.test:
@@ -472,10 +469,10 @@ def _lookup_stages(scope: TenantScope, org: str, related: Related, name: str, st
         **({"let": variables} if variables else {}),
     }
     if related.local not in _SINGLE_VALUE_PATHS:
-        return [*lookup_stages(values, values_at(f"${related.local}"), lookup), _ONCE]
+        return lookup_stages(values, values_at(f"${related.local}"), lookup)
     # Without this, a record that lacks the field would match related records that lack the foreign field.
     is_present = {"$gt": [f"${related.local}", None]}
-    return [{"$lookup": lookup}, {"$set": {name: {"$cond": [is_present, f"${name}", []]}}}, _ONCE]
+    return [{"$lookup": lookup}, {"$set": {name: {"$cond": [is_present, f"${name}", []]}}}]
 
 
 def related_count_condition(related: Related, name: str) -> Document:
