@@ -151,7 +151,8 @@ def delay_commands(pipe: Connection, host: str, port: int) -> None:
 
     async def connect(near: asyncio.StreamReader, near_sink: asyncio.StreamWriter) -> None:
         far, far_sink = await asyncio.open_connection(host, port)
-        await asyncio.gather(pump(near, far_sink), pump(far, near_sink))
+        with suppress(asyncio.CancelledError):  # the load ends; asyncio would print it as an error
+            await asyncio.gather(pump(near, far_sink), pump(far, near_sink))
 
     async def run() -> None:
         server = await asyncio.start_server(connect, "127.0.0.1", 0)
