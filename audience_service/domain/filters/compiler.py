@@ -88,11 +88,15 @@ def _find_no_audience(audience_id: str) -> Filter | MemberList:
     raise AudienceNotFound.of(audience_id)
 
 
-@dataclass(slots=True)
-class _Parsed:
-    """The nodes of a filter, and its compiled form if that depends on the filter alone and is known."""
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class ParsedFilter:
+    """The nodes of a filter as BSON, and its compiled form if that depends on the filter alone and is known.
+
+    The same object stands for the same filter while the compiler caches it.
+    """
 
     node: Node
+    content: bytes
     compiled: CompiledFilter | None = None
 
 
@@ -111,7 +115,7 @@ class FilterCompiler:
         clock: Callable[[], datetime] = now,
         find_cities: FindCities | None = None,
     ) -> None:
-        self._cache: dict[Hashable, _Parsed] = {}
+        self._cache: dict[Hashable, ParsedFilter] = {}
         self._datatypes = tuple(datatypes)
         self._related = tuple(related)
         self._clock = clock
@@ -145,10 +149,10 @@ class FilterCompiler:
 
     def parse(self, audience_filter: Filter) -> Node:
         """The nodes of a filter, its audiences unresolved. Raises InvalidFilter and its subclasses."""
-        return self._parse(audience_filter).node
+        return self.parse_filter(audience_filter).node
 
-    def _parse(self, audience_filter: Filter) -> _Parsed:
-        """The parsed filter, which may come from the cache."""
+    def parse_filter(self, audience_filter: Filter) -> ParsedFilter:
+        """The parsed filter, which may come from the cache. Raises as `parse`."""
         self.check_datatype(audience_filter.datatype)
         if audience_filter.where is None:
             raise InvalidFilter.at("where", "is missing; write {} for all records")
@@ -160,7 +164,7 @@ class FilterCompiler:
         reader = ValueReader(self._limits, audience_filter.exact, self._clock(), self._find_cities)
         node = parse(audience_filter.where, field_path, reader)
         self._check_related(node)
-        parsed = _Parsed(node)
+        parsed = ParsedFilter(node, content)
         if not (reader.is_time_dependent or reader.is_expanded) and len(content) <= _MAX_CACHED_BYTES:
             if len(self._cache) >= _MAX_CACHED_FILTERS:
                 self._cache.clear()
@@ -186,7 +190,7 @@ class FilterCompiler:
         Raises InvalidFilter and its subclasses, and AudienceNotFound, with paths that start at `where` (`where_json`).
         """
         datatype = audience_filter.datatype
-        parsed = self._parse(audience_filter)
+        parsed = self.parse_filter(audience_filter)
         node = parsed.node
         if read_fields:
             check_near_dates(node, datatype, read_fields)

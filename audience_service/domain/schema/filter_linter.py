@@ -8,14 +8,14 @@ filters that were compared with it.
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import replace
-
-import bson
+from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 from audience_service.domain.core.context import Deadline, RequestContext
 from audience_service.domain.core.errors import AudienceError, InvalidFilter
 from audience_service.domain.filters import Filter, FilterCompiler, FilterWarning
-from audience_service.domain.filters.ast import Node, Related
+from audience_service.domain.filters.ast import Related
+from audience_service.domain.filters.compiler import ParsedFilter
 from audience_service.domain.filters.failing_expressions import UnevaluatedRecords, failing_records
 from audience_service.domain.filters.lint.conjunctions import all_nodes
 from audience_service.domain.filters.lint.field_index import FieldProfiles
@@ -37,19 +37,33 @@ _MAX_KEPT_FILTERS, _MAX_KEPT_BYTES = 50, 2_048
 """The most filters whose warnings a sample keeps, and the size of the largest."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Needs:
+    """What the warnings about a filter need: samples of these datatypes, and counts of these records."""
+
+    datatypes: tuple[str, ...]
+    failing: tuple[UnevaluatedRecords, ...]
+
+    @classmethod
+    def of(cls, parsed: ParsedFilter, datatype: str) -> "_Needs":
+        """The needs of a filter on a datatype."""
+        related = (inner.datatype for inner in all_nodes(parsed.node) if isinstance(inner, Related))
+        return cls(tuple(dict.fromkeys([datatype, *related])), tuple(failing_records(parsed.node, datatype)))
+
+
 class PendingWarnings:
     """The warnings about one filter, while the samples that they need are read."""
 
     def __init__(
         self,
-        node: Node,
+        parsed: ParsedFilter,
         audience_filter: Filter,
         compiler: FilterCompiler,
         fields: Mapping[str, "Future[Fields]"],
         failures: "Sequence[tuple[UnevaluatedRecords, Future[int | None]]]" = (),
     ) -> None:
         """`failures` are the numbers of records that the filter cannot evaluate as written."""
-        self._node = node
+        self._parsed = parsed
         self._filter = audience_filter
         self._compiler = compiler
         self._fields = fields
@@ -74,12 +88,12 @@ class PendingWarnings:
 
     def _lint(self, profiles: Mapping[str, Fields]) -> Sequence[FilterWarning]:
         own = profiles.get(self._filter.datatype)
-        key = self._filter.exact, bson.encode({"where": self._filter.where})
+        key = self._filter.exact, self._parsed.content
         is_small = len(profiles) == 1 and len(key[1]) <= _MAX_KEPT_BYTES
         kept = own.warnings if is_small and isinstance(own, FieldProfiles) else {}
         found = kept.get(key)
         if found is None:
-            found = self._compiler.lint(self._node, self._filter.datatype, profiles)
+            found = self._compiler.lint(self._parsed.node, self._filter.datatype, profiles)
             if len(kept) < _MAX_KEPT_FILTERS:
                 kept[key] = found
         return found
@@ -92,25 +106,27 @@ class FilterLinter:
         self._catalog = catalog
         self._compiler = compiler
         self._cache = FieldCache(self._read)
+        self._needs: WeakKeyDictionary[ParsedFilter, _Needs] = WeakKeyDictionary()
+        """Of the filters that the compiler caches."""
         self._executor = ThreadPoolExecutor(_COUNT_THREADS, thread_name_prefix="failure-count")
 
     def begin(self, ctx: RequestContext, audience_filter: Filter) -> PendingWarnings | None:
         """Begin to read what the warnings about a filter need. None if the filter is not valid."""
-        node = self._parse(audience_filter)
-        if node is None:
+        parsed = self._parse(audience_filter)
+        if parsed is None:
             return None
-        fields = self._begin_fields(ctx, node, audience_filter)
+        needs = self._needs_of(parsed, audience_filter)
+        fields = self._begin_fields(ctx, needs)
         failures = [
-            (failing, self._executor.submit(self._count_failing, ctx.org, failing))
-            for failing in failing_records(node, audience_filter.datatype)
+            (failing, self._executor.submit(self._count_failing, ctx.org, failing)) for failing in needs.failing
         ]
-        return PendingWarnings(node, audience_filter, self._compiler, fields, failures)
+        return PendingWarnings(parsed, audience_filter, self._compiler, fields, failures)
 
     def read_ahead(self, ctx: RequestContext, audience_filter: Filter) -> None:
         """Begin to read the samples that a later `begin` needs."""
-        node = self._parse(audience_filter)
-        if node is not None:
-            self._begin_fields(ctx, node, audience_filter)
+        parsed = self._parse(audience_filter)
+        if parsed is not None:
+            self._begin_fields(ctx, self._needs_of(parsed, audience_filter))
 
     def fields(self, ctx: RequestContext, datatype: str) -> Fields:
         """The fields of a datatype, waiting for the sample up to MAX_WAIT_SECONDS; none without a sample."""
@@ -121,18 +137,22 @@ class FilterLinter:
         self._cache.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _parse(self, audience_filter: Filter) -> Node | None:
+    def _parse(self, audience_filter: Filter) -> ParsedFilter | None:
         if audience_filter.where is None:
             return None
         try:
-            return self._compiler.parse(audience_filter)
+            return self._compiler.parse_filter(audience_filter)
         except InvalidFilter:
             return None
 
-    def _begin_fields(self, ctx: RequestContext, node: Node, audience_filter: Filter) -> dict[str, "Future[Fields]"]:
-        related = (inner.datatype for inner in all_nodes(node) if isinstance(inner, Related))
-        datatypes = dict.fromkeys([audience_filter.datatype, *related])
-        return {datatype: self._cache.get(ctx.org, datatype) for datatype in datatypes}
+    def _needs_of(self, parsed: ParsedFilter, audience_filter: Filter) -> _Needs:
+        needs = self._needs.get(parsed)
+        if needs is None:
+            needs = self._needs[parsed] = _Needs.of(parsed, audience_filter.datatype)
+        return needs
+
+    def _begin_fields(self, ctx: RequestContext, needs: _Needs) -> dict[str, "Future[Fields]"]:
+        return {datatype: self._cache.get(ctx.org, datatype) for datatype in needs.datatypes}
 
     @background_span("count failing records")
     def _count_failing(self, org: str, failing: UnevaluatedRecords) -> int | None:

@@ -35,7 +35,7 @@ def compiler() -> CountingCompiler:
 
 
 def warnings(compiler: FilterCompiler, written: Filter, fields: dict[str, "Future[Any]"]) -> list[str]:
-    pending = PendingWarnings(compiler.parse(written), written, compiler, fields)
+    pending = PendingWarnings(compiler.parse_filter(written), written, compiler, fields)
     return [warning.field_path for warning in pending.get(Deadline.after(5))]
 
 
