@@ -30,12 +30,14 @@ Prefetching costs time per related record, lookups per record of the filter (its
    above 1 or an aggregate matters and some record has several values at `local`, the related records are looked up.
 5. Both ways match the same records. If the database refuses the query, the lookups meet the same error, but only for
    related records of candidates.
+6. Groups by a value are final if every related record has a single value, as most do. If the result contains a list, it
+   is read again with groups that are merged by each value of the lists.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -287,25 +289,37 @@ class JoinPrefetcher:
         If they take more than `max_bytes`, it returns those up to there. Returns None if $in does not compare some of
         them by equality.
         """
+        if is_flat(related.foreign) and not isinstance(related.test, Slice | Then):
+            found = self._read_groups(
+                related, single_value_stages(self._scope, self._org, related), deadline, max_bytes
+            )
+            if not any(isinstance(value, list) for value, _ in found):
+                return found if _are_comparable(found) else None
+        found = self._read_groups(related, merged_value_stages(self._scope, self._org, related), deadline, max_bytes)
+        return found if _are_comparable(found) else None
+
+    def _read_groups(
+        self, related: Related, stages: Stages, deadline: Deadline, max_bytes: int
+    ) -> list[tuple[Any, int]]:
+        """Return groups by value, with their numbers: up to `max_bytes`, or to a value that $in does not compare."""
         found: list[tuple[Any, int]] = []
         with (
             with_deadline(self._database, deadline),
             closing(
-                self._database[related.datatype].aggregate(
-                    _value_stages(self._scope, self._org, related),
-                    batchSize=_READ_BATCH_SIZE,
-                    allowDiskUse=True,
-                )
+                self._database[related.datatype].aggregate(stages, batchSize=_READ_BATCH_SIZE, allowDiskUse=True)
             ) as rows,
         ):
             while batch := [(row["_id"], int(row["n"])) for row in islice(rows, _READ_BATCH_SIZE)]:
+                batch = [group for group in batch if group[0] is not None]
                 found += batch
                 max_bytes -= sum(_item_bytes(value) for value, _ in batch)
-                if not all(isinstance(value, _COMPARABLE) for value, _ in batch):
-                    return None
-                if max_bytes < 0:
+                if max_bytes < 0 or not _are_comparable(batch):
                     break
         return found
+
+
+def _are_comparable(found: Sequence[tuple[Any, int]]) -> bool:
+    return all(isinstance(value, _COMPARABLE) for value, _ in found)
 
 
 def _is_too_large(error: Exception) -> bool:
@@ -340,16 +354,29 @@ def _included_and_excluded(
     return included, excluded
 
 
-def _value_stages(scope: TenantScope, org: str, related: Related) -> Stages:
+def single_value_stages(scope: TenantScope, org: str, related: Related) -> Stages:
+    """Return stages as `merged_value_stages`, for related records with a single value each, which need not be merged.
+
+    If a record has a list of values, the result contains that list, and is not complete.
+    """
+    having = related.test if isinstance(related.test, Having) else Having(())
+    stages = [*query_stages(scope, org, related.query), *group_stages(having, f"${related.foreign}")]
+    decisions = [value_stage(having), decision_stage(related, having)] if related.test else _enough(related)
+    if not decisions:
+        return stages
+    *values, decision = decisions
+    decided: Document = {"$match": {"$or": [decision["$match"], {"_id.0": {"$exists": True}}]}}
+    return [*stages, *values, decided, {"$project": {"n": 1}}]
+
+
+def merged_value_stages(scope: TenantScope, org: str, related: Related) -> Stages:
     """Return the stages from related records to the values that a bound of the join needs, with counts.
 
     They group stored values first, so that few lists need to be unwound. A value that a list repeats counts once.
     """
-    bounds = [related.min_count, *([] if related.max_count is None else [related.max_count + 1])]
-    enough: Document = {"$match": {"n": {"$gte": min((bound for bound in bounds if bound), default=1)}}}
     if isinstance(related.test, Slice):
         found = slice_by_value_stages(related.test, related.foreign)
-        return [*query_stages(scope, org, related.query), *found, enough]
+        return [*query_stages(scope, org, related.query), *found, *_enough(related)]
     if isinstance(related.test, Then):
         return sequence_by_value_stages(scope, org, related)
     path = f"${related.foreign}"
@@ -365,7 +392,14 @@ def _value_stages(scope: TenantScope, org: str, related: Related) -> Stages:
     ]
     if related.test:
         return [*stages, value_stage(having), decision_stage(related, having), {"$project": {"n": 1}}]
-    return [*stages, enough] if enough["$match"]["n"]["$gte"] > 1 else stages
+    return [*stages, *_enough(related)]
+
+
+def _enough(related: Related) -> Stages:
+    """Return the stage that leaves the groups with the lowest number that a bound needs; none if that is 1."""
+    bounds = [related.min_count, *([] if related.max_count is None else [related.max_count + 1])]
+    least = min((bound for bound in bounds if bound), default=1)
+    return [{"$match": {"n": {"$gte": least}}}] if least > 1 else []
 
 
 def count_by_value_stages(scope: TenantScope, org: str, related: Related) -> Stages:
@@ -382,7 +416,7 @@ def count_by_value_stages(scope: TenantScope, org: str, related: Related) -> Sta
         upper = {} if related.max_count is None else {"$lte": related.max_count}
         bounds = {"n": {"$gte": related.min_count, **upper} if is_required else {"$gt": related.max_count}}
     values: Stages = [
-        *_value_stages(scope, org, related),
+        *merged_value_stages(scope, org, related),
         {"$match": bounds},
         {"$project": {"_id": 0, "value": "$_id", "found": {"$literal": 1}}},
     ]
@@ -436,7 +470,8 @@ def measure_stages(scope: TenantScope, org: str, datatype: str, match: Document,
 
     match related.test:
         case Having() as having:
-            return found(related, [*group_stages(having, None), value_stage(having)])
+            every = replace(having, or_none=True)  # aggregates without usable values are told from others
+            return found(related, [*group_stages(every, None), value_stage(every)])
         case Slice() as test:
             return found(related, slice_stages(test))
         case Then(second):

@@ -93,7 +93,10 @@ def merge_stage(having: Having, key: Any) -> Document:
 
 
 def value_stage(having: Having) -> Document:
-    """Return the stage that computes the aggregates `a0`, `a1`, ... of groups; null without usable values."""
+    """Return the stage that computes the aggregates `a0`, `a1`, ... of groups; null without usable values.
+
+    A sum may be 0 instead of null if neither meets its bounds.
+    """
     values = {f"a{number}": column.value for number, column in enumerate(_columns(having))}
     return {"$project": {"n": 1, **values}}
 
@@ -399,7 +402,30 @@ def _bound(operand: Any) -> Any:
 
 
 def _columns(having: Having) -> Sequence[_Column]:
-    return [_COLUMNS[aggregate.function](aggregate, number) for number, aggregate in enumerate(having.aggregates)]
+    return [
+        _total(aggregate, number)
+        if aggregate.function == "sum" and not having.or_none and _excludes_zero(aggregate)
+        else _COLUMNS[aggregate.function](aggregate, number)
+        for number, aggregate in enumerate(having.aggregates)
+    ]
+
+
+def _excludes_zero(aggregate: Aggregate) -> bool:
+    """Return whether a sum of 0 is known not to meet the bounds, as no sum of a group without usable values does."""
+    return any(
+        isinstance(bound.operand, int | float)
+        and (
+            (bound.operator.name == "$gt" and bound.operand >= 0)
+            or (bound.operator.name == "$gte" and bound.operand > 0)
+        )
+        for bound in aggregate.bounds
+    )
+
+
+def _total(aggregate: Aggregate, number: int) -> _Column:
+    """The column of a sum that is 0 without usable values."""
+    total = f"s{number}"
+    return _Column({total: {"$sum": _reduced("$sum", aggregate)}}, {}, {total: {"$sum": f"${total}"}}, f"${total}")
 
 
 def _sum(aggregate: Aggregate, number: int) -> _Column:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler
+from audience_service.domain.filters.ast import Related
 from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query import join_prefetch as join_prefetch
 from audience_service.mongo.query import joins
@@ -171,6 +172,24 @@ def test_few_candidates_use_lookups_and_many_use_prefetching(shop: Shop, monkeyp
 def test_a_related_record_that_names_a_value_twice_counts_once(shop: Shop) -> None:
     assert shop.members({"count": {"$gte": 2}}, is_prefetched=True) == [0]
     assert shop.members({"count": 1}, is_prefetched=True) == [1]
+
+
+def test_groups_are_merged_only_if_a_related_record_has_several_values(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Merging takes a second group, which most relations do not need."""
+    merged: list[Related] = []
+
+    def merge(scope: TenantScope, org: str, related: Related) -> list[dict[str, Any]]:
+        merged.append(related)
+        return stages(scope, org, related)
+
+    stages = join_prefetch.merged_value_stages
+    monkeypatch.setattr(join_prefetch, "merged_value_stages", merge)
+    assert shop.members({"where": {"total": 0}, "count": {"$gte": 1}}, is_prefetched=True) == [0]
+    assert not merged
+    assert shop.members({"where": {"total": {"$lte": 1}}, "count": {"$gte": 2}}, is_prefetched=True) == [0]
+    assert len(merged) == 1
 
 
 def test_values_that_do_not_fit_the_filter_are_looked_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
