@@ -1,10 +1,15 @@
 """Workers that hang, die, or lose their supervisor, and ports that are taken."""
 
+import multiprocessing
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +61,23 @@ def test_a_stopped_worker_is_replaced() -> None:
         os.kill(stopped, signal.SIGSTOP)
         eventually(lambda: stopped not in (now := workers_of(process.pid)) and other in now and len(now) == 2, 60)
         end_server(process, printed)
+
+
+def work(ready: Event, is_deaf: bool, _: Connection) -> None:
+    """A worker that waits for SIGTERM, and ends only if it is not deaf to it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if is_deaf else lambda *_: sys.exit())
+    ready.set()
+    while True:
+        signal.pause()
+
+
+@pytest.mark.parametrize("is_deaf", [False, True])
+def test_a_worker_that_does_not_stop_is_an_error(is_deaf: bool) -> None:
+    """Its calls were cut off, which whoever stops the service should learn."""
+    ready = multiprocessing.get_context("spawn").Event()
+    run_worker = partial(work, ready, is_deaf)
+    stopped = Supervisor(f"127.0.0.1:{free_port()}", 1, run_worker, 0.5 if is_deaf else 60, lambda _: None)
+    assert stopped.run(lambda _: ready.wait(60)) == int(is_deaf)
 
 
 def test_workers_end_with_their_supervisor() -> None:

@@ -7,6 +7,7 @@ and ends, so no orphan keeps the port.
 
 import multiprocessing
 import os
+import signal
 import socket
 import threading
 import time
@@ -87,7 +88,8 @@ class Supervisor:
     def run(self, wait_for_stop: Callable[[float], bool]) -> int:
         """Run the workers until `wait_for_stop`, which waits for the given seconds, returns True.
 
-        Returns the exit code: EX_CONFIG if a worker refuses its configuration, which no restart would cure.
+        Returns the exit code: EX_CONFIG if a worker refuses its configuration, which no restart would cure; 1 if a
+        worker does not stop by itself.
         """
         workers = [self._start() for _ in range(self._count)]
         code = 0
@@ -100,8 +102,8 @@ class Supervisor:
                     break
                 self._on_end(worker.process.pid or 0)
                 workers[index] = self._start()
-        self._stop(workers)
-        return code
+        have_stopped = self._stop(workers)
+        return code or int(not have_stopped)
 
     def _start(self) -> _Worker:
         pipe, workers_end = self._spawn.Pipe()
@@ -125,15 +127,22 @@ class Supervisor:
         worker.pipe.close()
         return False
 
-    def _stop(self, workers: list[_Worker]) -> None:
+    def _stop(self, workers: list[_Worker]) -> bool:
+        """Stop the workers, and free the port. Return whether all of them stopped by themselves."""
         for worker in workers:
             worker.process.terminate()
         until = time.monotonic() + self._grace_seconds
+        have_stopped = True
         for worker in workers:
             worker.process.join(max(until - time.monotonic(), 0))
             if worker.process.is_alive():
                 worker.process.kill()
+                worker.process.join()
+            if worker.process.exitcode not in (0, EX_CONFIG, -signal.SIGTERM):  # a worker that starts dies of SIGTERM
+                _log.error("worker did not stop", pid=worker.process.pid, exit_code=worker.process.exitcode)
+                have_stopped = False
         self._reserved.close()
+        return have_stopped
 
 
 def _reserve_port(listen: str) -> socket.socket:
