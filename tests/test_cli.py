@@ -144,7 +144,8 @@ def test_token_says_when_a_public_key_cannot_sign(tmp_path: Path) -> None:
 def test_seed_and_indexes_fill_a_database(real_service: Service) -> None:
     settings = {"AUDIENCE_MONGODB_URI": URI, "AUDIENCE_DATABASE": real_service.store.database.name}
     done = run("seed", "--org", "seeded", "--count", "120", **settings)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert "120/120" in done.stderr
     all_contacts = {"datatype": "contact", "where": {"state": {"$in": ["new", "active", "archived", "deleted"]}}}
     assert real_service.client("seeded").count(filter=all_contacts) == 120
     made = run("indexes", COLUMNS="40", **settings).stdout.splitlines()

@@ -3,6 +3,7 @@
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from audience_service.cli.output import note_console
 from audience_service.settings import Settings
 from audience_service.settings_error import SettingsError
 from audience_service.wiring.store import insert_samples, open_store
@@ -35,7 +36,7 @@ def seed(*, org: str, count: int, seed_number: int, if_empty: bool, iso_text: bo
         click.echo(f"the org {org} has contacts already")
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
+    with Progress(*columns, console=note_console()) as progress:
         task = progress.add_task(f"contacts of {org}", total=count)
         try:
             insert_samples(
