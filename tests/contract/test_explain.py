@@ -104,7 +104,7 @@ def test_a_plan_that_is_not_run_has_no_figures(contacts: Client) -> None:
 def test_joins_are_counted_and_their_index_is_advised(real_service: Service) -> None:
     org = f"joined{next(real_service.names)}"
     ids = real_service.insert(org, [{"data": {"country": "JP"}} for _ in range(20)])
-    real_service.insert(org, [{"data": {"contactId": ids[0]}}, {"data": {"contactId": ids[1]}}], "order")
+    real_service.insert(org, [{"data": {"contactId": found, "paidAt": "2026-03-25"}} for found in ids[:2]], "order")
     client = real_service.client(org)
     relation = {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}}
     where = {"country": "JP", "$related": relation}
@@ -121,6 +121,9 @@ def test_joins_are_counted_and_their_index_is_advised(real_service: Service) -> 
         answer = explain(client, where)
         assert (answer.plan.join_count, answer.plan.matched_count) == (1, 2)
         assert answer.index_advice.datatype == "contact"
+        sequence = {**relation, "at": "paidAt", "then": {"count": 0}}
+        answer = explain(client, {**where, "$and": [{"$related": sequence}, {"$related": {**relation, "count": 1}}]})
+        assert (answer.plan.join_count, answer.plan.matched_count) == (4, 2), "the matches, not the 20 candidates"
     finally:
         collection.drop_index(name)
 

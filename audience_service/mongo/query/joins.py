@@ -88,6 +88,10 @@ NOT_PREFETCHED: Mapping[int, JoinValues] = MappingProxyType({})
 
 _RELATED_FIELD = "__related"
 
+_COMPUTE_ONCE: Document = {"$unwind": "$sk"}
+"""A stage that changes no record, as sk is one text. Some engines compute earlier stages again for each record that a
+later lookup reads, unless this comes between: sequences take quadratic time then. MongoDB only reads sk for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Joins:
@@ -158,6 +162,7 @@ class Joins:
             stages.append(address_stage(channel))
             if not self.addresses[channel].is_complete:
                 stages += subscriber_lookup_stages(self.scope, self.org, channel, statuses)
+        stages = _computed_once(stages)
         needs_match = self.node is not None and bool(self._pending_joins(self.node))
         return [*stages, {"$match": self.condition(self.node)}] if self.node is not None and needs_match else stages
 
@@ -223,6 +228,16 @@ class Joins:
         return related_count_condition(
             join, f"{_RELATED_FIELD}{next(n for n, found in enumerate(related) if found is join)}"
         )
+
+
+def _computed_once(stages: Stages) -> Stages:
+    """Return the stages with `_COMPUTE_ONCE` before each lookup but the first.
+
+    It must not come before the match: ExplainFilter would then count the records before it on some engines.
+    """
+    first = next((number for number, stage in enumerate(stages) if "$lookup" in stage), 0)
+    later = [[_COMPUTE_ONCE, stage] if "$lookup" in stage else [stage] for stage in stages[first + 1 :]]
+    return [*stages[: first + 1], *itertools.chain.from_iterable(later)]
 
 
 def build_joins(

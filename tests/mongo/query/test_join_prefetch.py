@@ -212,6 +212,19 @@ def test_lookups_of_the_last_related_records_use_the_index(shop: Shop, monkeypat
     assert "data.buyer_1_sk_1" in json_util.dumps(plan)
 
 
+def test_no_lookup_computes_the_results_of_earlier_ones_again(shop: Shop) -> None:
+    """Without a stage between them, an engine computes these for each record that the next lookup reads."""
+    relation = {"datatype": "order", "on": {"local": "pk", "foreign": "buyer"}}
+    sequence = {**relation, "at": "createdate", "then": {"where": {"total": 1}}}
+    filters = [{"$related": found} for found in (sequence, relation, {**relation, "count": 0})]
+    population, database = COMPILER.compile(Filter("contact", {"$and": filters})), shop.service.store.database
+    deadline = Deadline.after(60)
+    stages = build_pipeline(database, TenantScope(), shop.org, population, deadline, force_lookup=True).stages()
+    lookups = [number for number, stage in enumerate(stages) if "$lookup" in stage]
+    assert len(lookups) == 4
+    assert [number for number, stage in enumerate(stages) if "$unwind" in stage] == [n - 1 for n in lookups[1:]]
+
+
 def test_a_failing_expression_falls_back_to_lookups(shop: Shop) -> None:
     """Which are at the candidates' related records: where an index leads to these, others' fail no call."""
     shop.service.insert(shop.org, [{"data": {"buyer": "contact-none", "total": "many"}}], "order")
