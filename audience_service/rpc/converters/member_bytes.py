@@ -1,7 +1,7 @@
 """Members in protobuf's wire format (protobuf.dev/programming-guides/encoding).
 
 Filling messages takes several times as long: it looks up a map entry for each value. Here a field's key is encoded once
-a batch, equal texts and numbers of a field once, and a member is one concatenation. Example, for the id "c-1" and the
+a batch, and a member is one concatenation. Example, for the id "c-1" and the
 value "US" of the field "country":
 
     0a 16                          members[i], 22 bytes
@@ -17,7 +17,7 @@ Values of rare types are encoded as messages, by `encode_value`.
 import itertools
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -42,6 +42,13 @@ _NUMBER, _TEXT, _LIST = b"\x11", b"\x1a", b"\x32"
 _NAIVE_DATES: CodecOptions[Mapping[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
 """Decodes dates without their timezone, which is UTC: to decode and to format them takes half the time then."""
 
+_NUMBER_SIZE, _DATE_SIZE = 9, 24
+"""The sizes of a Value with a number, and of a date as text, in the years 1 to 9999."""
+_MAX_CACHED_SIZE = 16_384
+"""Longer content is rare. Its prefixes are not cached."""
+
+_EMPTY: Record = {}
+
 _pack_number = struct.Struct("<d").pack
 
 
@@ -55,100 +62,119 @@ class SerializedMembers:
 
 def encode_members(members: Documents | Sequence[Record], fields: Projection) -> bytes:
     """The members of a StreamMembersResponse: ids and fields, as messages filled by `fill_struct` would have them."""
-    # Performance: this runs for every value of every member. Comprehensions over a column of values, with a cached
-    # encoder for each type, take half the time of a loop over the values of each member.
+    # Performance: this runs for every value of every member. Comprehensions over a column of values, with an encoder
+    # for each type, take half the time of a loop over the values of each member.
     records = bson.decode_all(members.content, _NAIVE_DATES) if isinstance(members, Documents) else members
     columns = []
-    for name, steps in fields.paths.items():
-        encoders = _Key(name).encoders()
-        columns.append([encoders[type(value)](value) for value in _column(records, steps)])
-    rows = zip(*columns, strict=True) if columns else itertools.repeat(())
+    for name, values in _columns(records, fields):
+        encoders = _encoders(name)
+        columns.append([encoders[type(value)](value) for value in values])
+    rows = map(b"".join, zip(*columns, strict=True)) if columns else itertools.repeat(b"")
     parts: list[bytes] = []
-    for record, row in zip(records, rows, strict=False):  # the repeated row has no end
-        member = _delimited(_ID, str(record.get("pk", "")).encode())
-        values = b"".join(row)
-        if values:
-            member += _FIELDS + _varint(len(values)) + values
-        parts += (_MEMBERS, _varint(len(member)), member)
+    for record, entries in zip(records, rows, strict=False):  # the repeated row has no end
+        contact_id = str(record.get("pk", "")).encode()
+        member = _ID_PREFIXES[len(contact_id)] + contact_id
+        if entries:
+            member += _FIELDS_PREFIXES[len(entries)] + entries
+        parts += (_MEMBER_PREFIXES[len(member)], member)
     return b"".join(parts)
 
 
-def _column(records: Sequence[Record], steps: Sequence[str]) -> list[Any]:
-    """Each record's value at a path, as of `get_path`."""
-    *parents, last = steps
-    owners: Sequence[Any] = records
-    for step in parents:
-        owners = [owner.get(step) if type(owner) is dict else None for owner in owners]
-    return [
-        owner.get(last, MISSING) if type(owner) is dict else get_path(record, steps)
-        for owner, record in zip(owners, records, strict=True)
-    ]
+def _columns(records: Sequence[Record], fields: Projection) -> Iterator[tuple[str, list[Any]]]:
+    """The fields, each with every record's value, as of `get_path`."""
+
+    @cache
+    def owners(path: tuple[str, ...]) -> Sequence[Record] | None:
+        """Each record's object at the path, empty if it has none. None if a record has another value there."""
+        outer = owners(path[:-1]) if path else None
+        if outer is None:
+            return None if path else records
+        found = [owner.get(path[-1], _EMPTY) for owner in outer]
+        return found if set(map(type, found)) <= {dict} else None
+
+    for name, steps in fields.paths.items():
+        found = owners(steps[:-1])
+        if found is None:
+            yield name, [get_path(record, steps) for record in records]
+        else:
+            last = steps[-1]
+            yield name, [owner.get(last, MISSING) for owner in found]
 
 
-class _Key:
-    """A field's key in a Struct, and the encoders of its values. An entry is the key with one value."""
+def _encoders(name: str) -> Mapping[type, Callable[[Any], bytes]]:
+    """The encoder of a field's entry for each type of value. An entry is the field's key with one value."""
+    key = _delimited(_KEY, name.encode()) + _VALUE
 
-    def __init__(self, name: str) -> None:
-        self._key = _delimited(_KEY, name.encode()) + _VALUE
-        self._text_prefix = cache(self._make_text_prefix)
-        self._number_prefix = self._prefix(9) + _NUMBER
-        self._cached_texts = cache(self._texts)
+    def prefix(size: int) -> bytes:
+        """The bytes before a Value of `size` bytes."""
+        length = _varint(size)
+        return _ENTRY + _varint(len(key) + len(length) + size) + key + length
 
-    def encoders(self) -> Mapping[type, Callable[[Any], bytes]]:
-        """The encoder of an entry for each type of value. Their caches live as long as the mapping."""
-        # 1, 1.0 and True are equal, so each encoder has a cache of its own. 0.0 and -0.0 are, so floats have none.
-        integer = cache(self._number)
-        common: dict[type, Callable[[Any], bytes]] = {
-            str: cache(self._text),
-            int: integer,
-            Int64: integer,
-            float: self._number,
-            datetime: self._date,
-            list: self._list,
-            type(MISSING): lambda _: b"",
-        }
-        return defaultdict(lambda: self._other, common)
+    def text_prefix(size: int) -> bytes:
+        """The bytes before a text of `size` bytes."""
+        tag_and_length = _TEXT + _varint(size)
+        return prefix(len(tag_and_length) + size) + tag_and_length
 
-    def _text(self, value: str) -> bytes:
+    text_prefixes = _Prefixes(text_prefix)
+    date_prefix, number_prefix = text_prefix(_DATE_SIZE), prefix(_NUMBER_SIZE) + _NUMBER
+
+    def encode_text(value: str) -> bytes:
         text = value.encode()
-        return self._text_prefix(len(text)) + text
+        return text_prefixes[len(text)] + text
 
-    def _date(self, value: datetime) -> bytes:
-        return self._text(format_datetime(value))
+    def encode_date(value: datetime) -> bytes:
+        return date_prefix + format_datetime(value).encode()
 
-    def _number(self, value: float) -> bytes:
+    def encode_number(value: float) -> bytes:
         if -MAX_EXACT_INTEGER < value < MAX_EXACT_INTEGER:
-            return self._number_prefix + _pack_number(value)
-        return self._other(value)
+            return number_prefix + _pack_number(value)
+        return encode_other(value)
 
-    def _list(self, values: list[Any]) -> bytes:
-        try:
-            texts = self._cached_texts(tuple(values))
-        except TypeError:  # an item has no hash, so it is no text
-            texts = None
-        return self._other(values) if texts is None else texts
-
-    def _texts(self, values: tuple[Any, ...]) -> bytes | None:
+    @cache
+    def encode_texts(values: tuple[Any, ...]) -> bytes | None:
         """The entry of a list of texts, such as tags; None for any other list."""
         if not all(type(value) is str for value in values):
             return None
         items = b"".join(_delimited(_ITEM, _delimited(_TEXT, value.encode())) for value in values)
         content = _delimited(_LIST, items)
-        return self._prefix(len(content)) + content
+        return prefix(len(content)) + content
 
-    def _other(self, value: Any) -> bytes:
+    def encode_list(values: list[Any]) -> bytes:
+        try:
+            texts = encode_texts(tuple(values))
+        except TypeError:  # an item has no hash, so it is no text
+            texts = None
+        return encode_other(values) if texts is None else texts
+
+    def encode_other(value: Any) -> bytes:
         content = encode_value(value).SerializeToString()
-        return self._prefix(len(content)) + content
+        return prefix(len(content)) + content
 
-    def _prefix(self, size: int) -> bytes:
-        """The bytes before a Value of `size` bytes."""
-        length = _varint(size)
-        return _ENTRY + _varint(len(self._key) + len(length) + size) + self._key + length
+    # 1, 1.0 and True are equal, and so are 0.0 and -0.0: only integers have a cache.
+    encode_integer = cache(encode_number)
+    common: dict[type, Callable[[Any], bytes]] = {
+        str: encode_text,
+        int: encode_integer,
+        Int64: encode_integer,
+        float: encode_number,
+        datetime: encode_date,
+        list: encode_list,
+        type(MISSING): lambda _: b"",
+    }
+    return defaultdict(lambda: encode_other, common)
 
-    def _make_text_prefix(self, size: int) -> bytes:
-        """The bytes before a text of `size` bytes."""
-        tag_and_length = _TEXT + _varint(size)
-        return self._prefix(len(tag_and_length) + size) + tag_and_length
+
+class _Prefixes(dict[int, bytes]):
+    """The bytes before content, by its length."""
+
+    def __init__(self, make: Callable[[int], bytes]) -> None:
+        self._make = make
+
+    def __missing__(self, size: int) -> bytes:
+        prefix = self._make(size)
+        if size < _MAX_CACHED_SIZE:
+            self[size] = prefix
+        return prefix
 
 
 def _delimited(tag: bytes, content: bytes) -> bytes:
@@ -169,3 +195,8 @@ _VARINTS = [_encode_varint(number) for number in range(2_048)]
 
 def _varint(number: int) -> bytes:
     return _VARINTS[number] if number < len(_VARINTS) else _encode_varint(number)
+
+
+_MEMBER_PREFIXES = _Prefixes(lambda size: _MEMBERS + _varint(size))
+_ID_PREFIXES = _Prefixes(lambda size: _ID + _varint(size))
+_FIELDS_PREFIXES = _Prefixes(lambda size: _FIELDS + _varint(size))
