@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from audience_service.mongo.snapshots import rows
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
 
@@ -63,6 +64,32 @@ def test_it_streams_entered_and_exited_members_in_order(
     assert forth == (entered, exited, (7, 7, 7))
     assert diff(client, fromSnapshotId=second, toSnapshotId=first, batchSize=batch_size) == (exited, entered, (7, 7, 7))
     assert diff(client, fromSnapshotId=first, toSnapshotId=first) == ([], [], (0, 0, 14))
+
+
+def test_each_command_compares_a_bounded_number_of_rows(
+    client: Client, service: Service, insert: Insert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slice of the larger snapshot and two of the smaller one, all of whose rows come before those of the larger."""
+    ranges: list[Any] = []
+
+    def diff_stages(scope: Any, org: str, first: Any, second: Any, key_range: Any) -> Any:
+        ranges.append(key_range)
+        return stages(scope, org, first, second, key_range)
+
+    stages = rows._diff_stages
+    monkeypatch.setattr(rows, "_diff_stages", diff_stages)
+    monkeypatch.setattr(rows, "SLICE_SIZE", 2)
+    ids = insert([{"id": f"{n:02}", "data": {"tags": ["new" if n < 7 else "old"]}} for n in range(21)])
+    first, second = (client.snapshot(filter=tagged(tag)).id for tag in ("old", "new"))
+    found = diff(client, fromSnapshotId=first, toSnapshotId=second)
+    assert found == (ids[:7], ids[7:], (7, 14, 0))
+    lists = service.store.database["audience_member"]
+    counts = [
+        tuple(lists.count_documents({"audience": {"$regex": f"^{name}"}, **key_range}) for name in (first, second))
+        for key_range in ranges
+    ]
+    assert [sum(column) for column in zip(*counts, strict=True)] == [14, 7]
+    assert all(larger <= 2 and smaller <= 4 for larger, smaller in counts)
 
 
 def test_it_compares_stored_rows_regardless_of_later_record_changes(

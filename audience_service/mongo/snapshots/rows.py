@@ -44,7 +44,10 @@ _MODULI = (4_294_967_291, 4_294_967_279)
 _32_BITS = 2**32 - 1
 
 SLICE_SIZE = 100_000
-"""The most rows of each snapshot that one command compares: a few dozen MB of the 100 MB that a group may take."""
+"""The most rows of the larger snapshot that one command compares, and half the most of the smaller one.
+
+They take a few dozen MB of the 100 MB that a group may take.
+"""
 
 CURSOR_BATCH_SIZE = 10_000
 
@@ -93,10 +96,13 @@ class MongoSnapshotRows:
     def diff(
         self, org: str, first: Snapshot, second: Snapshot, batch_size: int, after: str, deadline: Deadline
     ) -> Generator[list[Difference], None, None]:
-        """Run two queries for the end of each slice, and one command for its differences."""
+        """Run one or two queries for the end of each slice, and one command for its differences."""
+        smaller, larger = sorted((first, second), key=lambda snapshot: snapshot.count)
         while True:
-            ends = [self._slice_end(org, snapshot, after, deadline) for snapshot in (first, second)]
-            until = min((end for end in ends if end), default="")
+            until = self._slice_end(org, larger, after, deadline)
+            # Performance: a database counts rows in a third of the time that it takes to find the last one of them.
+            if self._exceeds_slice(org, smaller, after, until, deadline):
+                until = self._slice_end(org, smaller, after, deadline)
             with with_deadline(self._database, deadline):
                 rows = self._collection.aggregate(
                     _diff_stages(self._scope, org, first, second, key_range_condition(after, until)),
@@ -177,10 +183,21 @@ class MongoSnapshotRows:
         """Return the sk of the last row of a full slice of the snapshot, or "" if fewer rows remain."""
         if snapshot.count <= SLICE_SIZE:
             return ""
-        match = self._scope.match(org, {"audience": snapshot.list_version_id}, key_range_condition(after, ""))
+        match = self._range_match(org, snapshot, after, "")
         with with_deadline(self._database, deadline):
             rows = self._collection.find(match, {"_id": 0, "sk": 1}, sort=[("sk", 1)], skip=SLICE_SIZE - 1, limit=1)
             return next((str(row["sk"]) for row in rows), "")
+
+    def _exceeds_slice(self, org: str, snapshot: Snapshot, after: str, until: str, deadline: Deadline) -> bool:
+        """Return whether a range has more rows of the smaller snapshot than a slice may have."""
+        if snapshot.count <= 2 * SLICE_SIZE:
+            return False
+        match = self._range_match(org, snapshot, after, until)
+        with with_deadline(self._database, deadline):
+            return self._collection.count_documents(match, limit=2 * SLICE_SIZE + 1) > 2 * SLICE_SIZE
+
+    def _range_match(self, org: str, snapshot: Snapshot, after: str, until: str) -> Document:
+        return self._scope.match(org, {"audience": snapshot.list_version_id}, key_range_condition(after, until))
 
     def _diff_batch(self, rows: Iterator[dict[str, Any]], size: int, deadline: Deadline) -> list[Difference]:
         with with_deadline(self._database, deadline):
