@@ -8,15 +8,13 @@ from pathlib import Path
 import click
 from pymongo import MongoClient
 from rich.console import Console
-from rich.table import Table
 
 from bench.dataset import prepare
 from bench.measure import Result, Timing, measure
 from bench.processes import audience_service
 from bench.reference import Document
 from bench.rows import rows
-
-_WIDTH = 200
+from bench.table import Table
 
 
 @click.command()
@@ -41,7 +39,7 @@ def main(*, uri: str, contacts: str, only: str, json_path: Path | None) -> None:
                 if only in row.name:
                     with console.status(f"{row.name} compared with {row.reference_name}, {size:,} contacts"):
                         results.append(measure(row, server, size))
-    Console(width=max(console.width, _WIDTH)).print(results_table(results))
+    click.echo(results_table(results))
     if json_path:
         json_path.parent.mkdir(parents=True, exist_ok=True)
         machine = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
@@ -56,7 +54,6 @@ def results_table(results: list[Result]) -> Table:
         "RPC",
         "compared with",
         "contacts",
-        "pairs",
         "service",
         "reference",
         "ratio",
@@ -65,14 +62,13 @@ def results_table(results: list[Result]) -> Table:
     )
     table = Table(
         *columns,
-        title="medians (interquartile range, 95th percentile); ratio: time of the service / time of the reference",
+        title="Medians (interquartile range); ratio: time of the service / time of the reference",
     )
     for result in results:
         table.add_row(
             result.name,
             result.reference_name,
             f"{result.contacts:,}",
-            str(result.pairs),
             _format_timing(result.service),
             _format_timing(result.reference),
             f"{result.ratio:.2f}",
@@ -84,13 +80,13 @@ def results_table(results: list[Result]) -> Table:
 
 def _format_timing(timing: Timing) -> str:
     factor, unit = (1000, "ms") if timing.median < 1 else (1, "s")
-    values = (timing.median, timing.low, timing.high, timing.p95)
-    median, low, high, p95 = (f"{seconds * factor:.2f}" for seconds in values)
-    return f"{median} {unit} ({low} to {high}, p95 {p95})"
+    digits = 1 if timing.median < 0.1 else 0 if timing.median < 1 else 2
+    median, low, high = (f"{seconds * factor:.{digits}f}" for seconds in (timing.median, timing.low, timing.high))
+    return f"{median} {unit} ({low} to {high})"
 
 
 def _format_seconds(seconds: float) -> str:
-    return f"{seconds * 1000:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
 if __name__ == "__main__":

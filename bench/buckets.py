@@ -16,9 +16,9 @@ from itertools import combinations
 import click
 import pymongo
 from rich.console import Console
-from rich.table import Table
 
 from audience_service.domain.filters.buckets import BucketRange, bucket_expression, bucket_of
+from bench.table import Table
 
 KINDS = ("nanoid", "sequential", "imported")
 CLASSES, BUCKETS, SALT_BUCKETS = 10_000, 100, 10
@@ -36,7 +36,7 @@ Classes = Callable[[str, int], Sequence[int]]
 @click.option("--salts", default=20, show_default=True, help="Salts to compare with each other.")
 def main(*, uri: str | None, database: str, ids: int, salts: int) -> None:
     """Measure the evenness of buckets and the independence of salts."""
-    console = Console(width=150)
+    console = Console()
     table = Table(
         "ids", f"{CLASSES:,} classes: chi-squared", "p", f"{BUCKETS} buckets: chi-squared", "p", "largest share"
     )
@@ -55,7 +55,7 @@ def main(*, uri: str | None, database: str, ids: int, salts: int) -> None:
         if client is not None:
             client.drop_database(database)
             client.close()
-    console.print(table, independence)
+    click.echo(f"{table}\n{independence}")
 
 
 def create_ids(kind: str, count: int) -> Iterator[str]:

@@ -15,14 +15,13 @@ from typing import Any
 import click
 import grpc
 import psutil
-from rich.console import Console
-from rich.table import Table
 
 from audience_service.cli.token import mint
 from audience_service.pb.audience.v1 import resources_pb2, segment_service_pb2, targeting_service_pb2
 from audience_service.settings import Settings
 from bench.processes import KEY, audience_service, http_gateway
 from bench.rows import Client
+from bench.table import Table
 
 ORG = "bench"
 REQUESTS, CONNECTIONS = 400, 8
@@ -123,14 +122,14 @@ def measure_path(port: int, process: psutil.Process, path: str, call: Callable[[
 def main(*, uri: str) -> None:
     """Measure a small and a large response."""
     columns = ("RPC", "bytes", "HTTP", "gRPC", "difference", "gateway CPU", f"{CONNECTIONS} connections")
-    table = Table(*columns, title=f"medians of {REQUESTS:,} requests each")
+    table = Table(*columns, title=f"Medians of {REQUESTS:,} requests each")
     with ExitStack() as stack:
         address, rows = stack.enter_context(paths(uri))
         gateway = stack.enter_context(http_gateway(address))
         for name, path, call in rows:
             table.add_row(name, *measure_path(int(gateway.address.rpartition(":")[2]), gateway.process, path, call))
-        table.caption = f"resident memory of the gateway: {gateway.process.memory_info().rss / 1e6:.0f} MB"
-    Console(width=160).print(table)
+        table.caption = f"Resident memory of the gateway: {gateway.process.memory_info().rss / 1e6:.0f} MB"
+    click.echo(table)
 
 
 if __name__ == "__main__":

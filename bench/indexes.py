@@ -17,7 +17,6 @@ from google.protobuf.json_format import ParseDict
 from pymongo import MongoClient
 from pymongo.collection import Collection
 from rich.console import Console
-from rich.table import Table
 
 from audience_service.cli.token import mint
 from audience_service.pb.audience.v1 import filter_service_pb2 as filters
@@ -28,6 +27,7 @@ from audience_service.settings import Settings
 from bench.dataset import LARGE, prepare
 from bench.processes import KEY, Server, audience_service
 from bench.reference import Document
+from bench.table import Table
 
 SEGMENTS: Mapping[str, Any] = {
     "hot leads of Japan": {"country": "JP", "score": {"$gte": 90}},
@@ -45,7 +45,6 @@ SEGMENTS: Mapping[str, Any] = {
 
 _REPEATS = 5
 _TIMEOUT_SECONDS = 120
-_WIDTH = 200
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Measurement:
         plan = self.explanation.plan
         per_match = f"{plan.documents_examined_per_match:,.2f}"
         kind = filters.PlanKind.Name(plan.kind).removeprefix("PLAN_KIND_")
-        return [kind, per_match, f"{plan.milliseconds:,}", f"{self.reach_seconds * 1000:,.0f}"]
+        return [kind, per_match, f"{plan.milliseconds:,} ms", f"{self.reach_seconds * 1000:,.0f} ms"]
 
 
 class Caller:
@@ -94,10 +93,9 @@ def main(*, uri: str, contacts: int) -> None:
     """Explain ten segments before and after the creation of the advised index."""
     console = Console()
     name = _database(uri, contacts, console)
-    columns = ("segment", "advised", "matched", *(f"{w}: {c}" for w in ("before", "after") for c in _COLUMNS))
+    columns = ("segment", "matched", "before", *_COLUMNS, "recommended index", "after", *_COLUMNS)
     table = Table(
-        *columns,
-        title=f"{contacts:,} contacts; ms: the explain; reach ms: the median of {_REPEATS} calls of EstimateReach",
+        *columns, title=f"{contacts:,} contacts; the explain, and the median of {_REPEATS} calls of EstimateReach"
     )
     reasons = []
     with MongoClient[Document](uri) as client, audience_service(uri, name) as server:
@@ -106,20 +104,19 @@ def main(*, uri: str, contacts: int) -> None:
             with console.status(title):
                 before = caller.measure(where)
                 advice = before.explanation.index_advice
-                cells = [title, ", ".join(advice.index.fields) if advice.useful else "none"]
-                cells += [f"{before.explanation.plan.matched:,}", *before.cells()]
+                cells = [title, f"{before.explanation.plan.matched:,}", *before.cells()]
+                cells += [", ".join(advice.index.fields) if advice.useful else "none"]
                 if advice.useful:
                     with _index(client[name][advice.datatype], list(advice.index.fields)):
                         cells += caller.measure(where).cells()
             table.add_row(*cells)
             reasons.append(f"{title}: {advice.reason}")
-    wide = Console(width=max(console.width, _WIDTH))
-    wide.print(table)
+    click.echo(table)
     for reason in reasons:
-        wide.print(reason, markup=False, highlight=False)
+        click.echo(reason)
 
 
-_COLUMNS = ("kind", "read per match", "ms", "reach ms")
+_COLUMNS = ("read", "explain", "EstimateReach")
 
 
 def _database(uri: str, contacts: int, console: Console) -> str:

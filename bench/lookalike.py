@@ -16,7 +16,6 @@ from typing import Any
 import click
 from pymongo import MongoClient
 from rich.console import Console
-from rich.table import Table
 
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline
@@ -28,6 +27,7 @@ from audience_service.domain.lookalikes.training import TrainedModel, train
 from audience_service.mongo.store import Store, mongo_store
 from bench.dataset import LARGE, prepare
 from bench.reference import Document, in_org
+from bench.table import Table
 
 _NO_DEADLINE = Deadline(None)
 _MIN_BUCKET_SIZE = 5
@@ -43,10 +43,10 @@ _SEED: Document = {"score": {"$gte": 95}}
 def main(*, uri: str, contacts: str) -> None:
     """Compare the AUC of lookalikes with a logistic regression, and their time with hand-written aggregations."""
     console = Console()
-    console.print(_measure_auc(uri))
+    click.echo(_measure_auc(uri))
     for size in (int(part) for part in contacts.split(",")):
         if size:
-            console.print(_measure_time(uri, prepare(uri, size, console)))
+            click.echo(_measure_time(uri, prepare(uri, size, console)))
 
 
 def _measure_auc(uri: str) -> Table:
@@ -76,7 +76,7 @@ def _measure_auc(uri: str) -> Table:
     finally:
         store.database.client.drop_database(database)
         store.close()
-    table = Table("model", "AUC", title="fair: the seed's holdout compared with the baseline")
+    table = Table("model", "AUC", title="The data set fair: the seed's holdout compared with the baseline")
     table.add_row("lookalike", f"{lookalike_auc:.4f}")
     table.add_row("lookalike without decorrelation", f"{plain_auc:.4f}")
     table.add_row(

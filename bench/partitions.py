@@ -15,7 +15,6 @@ import grpc
 from google.protobuf.json_format import ParseDict
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from audience_service.cli.token import mint
 from audience_service.mongo.store import Store, mongo_store
@@ -23,6 +22,7 @@ from audience_service.pb.audience.v1.membership_service_pb2 import StreamMembers
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
 from audience_service.settings import Settings
 from bench.processes import KEY, Server, audience_service
+from bench.table import Table
 
 PARTITION_COUNT = 4
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -40,7 +40,7 @@ _AUDIENCES: tuple[tuple[str, dict[str, Any]], ...] = (
 @click.option("--contacts", default=1_000_000, show_default=True, help="Contacts for each kind of id.")
 def main(*, uri: str, database: str, contacts: int) -> None:
     """Measure the balance of partitions, and check that they are disjoint and complete."""
-    console = Console(width=170)
+    console = Console()
     store = mongo_store(uri, database)
     table = Table(
         "ids", "audience", "members", "partitions", "largest / mean", "one stream", "parallel streams", "memory growth"
@@ -58,7 +58,7 @@ def main(*, uri: str, database: str, contacts: int) -> None:
     finally:
         store.database.client.drop_database(database)
         store.close()
-    console.print(table)
+    click.echo(table)
 
 
 def _load(store: Store, org: str, count: int, console: Console) -> None:

@@ -14,8 +14,6 @@ from typing import Any
 
 import click
 import grpc
-from rich.console import Console
-from rich.table import Table
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.targeting.taxonomy import packaged_taxonomies
@@ -24,6 +22,7 @@ from audience_service.pb.audience.v1 import targeting_service_pb2 as pb
 from audience_service.wiring.targeting import taxonomy_importer
 from bench.processes import audience_service
 from bench.rows import Client
+from bench.table import Table
 
 DATABASE = "bench_platform_trees"
 CALLS = 1_000
@@ -38,8 +37,7 @@ def main(*, uri: str, nodes: int) -> None:
     """Import a tree, and measure searches by the beginnings of random words of it."""
     rows = list(_rows(nodes))
     store = mongo_store(uri, DATABASE)
-    console = Console(width=160)
-    console.print(_import(store, rows))
+    click.echo(_import(store, rows))
     draw = random.Random(7)  # noqa: S311
     words = [word for row in rows for word in row[1].split()]
     table = Table("request", "median", "95 %", "slowest", "find_one, median", title=f"{CALLS:,} calls each")
@@ -50,8 +48,8 @@ def main(*, uri: str, nodes: int) -> None:
             requests = [pb.ListLocationsRequest(platform="google", query=query, **conditions) for query in queries]
             table.add_row(title, *_measure(store, client, requests))
         after = server.process.memory_info().rss
-        table.caption = f"resident memory: {before / 1e6:.0f} MB before, {after / 1e6:.0f} MB after"
-    console.print(table)
+        table.caption = f"Resident memory: {before / 1e6:.0f} MB before, {after / 1e6:.0f} MB after"
+    click.echo(table)
     store.close()
 
 

@@ -36,7 +36,6 @@ _BATCH_SIZE = 5_000
 _TIMEOUT_SECONDS = 600.0
 """The deadline of a call. The service's own is shorter than a count of millions of records on a slow machine."""
 _SINCE = NOW - timedelta(days=30)
-_WIDTH = 200
 VISITS = {"type": "visit", "url": "/pricing", "createdate": {"$gte": f"{_SINCE:%Y-%m-%d}T12:00:00Z"}}
 _ON = {"local": "pk", "foreign": "contactId"}
 _WEEK = timedelta(days=7)
@@ -66,7 +65,7 @@ def main(*, uri: str, database: str, sizes: str) -> None:
             for row in _rows(caller, client[database]):
                 with console.status(f"{row.name}, {contacts:,} contacts, {events:,} events"):
                     results.append(measure(row, server, contacts))
-    Console(width=max(console.width, _WIDTH)).print(results_table(results))
+    click.echo(results_table(results))
 
 
 def _rows(client: Client, database: reference.Contacts) -> Iterator[Row]:

@@ -19,7 +19,6 @@ import click
 from pymongo import MongoClient
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters import Filter, FilterCompiler
@@ -27,6 +26,7 @@ from audience_service.domain.reach.progressive_count import ProgressiveCounter
 from audience_service.mongo.store import Store, mongo_store
 from bench.dataset import LARGE
 from bench.reference import Document, in_org
+from bench.table import Table
 
 STRATA = ((1e-4, 1e-3), (1e-3, 0.01), (0.01, 0.1), (0.1, 0.5), (0.5, 1.0))
 SAMPLES = (500, 4_000)
@@ -87,7 +87,7 @@ class Coverage:
 @click.option("--also", "extra", default="", help="Also measure the large org of this database of `make bench`.")
 def main(*, uri: str, database: str, contacts: int, filters: int, extra: str) -> None:
     """Measure coverage and width of sampled estimates for three kinds of ids."""
-    console = Console(width=150)
+    console = Console()
     rng = random.Random(17)  # noqa: S311 - filters, not secrets
     store = mongo_store(uri, database)
     try:
@@ -95,14 +95,14 @@ def main(*, uri: str, database: str, contacts: int, filters: int, extra: str) ->
             store.create_index(index)
         for name in ("nanoid", "sequential", "imports"):
             population = _create_population(store, name, contacts, rng, console)
-            console.print(_table(population, _measure(store, population, filters, rng, console)))
+            click.echo(_table(population, _measure(store, population, filters, rng, console)))
     finally:
         store.database.client.drop_database(database)
         store.close()
     if extra:
         store = mongo_store(uri, extra)
         population = _read_sample_contacts(uri, extra, console)
-        console.print(_table(population, _measure(store, population, filters, rng, console)))
+        click.echo(_table(population, _measure(store, population, filters, rng, console)))
         store.close()
 
 

@@ -17,13 +17,13 @@ from typing import Any
 import click
 from pymongo import MongoClient
 from rich.console import Console
-from rich.table import Table
 
 from bench.dataset import prepare
 from bench.measure import Row, measure
 from bench.processes import Server, audience_service
 from bench.reference import Document
 from bench.rows import rows
+from bench.table import Table
 
 RATIOS_PATH = Path(__file__).with_name("ratios.json")
 _CONTACTS = 10_000
@@ -59,7 +59,7 @@ def main(*, uri: str, record: bool) -> None:
         rounded = {key: round(ratio, 2) for key, ratio in ratios.items()}
         RATIOS_PATH.write_text(json.dumps({"database": database_version, "ratios": rounded}, indent=2) + "\n")
         return
-    console.print(_table(ratios, recorded["ratios"]))
+    click.echo(_table(ratios, recorded["ratios"]))
     if recorded["database"] != database_version:
         console.print(
             f"Nothing is compared: the ratios are those of {recorded['database']}, and this is {database_version}. "

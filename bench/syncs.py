@@ -17,7 +17,6 @@ from google.protobuf.message import Message
 from pymongo import DeleteOne, InsertOne, MongoClient, UpdateOne
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from audience_service.mongo.store import Store, mongo_store
 from audience_service.pb.audience.v1 import membership_service_pb2 as membership
@@ -26,6 +25,7 @@ from audience_service.pb.audience.v1 import segment_service_pb2 as segments
 from audience_service.pb.audience.v1 import sync_service_pb2 as syncs
 from bench.processes import Server, audience_service
 from bench.rows import Client
+from bench.table import Table
 
 ORG = "bench"
 FIELDS = ("email", "phone")
@@ -54,7 +54,7 @@ class Transfer:
 def main(*, uri: str, database: str, members: int, changes: int) -> None:
     """Measure a full export, the first stream of a sync, and the difference after the changes."""
     changes = changes or members // 100
-    console = Console(width=150)
+    console = Console()
     with MongoClient[dict[str, Any]](uri) as raw:
         raw.drop_database(database)
     store = mongo_store(uri, database)
@@ -73,7 +73,7 @@ def main(*, uri: str, database: str, members: int, changes: int) -> None:
     finally:
         store.database.client.drop_database(database)
         store.close()
-    console.print(_table(transfers, members))
+    click.echo(_table(transfers, members))
 
 
 class Worker:

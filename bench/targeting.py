@@ -12,12 +12,11 @@ from typing import Any
 import click
 import grpc
 import psutil
-from rich.console import Console
-from rich.table import Table
 
 from audience_service.pb.audience.v1 import targeting_service_pb2 as pb
 from bench.processes import Server, audience_service, bare_server
 from bench.rows import Client
+from bench.table import Table
 
 CALLS = 1_000
 ROWS: tuple[tuple[str, Any, Any], ...] = (
@@ -37,15 +36,14 @@ ROWS: tuple[tuple[str, Any, Any], ...] = (
 def main(*, uri: str) -> None:
     """Measure each search and a bare call, in one run."""
     columns = ("RPC", "request", "nodes", "service", "bare", "ratio", "CPU", "bare CPU", "CPU ratio")
-    table = Table(*columns, title=f"medians of {CALLS:,} calls each; CPU of the server process per call")
+    table = Table(*columns, title=f"Medians of {CALLS:,} calls each; CPU of the server process per call")
     with audience_service(uri, "bench_targeting") as server, grpc.insecure_channel(server.address) as channel:
         client = Client(channel, "bench")
         for rpc, request, response_type in ROWS:
             table.add_row(*_measure_row(server, client, rpc, request, response_type))
-        table.caption = f"resident memory of the service: {server.process.memory_info().rss / 1e6:.0f} MB"
-    console = Console(width=160)
-    console.print(table)
-    console.print(_measure_loading())
+        table.caption = f"Resident memory of the service: {server.process.memory_info().rss / 1e6:.0f} MB"
+    click.echo(table)
+    click.echo(_measure_loading())
 
 
 def _measure_row(server: Server, client: Client, rpc: str, request: Any, response_type: Any) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ import click
 import grpc
 from google.protobuf.json_format import ParseDict
 from rich.console import Console
-from rich.table import Table
 
 from audience_service.pb.audience.v1 import resources_pb2 as resources
 from bench.dataset import LARGE, prepare
@@ -20,6 +19,7 @@ from bench.processes import audience_service
 from bench.reference import Document
 from bench.rows import Client
 from bench.snapshots import create, delete, diff
+from bench.table import Table
 
 
 class CountingProxy:
@@ -65,7 +65,8 @@ class CountingProxy:
 def main(*, uri: str, contacts: str) -> None:
     """Count the bytes of a snapshot's creation, and of the differences between two snapshots."""
     console = Console()
-    table = Table("contacts", "members", "CreateSnapshot", "differing", "DiffSnapshots")
+    title = "Bytes between the service and its database, including health checks"
+    table = Table("contacts", "members", "CreateSnapshot", "differing", "DiffSnapshots", title=title)
     parsed_uri = urlsplit(uri)
     for size in (int(part) for part in contacts.split(",")):
         name = prepare(uri, size, console)
@@ -85,8 +86,7 @@ def main(*, uri: str, contacts: str) -> None:
                 delete(client, snapshot.id)
         counts = (size, everyone.count, snapshot_bytes, entered + exited, diff_bytes)
         table.add_row(*(f"{count:,}" for count in counts))
-    console.print("bytes between the service and its database, including health checks")
-    console.print(table)
+    click.echo(table)
 
 
 def _filter(where: Document) -> resources.Filter:

@@ -28,7 +28,6 @@ import grpc
 from google.protobuf.message import Message
 from pymongo import MongoClient
 from rich.console import Console
-from rich.table import Table
 
 from audience_service.pb.audience.v1 import membership_service_pb2 as membership
 from audience_service.pb.audience.v1 import reach_service_pb2 as reach
@@ -38,6 +37,7 @@ from bench import reference
 from bench.dataset import LARGE, prepare
 from bench.processes import Command, Server, audience_service, bare_server
 from bench.rows import Client, filter_message, save_segment
+from bench.table import Table
 
 CALLERS = 32
 _CONTACTS = 10_000
@@ -98,8 +98,8 @@ def main(*, uri: str, calls: int, turns: int, pin: bool) -> None:
     name = prepare(uri, _CONTACTS, console)
     if pin:
         os.sched_setaffinity(0, {_LOAD_CPU})
-    cpu = Table("RPC", "service", "driver", "bare", "own CPU / bare", title="CPU of the server's process for a call")
-    rates = Table("RPC", "service", "driver", "ratio", title=f"calls a second of {CALLERS} callers")
+    rates = (f"{CALLERS} callers: service", "driver", "ratio")
+    table = Table("RPC", "service", "driver", "bare", "own CPU / bare", *rates)
     with (
         ExitStack() as stack,
         MongoClient[reference.Document](uri, tz_aware=True) as database,
@@ -118,15 +118,14 @@ def main(*, uri: str, calls: int, turns: int, pin: bool) -> None:
                         side.run(calls)
                 service, driver, bare = (side.cpu_per_call for side in sides)
                 own = f"{(service - driver + bare) / bare:.2f}"
-                cpu.add_row(call.name, *(f"{seconds * 1000:.2f} ms" for seconds in (service, driver, bare)), own)
+                cpu = [f"{seconds * 1000:.2f} ms" for seconds in (service, driver, bare)]
                 for _ in range(turns):
                     for side in sides[:2]:
                         side.run_concurrently(pool, max(calls, CALLERS) * 2)
                 ratio = statistics.median(a / b for a, b in zip(sides[0].rates, sides[1].rates, strict=True))
-                medians = [f"{statistics.median(side.rates):.0f}/s" for side in sides[:2]]
-                rates.add_row(call.name, *medians, f"{ratio:.2f}")
-    console.print(cpu)
-    console.print(rates)
+                medians = [f"{statistics.median(side.rates):,.0f}/s" for side in sides[:2]]
+                table.add_row(call.name, *cpu, own, *medians, f"{ratio:.2f}")
+    click.echo(table)
 
 
 def unary_calls(client: Client, database: reference.Contacts) -> Iterator[UnaryCall]:

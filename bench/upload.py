@@ -22,7 +22,6 @@ import grpc
 from pymongo import MongoClient
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from audience_service.cli.token import mint
 from audience_service.mongo.core.collections import LISTS
@@ -31,6 +30,7 @@ from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceStub
 from audience_service.settings import Settings
 from bench.processes import KEY, Server, audience_service
+from bench.table import Table
 
 ORG = "bench"
 _REFERENCE_COLLECTION = "raw_member"
@@ -95,7 +95,7 @@ class Uploader:
 @click.option("--rounds", default=3, show_default=True, help="Measurements of each; the table shows medians.")
 def main(*, uri: str, database: str, rows: int, rounds: int) -> None:
     """Measure an upload, and check its list."""
-    console = Console(width=170)
+    console = Console()
     with MongoClient[dict[str, Any]](uri) as raw:
         raw.drop_database(database)
     store = mongo_store(uri, database)
@@ -137,7 +137,7 @@ def main(*, uri: str, database: str, rows: int, rounds: int) -> None:
     finally:
         store.database.client.drop_database(database)
         store.close()
-    console.print(table)
+    click.echo(table)
 
 
 def _load(store: Store, rows: int, console: Console) -> list[dict[str, Any]]:

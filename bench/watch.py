@@ -21,7 +21,6 @@ import grpc
 from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from audience_service.app import App
 from audience_service.cli.token import mint
@@ -38,6 +37,7 @@ from audience_service.pb.audience.v1.membership_service_pb2 import WatchMembersh
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
 from audience_service.settings import Settings
 from bench.processes import KEY
+from bench.table import Table
 
 ORG, AUDIENCE = "bench", "segment-watched"
 MEMBER_EVERY = 10
@@ -96,7 +96,7 @@ class FakeSubscription:
 @click.option("--seconds", default=30, show_default=True, help="Duration of the changes.")
 def main(*, uri: str, database: str, contacts: str, rate: int, seconds: int) -> None:
     """Measure the time from a write to its event, and the time of scans."""
-    console = Console(width=150)
+    console = Console()
     table = Table(
         "contacts", "members", "changes by", "full scan", _CHANGES_COLUMN, "median lag", "95 %", "maximum", "events"
     )
@@ -117,7 +117,7 @@ def main(*, uri: str, database: str, contacts: str, rate: int, seconds: int) -> 
         finally:
             store.database.client.drop_database(database)
             store.close()
-    console.print(table)
+    click.echo(table)
 
 
 def _load(store: Store, size: int, console: Console) -> None:
