@@ -248,11 +248,15 @@ class JoinPrefetcher:
         return join_values
 
     def prefetch_timeout(self, related: Related) -> float:
-        """Return the seconds that prefetching may take: as long as the lookups, or 0 if there are few."""
+        """Return the seconds that prefetching may take: as long as the lookups, or 0 if there are few.
+
+        Each record has a lookup for each step of a sequence.
+        """
         number = self._candidate_count()
         if number >= _MAX_COUNTED_CANDIDATES or not self._is_indexed(related):
             return NO_TIMEOUT
-        return number * LOOKUP_SECONDS if number > MIN_PREFETCH_CANDIDATES else 0.0
+        seconds = number * len(related.steps) * LOOKUP_SECONDS
+        return seconds if number > MIN_PREFETCH_CANDIDATES else 0.0
 
     def _is_indexed(self, related: Related) -> bool:
         """Return whether an index serves lookups."""

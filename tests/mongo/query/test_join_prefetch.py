@@ -202,6 +202,17 @@ def test_prefetching_stops_once_lookups_would_be_faster(shop: Shop, monkeypatch:
     assert shop.members({}, is_prefetched=False) == [0, 1]
 
 
+def test_prefetching_a_sequence_may_take_as_long_as_both_of_its_lookups(shop: Shop) -> None:
+    relation = {"datatype": "order", "on": {"local": "pk", "foreign": "buyer"}}
+    sequence = {**relation, "at": "createdate", "then": {}}
+    database, match = shop.service.store.database, TenantScope().match(shop.org, {})
+    candidates = join_prefetch.Candidates("contact", "contact", match)
+    prefetcher = join_prefetch.JoinPrefetcher(database, TenantScope(), shop.org, candidates, Deadline.after(60))
+    nodes = [COMPILER.compile(Filter("contact", {"$related": found})).joins for found in (relation, sequence)]
+    one, both = (prefetcher.prefetch_timeout(node) for node in nodes if isinstance(node, Related))
+    assert (one, both) == (3 * 30.0, 2 * 3 * 30.0)
+
+
 def test_lookups_of_the_last_related_records_use_the_index(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that computes dates first would read all related records for each candidate."""
     monkeypatch.setattr(join_prefetch, "MIN_PREFETCH_CANDIDATES", 3)
