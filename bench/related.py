@@ -65,6 +65,7 @@ def main(*, uri: str, database: str, sizes: str) -> None:
             for row in _rows(caller, client[database]):
                 with console.status(f"{row.name}, {contacts:,} contacts, {events:,} events"):
                     results.append(measure(row, server, contacts))
+                console.print(f"{row.name}, {contacts:,} contacts: {results[-1].ratio:.2f} times the reference")
     click.echo(results_table(results))
 
 
