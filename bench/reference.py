@@ -17,6 +17,8 @@ Counts = list[list[int]]
 """The counts of each dimension, in order."""
 
 _BATCH_SIZE = 10_000
+_MAX_IDS = 200_000
+"""The most ids in a command: together they take less than 16 MB."""
 
 
 def in_org(org: str, where: Document) -> Document:
@@ -61,10 +63,14 @@ def reach_of_visitors(database: Contacts, org: str, visits: Document, min_visits
 
 
 def reach_of_groups(database: Contacts, org: str, events: Document, stages: Sequence[Document]) -> int:
-    """The number of contacts whose ids the stages after the match of the events leave. Also reads one of them."""
+    """The number of contacts whose ids the stages after the match of the events leave. Also reads one of them.
+
+    More ids than a command can have are counted in parts.
+    """
     pipeline = [{"$match": in_org(org, events)}, *stages]
-    rows = database["event"].aggregate(pipeline, batchSize=50_000, allowDiskUse=True)
-    return reach(database, org, {"$nor": [{"$nor": [{"pk": {"$in": [row["_id"] for row in rows]}}]}]})
+    ids = [row["_id"] for row in database["event"].aggregate(pipeline, batchSize=50_000, allowDiskUse=True)]
+    parts = (ids[start : start + _MAX_IDS] for start in range(0, len(ids), _MAX_IDS))
+    return sum(reach(database, org, {"$nor": [{"$nor": [{"pk": {"$in": part}}]}]}) for part in parts)
 
 
 def spent_stages(amount: int) -> list[Document]:
