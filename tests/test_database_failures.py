@@ -1,5 +1,6 @@
 """Failures that a replica set reports, injected into its commands: no call is INTERNAL, and each recovers."""
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -10,11 +11,14 @@ from typing import Any
 import grpc
 import pymongo
 import pytest
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.json_format import ParseDict
 
 from audience_service.mongo.store import mongo_store
 from tests.conftest import REPLICA_SET, Service, envelope, run_service, seeded
 from tests.support.client import Refusal
 from tests.support.proxy import wait_until_serving
+from tests.support.rpcs import METHODS, about, named, refusal
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -40,6 +44,29 @@ CODES = {
     "refused": 18,
 }
 """One code of each category that a command of a replica set may fail with."""
+
+IDS = {"Snapshot": "snapshot-x", "Sync": "sync-x", "CustomAudience": "custom-x", "Lookalike": "custom-x"}
+"""An id by a part of the RPC's name; other RPCs get that of a segment."""
+REQUESTS: dict[str, Any] = {
+    "EraseContact": {"contactId": "", "email": "ann@example.com"},
+    "RegisterUse": {"use": {"consumerKind": "campaign", "consumerId": "spring"}},
+    "ReleaseUse": {"consumerKind": "campaign"},
+    "CreateCustomAudience": {"customAudience": {"name": "VIPs", "type": "file_upload"}},
+    "UpdateCustomAudience": {"customAudience": {"id": "custom-x", "name": "VIPs"}, "updateMask": "name"},
+    "ListFields": {"datatype": "contact"},
+    "CheckMembership": {"audienceIds": ["SEGMENT"], "contactIds": ["contact-x"]},
+    "ExportIdentifiers": {"platform": "meta"},
+    "GetOverlapRegions": {"audienceIds": ["SEGMENT", "segment-x"]},
+    "AddSegmentContacts": {"contactIds": ["contact-x"]},
+    "RemoveSegmentContacts": {"contactIds": ["contact-x"]},
+    "CreateSegment": {"segment": {"name": "new", "filter": ALL_CONTACTS}},
+    "UpdateSegment": {"segment": {"id": "SEGMENT", "name": "other"}, "updateMask": "name"},
+    "RollbackSegment": {"targetVersion": "0"},
+    "CreateSync": {"sync": {"name": "VIPs", "audienceIds": ["SEGMENT"], "platform": "meta"}},
+    "UpdateSync": {"sync": {"id": "sync-x", "name": "other"}, "updateMask": "name"},
+}
+"""What the requests of these RPCs need besides an id."""
+WITHOUT_COMMANDS = ("ListCustomAudienceTypes", "ListInterests", "ListLocations", "ListTargetingOptions")
 
 
 @dataclass
@@ -131,6 +158,33 @@ def test_no_failure_of_the_database_is_internal(replica_set: ReplicaSet, categor
     assert outcome(replica_set.write) == "OK"
     assert replica_set.read() == len(replica_set.contact_ids)
     assert replica_set.stream() == replica_set.contact_ids
+
+
+def failing_request(method: MethodDescriptor, segment_id: str) -> Any:
+    """A request of an RPC that reads or writes something."""
+    [service_id] = [name for key, name in IDS.items() if key in named(method)][:1] or [segment_id]
+    request: Any = about(method, [service_id])
+    for field in method.input_type.fields:
+        if field.message_type and field.message_type.name == "Filter":
+            ParseDict(ALL_CONTACTS, getattr(request, field.name))
+    written = json.dumps(REQUESTS.get(method.name, {})).replace("SEGMENT", segment_id)
+    return ParseDict(json.loads(written), request)
+
+
+@pytest.mark.parametrize("code", CODES.values())
+def test_no_rpc_has_a_defect_when_every_command_fails(replica_set: ReplicaSet, code: int) -> None:
+    """Each RPC that the protos declare fails by the database, and none as INTERNAL or UNKNOWN."""
+    client, segment_id = replica_set.service.client(ORG), replica_set.write()
+    found = {}
+    for method in METHODS:
+        if method.name in WITHOUT_COMMANDS:
+            continue
+        request = failing_request(method, segment_id)
+        with replica_set.failing([*READS, *WRITES], errorCode=code):
+            error = refusal(replica_set.service, method, request, client.metadata, timeout=1)
+        found[named(method)] = f"{error.code.name} {error.details}" if error else "OK"
+    expected = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+    assert {rpc: answer for rpc, answer in found.items() if not answer.startswith(expected)} == {}
 
 
 @pytest.mark.parametrize("code", [64, 79, 100])

@@ -22,7 +22,7 @@ from audience_service.mongo.embedded.store import embedded_store
 from audience_service.mongo.store import mongo_store
 from audience_service.observability.tracing import close_tracing, configure_tracing
 from tests.conftest import STORES, URI, Service, mongo_database, run_service, seeded
-from tests.contract.test_rpcs import METHODS, about, refusal
+from tests.support.rpcs import METHODS, about, refusal
 from tests.support.uploads import Uploader, header, messages
 
 LINES = int(os.environ.get("AUDIENCE_TEST_MARKED_LINES", "0"))

@@ -1,6 +1,5 @@
 """What holds for every RPC that the protos declare, on every store."""
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from functools import reduce
@@ -12,15 +11,13 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from audience_service.rpc.descriptors import SERVICES
 from audience_service.rpc.method import Method
 from tests.conftest import Service
-from tests.support.client import Client, Refusal
+from tests.support.client import Client
+from tests.support.rpcs import DEFECTS, METHODS, about, named, refusal
 from tests.support.uploads import Uploader, emails
 
-METHODS = [method for service in SERVICES for method in service.methods if not method.client_streaming]
 ABOUT_SOMETHING = [method for method in METHODS if Method.of(method).required_ids]
-DEFECTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 
 _NOISE: dict[int, Sequence[Any]] = {
     FieldDescriptor.CPPTYPE_STRING: ("smart", "\0", "a/b", "x" * 300),
@@ -30,25 +27,6 @@ _NOISE: dict[int, Sequence[Any]] = {
     FieldDescriptor.CPPTYPE_BOOL: (True,),
     FieldDescriptor.CPPTYPE_ENUM: (99,),
 }
-
-
-def named(method: MethodDescriptor) -> str:
-    return f"{method.containing_service.name}/{method.name}"
-
-
-def refusal(service: Service, method: MethodDescriptor, request: Message, metadata: Any) -> Refusal | None:
-    """What the answer to a request is refused with, None where it is answered."""
-    kind: Any = service.channel.unary_stream if method.server_streaming else service.channel.unary_unary
-    call = kind(
-        f"/audience.v1.{named(method)}", type(request).SerializeToString, GetMessageClass(method.output_type).FromString
-    )
-    try:
-        answer = call(request, metadata=metadata, timeout=40)
-        if method.server_streaming:
-            list(answer)
-    except grpc.RpcError as error:
-        return Refusal(error)
-    return None
 
 
 def noise(kind: Any, depth: int = 3) -> Iterator[Message]:
@@ -67,17 +45,6 @@ def noise(kind: Any, depth: int = 3) -> Iterator[Message]:
             else:
                 setattr(message, field.name, value)
             yield message
-
-
-def about(method: MethodDescriptor, names: Sequence[str]) -> Message:
-    """A request that names these wherever it has to name something."""
-    request = GetMessageClass(method.input_type)()
-    for path, name in zip(Method.of(method).required_ids, itertools.cycle(names)):
-        setattr(reduce(getattr, path[:-1], request), path[-1], name)
-    for field in method.input_type.fields:
-        if field.name == "audience_id":  # also where it is one of several populations
-            setattr(request, field.name, names[0])
-    return request
 
 
 @pytest.mark.parametrize("method", METHODS, ids=named)
