@@ -58,6 +58,7 @@ from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.core.server_errors import MEMORY_CODES
 from audience_service.mongo.query.lookups import lookup_stages, values_at
 from audience_service.mongo.query.related_groups import (
+    bounds_number,
     decision_stage,
     entry_stages,
     group_stages,
@@ -364,13 +365,15 @@ def single_value_stages(scope: TenantScope, org: str, related: Related) -> Stage
     If a record has a list of values, the result contains that list, and is not complete.
     """
     having = related.test if isinstance(related.test, Having) else Having(())
-    stages = [*query_stages(scope, org, related.query), *group_stages(having, f"${related.foreign}")]
+    with_number = related.test is None or bounds_number(related)
+    key = f"${related.foreign}"
+    stages = [*query_stages(scope, org, related.query), *group_stages(having, key, with_number=with_number)]
     decisions = [value_stage(having), decision_stage(related, having)] if related.test else _enough(related)
     if not decisions:
         return stages
     *values, decision = decisions
     decided: Document = {"$match": {"$or": [decision["$match"], {"_id.0": {"$exists": True}}]}}
-    return [*stages, *values, decided, {"$project": {"n": 1}}]
+    return [*stages, *values, decided, {"$project": {"n": "$n" if with_number else {"$literal": 1}}}]
 
 
 def merged_value_stages(scope: TenantScope, org: str, related: Related) -> Stages:

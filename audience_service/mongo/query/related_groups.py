@@ -78,12 +78,18 @@ class _Column:
     value: Any
 
 
-def group_stages(having: Having, key: Any) -> Stages:
-    """Return the stages that group records by a key, with `n` of them and the fields of the aggregates."""
+def bounds_number(related: Related) -> bool:
+    """Return whether a relation restricts the number of records of a group, which is at least 1."""
+    return related.min_count > 1 or related.max_count is not None
+
+
+def group_stages(having: Having, key: Any, *, with_number: bool = True) -> Stages:
+    """Return the stages that group records by a key, with the fields of the aggregates, and `n` of the records."""
     columns = _columns(having)
     fields = {name: field for column in columns for name, field in column.of_records.items()}
     flat = {name: field for column in columns for name, field in column.flat.items()}
-    return [{"$group": {"_id": key, "n": {"$sum": 1}, **fields}}, *([{"$set": flat}] if flat else [])]
+    number = {"n": {"$sum": 1}} if with_number else {}
+    return [{"$group": {"_id": key, **number, **fields}}, *([{"$set": flat}] if flat else [])]
 
 
 def merge_stage(having: Having, key: Any) -> Document:
@@ -104,7 +110,7 @@ def value_stage(having: Having) -> Document:
 def decision_stage(related: Related, having: Having) -> Document:
     """Return the match of the groups that meet the bounds; or that do not, if records without a group match."""
     counts = {"$gte": related.min_count, **({} if related.max_count is None else {"$lte": related.max_count})}
-    conditions: list[Document] = [{"n": counts}]
+    conditions: list[Document] = [{"n": counts}] if bounds_number(related) else []
     for number, aggregate in enumerate(having.aggregates):
         bounds = {bound.operator.name: _bound(bound.operand) for bound in aggregate.bounds}
         has_bounds: Document = {f"a{number}": bounds}
