@@ -191,16 +191,17 @@ def mongo_store(
     connection = connect(uri, database, listeners)
     scope = TenantScope()
     key_sampler = KeySampler(connection, scope, new_random=new_random)
-    snapshot_rows = MongoSnapshotRows(connection, scope)
     # These repositories read from the primary, whatever the URI says. A stale secondary would cause false changes of
-    # members and definitions. It would also miss a use that was registered while its audience was being deleted.
+    # members and definitions. It would also miss a use that was registered while its audience was being deleted, and
+    # rows that were just written: a list would be published, or a snapshot completed, with a wrong count.
     primary = connection.with_options(read_preference=ReadPreference.PRIMARY)
+    snapshot_rows = MongoSnapshotRows(primary, scope)
     upload_sweeper = UploadSweeper(primary, scope)
     return Store(
         segments=MongoSegments(primary, scope),
         versions=MongoVersions(connection, scope),
         uses=MongoUses(primary, scope),
-        lists=MongoLists(connection, scope),
+        lists=MongoLists(primary, scope),
         members=MongoMembers(connection, scope),
         checks=MongoMembershipChecks(connection, scope),
         partitions=MongoPartitions(connection, scope),
@@ -212,14 +213,14 @@ def mongo_store(
         lookalikes=MongoLookalikes(connection, scope),
         snapshots=MongoSnapshots(primary, scope),
         snapshot_rows=snapshot_rows,
-        snapshot_sweeper=SnapshotSweeper(connection, snapshot_rows),
+        snapshot_sweeper=SnapshotSweeper(primary, snapshot_rows),
         custom_audiences=MongoCustomAudiences(primary, scope),
-        custom_audience_sweeper=CustomAudienceSweeper(connection, snapshot_rows, [upload_sweeper.delete_children]),
+        custom_audience_sweeper=CustomAudienceSweeper(primary, snapshot_rows, [upload_sweeper.delete_children]),
         upload_storage=UploadStorage(
-            MongoUploads(connection, scope),
-            MongoUnmatched(connection, scope),
-            MongoListRows(connection, scope),
-            MongoRejected(connection, scope),
+            MongoUploads(primary, scope),
+            MongoUnmatched(primary, scope),
+            MongoListRows(primary, scope),
+            MongoRejected(primary, scope),
         ),
         identifiers=MongoIdentifiers(connection, scope),
         upload_sweeper=upload_sweeper,

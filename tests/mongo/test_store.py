@@ -121,7 +121,9 @@ def test_the_uri_may_weaken_the_write_concern() -> None:
 def test_definitions_uses_and_events_are_read_from_the_primary() -> None:
     store = mongo_store("mongodb://127.0.0.1:1/?readPreference=secondary", "crm")
     audiences = [store.segments, store.custom_audiences, store.snapshots, store.uses, store.upload_sweeper]
-    read = [*audiences, store.watches, store.event_log, store.history]
+    uploads = store.upload_storage
+    rows = [store.lists, store.snapshot_rows, uploads.uploads, uploads.unmatched, uploads.lists, uploads.rejected]
+    read = [*audiences, *rows, store.watches, store.event_log, store.history]
     databases = [vars(repository)["_database"] for repository in read]
     assert [database.read_preference for database in databases] == [ReadPreference.PRIMARY] * len(read)
     assert store.database.read_preference == Secondary()

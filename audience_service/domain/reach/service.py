@@ -18,6 +18,7 @@ from audience_service.domain.core.errors import OutOfTime
 from audience_service.domain.core.record import Record
 from audience_service.domain.filters import FilterWarning, identity
 from audience_service.domain.filters.population import Population
+from audience_service.domain.filters.references import audience_references
 from audience_service.domain.reach.key_draw import Estimate
 from audience_service.domain.reach.progressive_count import MAX_SAMPLE_SIZE, ProgressiveCounter
 from audience_service.domain.reach.single_flight import SingleFlight
@@ -171,10 +172,14 @@ class Reach:
 
 
 def flight_key(selection: AudienceSelector, resolved_selection: ResolvedSelection) -> Hashable:
-    """A key that is equal only for selectors with equal fields and audiences in equal versions."""
-    versions = tuple(
-        (source.id, source.version) for source in (*resolved_selection.sources, *resolved_selection.excluded_sources)
-    )
+    """A key that is equal only for selectors with equal fields and audiences in equal versions.
+
+    A filter that refers to other audiences has a key of its own: their versions are not known here.
+    """
+    sources = (*resolved_selection.sources, *resolved_selection.excluded_sources)
+    versions: tuple[Hashable, ...] = tuple((source.id, source.version) for source in sources)
+    if any(each and audience_references(each.where) for each in (selection.filter, *(each.filter for each in sources))):
+        versions = (*versions, object())
     comparable = replace(
         selection,
         filter=None,

@@ -39,7 +39,7 @@ from audience_service.mongo.lookalikes.feature_expressions import (
     is_sampled,
 )
 from audience_service.mongo.query.joins import Stages
-from audience_service.mongo.query.pipeline import build_pipeline, execute
+from audience_service.mongo.query.pipeline import build_pipeline, execute, run
 
 _MAX_DISTINCT_NUMBERS = 20
 """The most distinct numbers of a feature that are values of their own. More are put into bins."""
@@ -166,7 +166,10 @@ class MongoLookalikes:
             {"$project": row},
             {"$merge": merge},
         ]
-        self._run(org, candidates, stages, deadline)
+        pipeline = build_pipeline(self._database, self._scope, org, candidates, deadline)
+        # Not repeated after an interruption: a second run may find other members, and the first may still insert.
+        with run(self._database, pipeline, deadline) as collection:
+            collection.aggregate([*pipeline.stages(), *stages], allowDiskUse=True)
 
     def _run(self, org: str, population: Population, stages: Stages, deadline: Deadline) -> list[Document]:
         pipeline = build_pipeline(self._database, self._scope, org, population, deadline)

@@ -477,7 +477,7 @@ def measure_stages(scope: TenantScope, org: str, datatype: str, match: Document,
 
     match related.test:
         case Having() as having:
-            every = replace(having, or_none=True)  # aggregates without usable values are told from others
+            every = replace(having, or_none=True)  # so that aggregates without usable values are null
             return found(related, [*group_stages(every, None), value_stage(every)])
         case Slice() as test:
             return found(related, slice_stages(test))

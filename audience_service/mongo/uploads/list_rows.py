@@ -16,7 +16,7 @@ from audience_service.mongo.core.errors import raise_unless_duplicate, with_dead
 from audience_service.mongo.core.scope import TenantScope
 
 _CHUNK_SIZE = 5_000
-_UNIX_EPOCH = datetime(1, 1, 1, tzinfo=UTC)
+_EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
 
 Item = TypeVar("Item")
 
@@ -121,8 +121,8 @@ class MongoListRows:
             {"$project": {
                 "pk": 1,
                 "sk": 1,
-                "on": {"$cond": [is_on, since, _UNIX_EPOCH]},
-                "off": {"$cond": [is_on, _UNIX_EPOCH, since]},
+                "on": {"$cond": [is_on, since, _EARLIEST]},
+                "off": {"$cond": [is_on, _EARLIEST, since]},
             }},
             {"$group": {"_id": "$sk", "pk": {"$first": "$pk"}, "on": {"$max": "$on"}, "off": {"$max": "$off"}}},
             {"$match": {"$expr": {"$gt": ["$on", "$off"]}}},

@@ -236,6 +236,13 @@ def test_audiences_in_another_version_are_counted_separately(selection: Audience
     assert flight_key(selection, before) != flight_key(selection, after)
 
 
+def test_a_filter_with_an_audience_inside_is_counted_separately() -> None:
+    """The audience may have been edited since another call read it."""
+    selection = AudienceSelector(filter=Filter("contact", {"$inAudience": "segment-1"}))
+    resolved = FakeSelectionResolver().resolve(make_context(), selection)
+    assert flight_key(selection, resolved) != flight_key(selection, resolved)
+
+
 def test_an_error_is_shared() -> None:
     members = Members()
     members.error = StoreUnavailable("gone")
