@@ -222,8 +222,13 @@ def test_a_record_without_the_local_value_has_no_related_records(real_service: S
         related(at="at", then={"where": {"total": {"$gte": 7}}}),
     ],
 )
-def test_more_values_than_fit_a_command_are_counted_by_one_group(
-    ids: tuple[Client, list[str]], real_service: Service, monkeypatch: pytest.MonkeyPatch, relation: dict[str, Any]
+@pytest.mark.parametrize("max_parts", [1, 1_000])
+def test_more_values_than_fit_a_command_are_counted_in_parts_or_by_one_group(
+    ids: tuple[Client, list[str]],
+    real_service: Service,
+    monkeypatch: pytest.MonkeyPatch,
+    relation: dict[str, Any],
+    max_parts: int,
 ) -> None:
     """The count is that of the members, whose related records are looked up. Further conditions hold as well."""
     monkeypatch.setattr(join_prefetch.JoinPrefetcher, "prefetch_timeout", lambda *_: join_prefetch.NO_TIMEOUT)
@@ -235,8 +240,11 @@ def test_more_values_than_fit_a_command_are_counted_by_one_group(
             patch.setattr(joins, "MAX_INLINE_BYTES", 10)
             compiled = FilterCompiler(["contact"], ["order"]).compile(Filter("contact", where))
             scope, deadline = real_service.store.scope, Deadline.after(60)
-            stages = build_pipeline(real_service.store.database, scope, org, compiled, deadline).count_stages()
-            assert any("$unionWith" in stage for stage in stages)
+            patch.setattr(join_prefetch, "MAX_PARTS", max_parts)
+            pipeline = build_pipeline(real_service.store.database, scope, org, compiled, deadline, for_count=True)
+            commands = list(pipeline.counts_in_parts())
+            assert not any("$lookup" in stage for stages in commands for stage in stages)
+            assert any("$unionWith" in stage for stages in commands for stage in stages) == (max_parts == 1)
             assert client.members(filter=written) == expected
             assert client.count(filter=written) == len(expected)
 

@@ -54,6 +54,8 @@ Each query has a fixed cost, so many short slices take longer than one count. A 
 """
 _PREFETCH_TIMEOUT_SECONDS = 30.0
 """The limit of the prefetch, which spares each slice most of the work for related records."""
+_PREFETCHED_SPEED = 100_000.0
+"""The least speed, in records a second, of slices with prefetched joins. The samples looked the joins up."""
 SAMPLED_SLICE_SECONDS = 3.0
 """The longest duration of the first slice, at the speed of the samples: a record of a sample costs at least as much."""
 INITIAL_SLICE = 8_000
@@ -147,8 +149,9 @@ class ProgressiveCounter:
             for larger_sample in self._growing_samples(sample):
                 sample = larger_sample
                 yield Progress(sample.estimate(), sample.scanned_count(0), total)
-            self._prefetch_joins()
             speed = self._sampled_count / max(self._sample_seconds, 1e-6)
+            if self._prefetch_joins():
+                speed = max(speed, _PREFETCHED_SPEED)
             self._slice_size = max(self._slice_size, speed * SAMPLED_SLICE_SECONDS)
         estimate = sample.estimate()
         counted = slice_count = 0
@@ -171,13 +174,18 @@ class ProgressiveCounter:
     def _prefetch_addresses(self) -> None:
         self._population = self._slices.with_prefetched_addresses(self._org, self._population, self._deadline)
 
-    def _prefetch_joins(self) -> None:
-        """Read the values of the population's joins once for all slices. On a timeout each slice reads its own."""
+    def _prefetch_joins(self) -> bool:
+        """Read the values of the population's joins once for all slices. On a timeout each slice reads its own.
+
+        Returns whether values were read.
+        """
+        sampled = self._population
         try:
             prefetch_deadline = self._deadline.min_with(_PREFETCH_TIMEOUT_SECONDS)
-            self._population = self._slices.with_prefetched_joins(self._org, self._population, prefetch_deadline)
+            self._population = self._slices.with_prefetched_joins(self._org, sampled, prefetch_deadline)
         except OutOfTime:
             self._deadline.check()
+        return self._population is not sampled
 
     def _growing_samples(self, sample: KeyDraw) -> Iterator[KeyDraw]:
         """A small sample, then larger ones, each by one query of limited duration. Smaller after a timeout."""

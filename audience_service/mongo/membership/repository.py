@@ -20,9 +20,9 @@ from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import (
     Pipeline,
     build_pipeline,
+    count,
     execute,
     key_range_condition,
-    read_count,
     run,
 )
 from audience_service.mongo.reach.regions import count_regions
@@ -41,26 +41,26 @@ class MongoMembers:
     def count(self, org: str, population: Population, deadline: Deadline, after: str = "", until: str = "") -> int:
         """Count with the stages of `stream`, so that both agree."""
         key_range = key_range_condition(after, until)
-        pipeline = build_pipeline(self._database, self._scope, org, population, deadline, key_range)
-        return read_count(execute(self._database, pipeline, pipeline.count_stages(), deadline))
+        pipeline = build_pipeline(self._database, self._scope, org, population, deadline, key_range, for_count=True)
+        return count(self._database, pipeline, deadline)
 
     def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
         """Return the count, and the first member that the database finds.
 
         If the population needs no other collection, one command finds up to two members. Fewer than two are all.
         """
-        pipeline = build_pipeline(self._database, self._scope, org, population, deadline)
+        pipeline = build_pipeline(self._database, self._scope, org, population, deadline, for_count=True)
         if pipeline.record_condition is not None:
             found = execute(self._database, pipeline, [*pipeline.stages(), {"$limit": 2}], deadline)
             if len(found) < 2:
                 return len(found), found[0] if found else None
-            count = read_count(execute(self._database, pipeline, pipeline.count_stages(), deadline))
-            return count, found[0] if count else None
-        count = read_count(execute(self._database, pipeline, pipeline.count_stages(), deadline))
-        if not count:
+            number = count(self._database, pipeline, deadline)
+            return number, found[0] if number else None
+        number = count(self._database, pipeline, deadline)
+        if not number:
             return 0, None
         found = execute(self._database, pipeline, pipeline.first_stages(), deadline)
-        return count, found[0] if found else None
+        return number, found[0] if found else None
 
     def regions(self, org: str, populations: Sequence[Population], deadline: Deadline) -> Mapping[int, int]:
         """Count with the stages of `stream`, all in one command."""

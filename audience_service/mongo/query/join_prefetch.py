@@ -14,7 +14,7 @@ Prefetching reads the orders once, grouped by `contactId`, and returns the value
     $group  {_id: $data.contactId, n: count}    contact-1: 2, contact-2: 1, contact-3: 1
     $match  {n: {$gte: 2}}                      contact-1: 2
 
-    JoinValues(included=["contact-1"], excluded=None)    inlined as {pk: {$in: ["contact-1"]}}
+    JoinValues(["contact-1"])    inlined as {pk: {$in: ["contact-1"]}}
 
 A lookup joins each contact with up to two of its orders, and tests whether the second exists.
 
@@ -23,7 +23,8 @@ Prefetching costs time per related record, lookups per record of the filter (its
 1. Up to 1,000 candidates are looked up. From 50,000 on, or without an index for lookups, prefetching may take until
    the deadline.
 2. In between, prefetching stops once it has taken as long as the lookups would.
-3. Values that exceed the space of a command are looked up, except for a count: one group has them all
+3. Values that exceed the space of a command are looked up, except for a count: up to four commands count in parts, each
+   with a part of the values, and each record in one of them. Of even more values, one group has all
    (`count_by_value_stages`). If the related records of a single value need more memory than the database allows a
    group, they are looked up as well.
 4. Counts by value do not add up for a candidate with several values: an order with two of them counts once. If a count
@@ -58,9 +59,11 @@ from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.core.server_errors import MEMORY_CODES
 from audience_service.mongo.query.lookups import lookup_stages, values_at
 from audience_service.mongo.query.related_groups import (
+    HAS_LIST,
     bounds_number,
     decision_stage,
     entry_stages,
+    group_key,
     group_stages,
     has_sequence,
     is_flat,
@@ -73,6 +76,7 @@ from audience_service.mongo.query.related_groups import (
     sequence_by_value_stages,
     slice_by_value_stages,
     slice_stages,
+    split_stages,
     value_stage,
 )
 from audience_service.mongo.query.suppression import ChannelAddresses
@@ -87,6 +91,8 @@ NO_TIMEOUT = 1e9
 _INDEX_SHARE, _MAX_INDEX_VALUES = 50, 5_000
 """An index serves at most one value per 50 candidates, and at most 5,000 values. Otherwise, a scan is faster."""
 _READ_BATCH_SIZE = 50_000
+MAX_PARTS = 4
+"""The most commands to count in. Each of them may read all candidates: one group of all values takes less time then."""
 _DOCUMENT_TOO_LARGE = 10334
 """The code of a group that exceeds a document."""
 _TEXT_OVERHEAD_BYTES, _VALUE_BYTES = 14, 25
@@ -112,36 +118,67 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class JoinValues:
-    """The values with enough related records, and those with too many; None if the filter has no such bound."""
+    """The values of the records that match; or with `is_excluded`, of those that do not."""
 
-    included: Sequence[Any] | None
-    excluded: Sequence[Any] | None
+    values: Sequence[Any]
+    is_excluded: bool = False
     index_limit: int = 0
     """Up to this number of values, an index may serve the condition."""
+    bounds: Document | None = None
+    """The condition on the value for a part of excluded values: the others of its range match, and no more."""
 
     def condition(self, local: str) -> Document:
-        """Return the match of records with an included value, and no excluded value, at `local`."""
-        conditions: list[Document] = []
-        if self.included is not None:
-            has_one = {local: {"$in": self.included}}
-            # A double negation hides the condition from indexes: some engines seek every value, however many there are.
-            conditions.append(has_one if len(self.included) <= self.index_limit else {"$nor": [{"$nor": [has_one]}]})
-        if self.excluded is not None:
-            conditions.append({"$nor": [{local: {"$in": self.excluded}}]})
-        return conditions[0] if len(conditions) == 1 else {"$and": conditions}
+        """Return the match of records with one of the values at `local`, or without."""
+        has_one = {local: {"$in": self.values}}
+        if self.is_excluded:
+            return {"$nor": [has_one], **({local: self.bounds} if self.bounds else {})}
+        # A double negation hides the condition from indexes: some engines seek every value, however many there are.
+        return has_one if len(self.values) <= self.index_limit else {"$nor": [{"$nor": [has_one]}]}
 
     @property
     def size(self) -> int:
         """An upper bound of the bytes that they take in a filter."""
-        return sum(map(_item_bytes, self.included or ())) + sum(map(_item_bytes, self.excluded or ()))
+        return sum(map(_item_bytes, self.values))
+
+    def parts(self, max_bytes: int) -> "list[JoinValues]":
+        """Return parts of at most `max_bytes`, or one value each. A text matches one of them if it matches the whole.
+
+        They contain only texts.
+        """
+        parts: list[list[str]] = [[]]
+        size = 0
+        for value in sorted(value for value in self.values if isinstance(value, str)):
+            size += _item_bytes(value)
+            if size > max_bytes and parts[-1]:
+                parts.append([])
+                size = _item_bytes(value)
+            parts[-1].append(value)
+        if not self.is_excluded or len(parts) == 1:
+            return [replace(self, values=part) for part in parts]
+        starts = [None, *(part[0] for part in parts[1:])]
+        ranges = zip(starts, [*starts[1:], None], strict=True)
+        bounds = [
+            {operator: value for operator, value in (("$gte", start), ("$lt", end)) if value is not None}
+            for start, end in ranges
+        ]
+        return [replace(self, values=part, bounds=bound) for part, bound in zip(parts, bounds, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class PrefetchedJoins:
+    """The values of related records, by the identity of the join. The others are looked up."""
+
+    inlined: Mapping[int, JoinValues] = field(default_factory=dict)
+    """Values that fit a command together."""
+    oversized: Mapping[int, Sequence[JoinValues]] = field(default_factory=dict)
+    """The parts of values that exceed a command; none if they are too many to read. Only counts use them."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrefetchedFilter(CompiledFilter):
     """A filter with prefetched joins, which several commands reuse."""
 
-    prefetched: Mapping[int, JoinValues] = field(default_factory=dict)
-    """The values of related records, by the identity of the join."""
+    prefetched: PrefetchedJoins | None = None
     addresses: Mapping[str, ChannelAddresses] | None = None
     """The suppressed addresses of each channel, if they were read."""
 
@@ -161,12 +198,13 @@ def prefetch_joins(
     candidates: Candidates,
     deadline: Deadline,
     max_bytes: int,
-    too_large: set[int] | None = None,
-) -> dict[int, JoinValues]:
-    """Return the values of the nodes' related records, by the identity of the join.
+    *,
+    for_count: bool = False,
+) -> PrefetchedJoins:
+    """Return the values of the nodes' related records.
 
-    The result omits joins that are looked up. The values take at most `max_bytes` in a filter with these nodes. The
-    joins whose values take more are added to `too_large`.
+    The inlined values take at most `max_bytes` in a filter with these nodes. `for_count` also reads more values, if the
+    records can be counted in parts.
 
     Raises what `with_deadline` raises.
     """
@@ -175,14 +213,20 @@ def prefetch_joins(
     ]
     use_counts = Counter(map(id, found))
     prefetcher = JoinPrefetcher(database, scope, org, candidates, deadline)
-    prefetched: dict[int, JoinValues] = {}
+    inlined: dict[int, JoinValues] = {}
+    oversized: dict[int, Sequence[JoinValues]] = {}
     for join in {id(join): join for join in found}.values():
-        if values := prefetcher.prefetch(join, max_bytes // use_counts[id(join)]):
+        space = max_bytes // use_counts[id(join)]
+        in_parts = for_count and len(use_counts) == 1 and is_countable_by_value(join)
+        values = prefetcher.prefetch(join, space * (MAX_PARTS if in_parts else 1))
+        if values and values.size > space:
+            oversized[id(join)] = values.parts(space)
+        elif values:
             max_bytes -= use_counts[id(join)] * values.size
-            prefetched[id(join)] = values
-    if too_large is not None:
-        too_large |= prefetcher.too_large
-    return prefetched
+            inlined[id(join)] = values
+        elif id(join) in prefetcher.too_large:
+            oversized[id(join)] = ()
+    return PrefetchedJoins(inlined, oversized)
 
 
 class JoinPrefetcher:
@@ -233,16 +277,12 @@ class JoinPrefetcher:
             raise
         if found is None:
             return None
-        if sum(_item_bytes(value) for value, _ in found) > max_bytes:
-            self.too_large.add(id(related))
-            return None
-        included, excluded = _included_and_excluded(related, found)
         index_limit = (
             self._candidate_count() // _INDEX_SHARE
             if self._candidate_count() < _MAX_COUNTED_CANDIDATES
             else _MAX_INDEX_VALUES
         )
-        join_values = JoinValues(included, excluded, index_limit)
+        join_values = JoinValues(found, not min_count, index_limit)
         if join_values.size > max_bytes:
             self.too_large.add(id(related))
             return None
@@ -288,43 +328,53 @@ class JoinPrefetcher:
             collection = self._database[self._candidates.datatype]
             return collection.find_one(self._scope.match(self._org, {"$or": second}), {"_id": 1}) is not None
 
-    def _read_values(self, related: Related, deadline: Deadline, max_bytes: int) -> list[tuple[Any, int]] | None:
-        """Return the values that a bound of the join needs, each with its number of related records.
+    def _read_values(self, related: Related, deadline: Deadline, max_bytes: int) -> list[Any] | None:
+        """Return the values that decide: within the bounds, or beyond the upper one if records without a group match.
 
         If they take more than `max_bytes`, it returns those up to there. Returns None if $in does not compare some of
         them by equality.
         """
-        if is_flat(related.foreign) and not isinstance(related.test, Slice | Then):
+        if all(is_flat(step.foreign) for step in related.steps) and not isinstance(related.test, Slice):
             found = self._read_groups(
                 related, single_value_stages(self._scope, self._org, related), deadline, max_bytes
             )
-            if not any(isinstance(value, list) for value, _ in found):
+            if not any(isinstance(value, list) for value in found):
                 return found if _are_comparable(found) else None
         found = self._read_groups(related, merged_value_stages(self._scope, self._org, related), deadline, max_bytes)
         return found if _are_comparable(found) else None
 
-    def _read_groups(
-        self, related: Related, stages: Stages, deadline: Deadline, max_bytes: int
-    ) -> list[tuple[Any, int]]:
-        """Return groups by value, with their numbers: up to `max_bytes`, or to a value that $in does not compare."""
-        found: list[tuple[Any, int]] = []
+    def _read_groups(self, related: Related, stages: Stages, deadline: Deadline, max_bytes: int) -> list[Any]:
+        """Return the values of groups that decide: up to `max_bytes`, or to a value that $in does not compare."""
+        found: list[Any] = []
         with (
             with_deadline(self._database, deadline),
             closing(
                 self._database[related.datatype].aggregate(stages, batchSize=_READ_BATCH_SIZE, allowDiskUse=True)
             ) as rows,
         ):
-            while batch := [(row["_id"], int(row["n"])) for row in islice(rows, _READ_BATCH_SIZE)]:
-                batch = [group for group in batch if group[0] is not None]
-                found += batch
-                max_bytes -= sum(_item_bytes(value) for value, _ in batch)
-                if max_bytes < 0 or not _are_comparable(batch):
+            while batch := list(islice(rows, _READ_BATCH_SIZE)):
+                values = [row["_id"] for row in batch if row["_id"] is not None and _decides(related, row)]
+                found += values
+                max_bytes -= sum(map(_item_bytes, values))
+                if max_bytes < 0 or not _are_comparable(values):
                     break
         return found
 
 
-def _are_comparable(found: Sequence[tuple[Any, int]]) -> bool:
-    return all(isinstance(value, _COMPARABLE) for value, _ in found)
+def _are_comparable(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, _COMPARABLE) for value in values)
+
+
+def _decides(related: Related, group: Document) -> bool:
+    """Return whether a group's value matches; or if values without related records match, whether it does not.
+
+    The database decides about aggregates. A list of values decides that groups are merged.
+    """
+    if isinstance(related.test, Having) or isinstance(group["_id"], list):
+        return True
+    number = int(group["n"])
+    is_beyond = related.max_count is not None and number > related.max_count
+    return number >= related.min_count and not is_beyond if related.min_count else is_beyond
 
 
 def _is_too_large(error: Exception) -> bool:
@@ -346,24 +396,13 @@ def _is_decidable_by_values(related: Related) -> bool:
     return not has_numbers and all(step.local == related.local for step in related.steps)
 
 
-def _included_and_excluded(
-    related: Related, found: Sequence[tuple[Any, int]]
-) -> tuple[list[Any] | None, list[Any] | None]:
-    """Return the values of records that match, and of those that do not, as far as the join has such bounds."""
-    min_count, max_count = related.min_count, related.max_count
-    if isinstance(related.test, Having):
-        values = [value for value, _ in found]
-        return (values, None) if min_count else (None, values)
-    included = [value for value, number in found if number >= min_count] if min_count else None
-    excluded = [value for value, number in found if number > max_count] if max_count is not None else None
-    return included, excluded
-
-
 def single_value_stages(scope: TenantScope, org: str, related: Related) -> Stages:
     """Return stages as `merged_value_stages`, for related records with a single value each, which need not be merged.
 
     If a record has a list of values, the result contains that list, and is not complete.
     """
+    if isinstance(related.test, Then):
+        return sequence_by_value_stages(scope, org, related, merged=False)
     having = related.test if isinstance(related.test, Having) else Having(())
     with_number = related.test is None or bounds_number(related)
     key = f"${related.foreign}"
@@ -372,7 +411,7 @@ def single_value_stages(scope: TenantScope, org: str, related: Related) -> Stage
     if not decisions:
         return stages
     *values, decision = decisions
-    decided: Document = {"$match": {"$or": [decision["$match"], {"_id.0": {"$exists": True}}]}}
+    decided: Document = {"$match": {"$or": [decision["$match"], HAS_LIST]}}
     return [*stages, *values, decided, {"$project": {"n": "$n" if with_number else {"$literal": 1}}}]
 
 
@@ -385,16 +424,12 @@ def merged_value_stages(scope: TenantScope, org: str, related: Related) -> Stage
         found = slice_by_value_stages(related.test, related.foreign)
         return [*query_stages(scope, org, related.query), *found, *_enough(related)]
     if isinstance(related.test, Then):
-        return sequence_by_value_stages(scope, org, related)
-    path = f"${related.foreign}"
-    key = path if is_flat(related.foreign) else values_at(path)
-    value = {"$cond": [{"$isArray": "$_id"}, {"$setUnion": [values_at("$_id"), []]}, "$_id"]}
+        return sequence_by_value_stages(scope, org, related, merged=True)
     having = related.test or Having(())
     stages: Stages = [
         *query_stages(scope, org, related.query),
-        *group_stages(having, key),
-        {"$set": {"value": value}},
-        {"$unwind": "$value"},
+        *group_stages(having, group_key(related.foreign)),
+        *split_stages(),
         merge_stage(having, "$value"),
     ]
     if related.test:

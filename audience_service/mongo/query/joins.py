@@ -35,7 +35,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from pymongo.database import Database
@@ -59,7 +58,7 @@ from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.join_prefetch import (
     Candidates,
-    JoinValues,
+    PrefetchedJoins,
     constant_condition,
     is_countable_by_value,
     prefetch_joins,
@@ -84,7 +83,7 @@ _ITEM_OVERHEAD_BYTES = 14
 """Bytes of an item of a BSON array, without its text: type, index of up to 7 digits, length, terminators."""
 _READ_BATCH_SIZE = 50_000
 
-NOT_PREFETCHED: Mapping[int, JoinValues] = MappingProxyType({})
+NOT_PREFETCHED = PrefetchedJoins()
 
 _RELATED_FIELD = "__related"
 
@@ -105,10 +104,7 @@ class Joins:
     """Further nodes to evaluate on the records found. Their joins are looked up as well."""
     addresses: Mapping[str, ChannelAddresses] = field(default_factory=dict)
     """The suppressed addresses of each channel that the filter excludes."""
-    prefetched: Mapping[int, JoinValues] = field(default_factory=dict)
-    """The prefetched values of related records, by the identity of the join."""
-    too_large: frozenset[int] = frozenset()
-    """The joins, by identity, whose values exceed the command."""
+    prefetched: PrefetchedJoins = NOT_PREFETCHED
     lists_preloaded: bool = False
     """Whether an earlier stage (`lists_lookup`) has already joined the records with their lists."""
 
@@ -116,7 +112,7 @@ class Joins:
     def has_prefetched(self) -> bool:
         """Whether any joined value was read before the command that contains it."""
         has_addresses = any(texts for found in self.addresses.values() for texts in found.by_status.values())
-        return bool(self.inlined_lists or has_addresses or self.prefetched)
+        return bool(self.inlined_lists or has_addresses or self.prefetched.inlined)
 
     @property
     def inline_match(self) -> Document:
@@ -133,7 +129,8 @@ class Joins:
         # Equal filters share their nodes, so the relation may occur again where it is no conjunct: in an exclusion.
         all_joins = [found for node in self._nodes for found in joins(node)]
         is_alone = sum(found is related for found in all_joins) == sum(part is related for part in conjuncts(self.node))
-        return related if is_alone and id(related) in self.too_large and is_countable_by_value(related) else None
+        is_countable = id(related) in self.prefetched.oversized and is_countable_by_value(related)
+        return related if is_alone and is_countable else None
 
     def match_without(self, join: Related) -> Document:
         """The condition of the node's other conjuncts, which need no lookup."""
@@ -199,7 +196,7 @@ class Joins:
             case Suppressed(channel, status):
                 return self.addresses[channel].is_complete and not self.addresses[channel].by_status[status]
             case Related():
-                return id(join) in self.prefetched or constant_condition(join) is not None
+                return id(join) in self.prefetched.inlined or constant_condition(join) is not None
             case RecordDate():
                 raise TypeError("only related records are compared with dates of the record")
 
@@ -219,11 +216,10 @@ class Joins:
             return {"$or": [inlined, looked_up]}
         if isinstance(join, RecordDate):
             raise TypeError("only related records are compared with dates of the record")
-        prefetched = (
-            self.prefetched[id(join)].condition(join.local) if id(join) in self.prefetched else constant_condition(join)
-        )
-        if prefetched is not None:
-            return prefetched
+        values = self.prefetched.inlined.get(id(join))
+        resolved = values.condition(join.local) if values else constant_condition(join)
+        if resolved is not None:
+            return resolved
         related = [found for found in self._all_pending_joins if isinstance(found, Related)]
         return related_count_condition(
             join, f"{_RELATED_FIELD}{next(n for n, found in enumerate(related) if found is join)}"
@@ -251,9 +247,10 @@ def build_joins(
     budget_divisor: int = 1,
     extra_nodes: Sequence[Node] = (),
     candidates: Candidates | None = None,
-    prefetched: Mapping[int, JoinValues] = NOT_PREFETCHED,
+    prefetched: PrefetchedJoins | None = None,
     addresses: Mapping[str, ChannelAddresses] | None = None,
     single_command: bool = False,
+    for_count: bool = False,
 ) -> Joins:
     """Return the joins of a filter's node, and read the values that fit the command.
 
@@ -266,6 +263,7 @@ def build_joins(
     - `prefetched` and `addresses` were read before, and take at most half of the space.
     - `single_command` leaves the addresses to the command, so that it reads them in its own snapshot. Only those in
       unusual forms are read before it.
+    - `for_count` reads the values of related records for a count, as `prefetch_joins` does.
 
     Raises what `read_addresses` raises.
     """
@@ -283,15 +281,16 @@ def build_joins(
             break
         remaining_bytes -= uses[audience_id] * sum(map(_item_bytes, keys))
         inlined_lists[audience_id] = keys
-    join_values, too_large = prefetched, set[int]()
-    if candidates:
-        join_values = prefetch_joins(database, scope, org, nodes, candidates, deadline, remaining_bytes, too_large)
-        remaining_bytes -= sum(values.size for values in join_values.values())
+    if candidates and prefetched is None:
+        prefetched = prefetch_joins(
+            database, scope, org, nodes, candidates, deadline, remaining_bytes, for_count=for_count
+        )
+        remaining_bytes -= sum(values.size for values in prefetched.inlined.values())
     if addresses is None:
         addresses = read_all_addresses(
             database, scope, org, found, deadline, remaining_bytes, unusual_only=single_command
         )
-    return Joins(scope, org, joined, inlined_lists, extra_nodes, addresses, join_values, frozenset(too_large))
+    return Joins(scope, org, joined, inlined_lists, extra_nodes, addresses, prefetched or NOT_PREFETCHED)
 
 
 def read_all_addresses(

@@ -22,7 +22,7 @@ Invariants:
 1. The first stage restricts the pipeline to the org, after compilation, so no filter can escape it.
 2. Sorting comes before joins, so that the index on sk provides the order.
 3. A count is these stages and `$count`, so it equals the number of streamed members. If the values of a relation exceed
-   a command, one group of all values counts the same records (`count_by_value_stages`).
+   a command, several commands count the same records in parts, or one group of all values does.
 4. A list with `include_inactive` yields its rows (pk and sk) without reading the records.
 """
 
@@ -37,7 +37,7 @@ from pymongo.database import Database
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import ExpressionFailed
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.filters.ast import Node, Suppressed, joins
+from audience_service.domain.filters.ast import Node, OnList, Related, Suppressed, joins
 from audience_service.domain.filters.compiler import NOT_ARCHIVED_MATCH
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.member_list import MemberList
@@ -49,12 +49,12 @@ from audience_service.mongo.query.expression_failures import find_failure
 from audience_service.mongo.query.join_prefetch import (
     Candidates,
     PrefetchedFilter,
+    PrefetchedJoins,
     count_by_value_stages,
     prefetch_joins,
 )
 from audience_service.mongo.query.joins import (
     MAX_INLINE_BYTES,
-    NOT_PREFETCHED,
     Joins,
     Stages,
     build_joins,
@@ -139,11 +139,28 @@ class Pipeline:
     def count_stages(self) -> Stages:
         """Return the stages that yield the count as `n` of one document, or no document if the count is 0."""
         if isinstance(self.population, CompiledFilter) and (join := self.joins.counted_join):
-            conditions = (self.key_range, self.population.match, self.joins.match_without(join))
-            match = {"$match": self.scope.match(self.org, *conditions)}
+            match = self._match_without(self.population, join)
             return [match, *count_by_value_stages(self.scope, self.org, join)]
         # Unlike the count command, $count is also correct on sharded clusters.
         return [*self.stages(), {"$count": "n"}]
+
+    def counts_in_parts(self) -> Iterator[Stages]:
+        """Yield the stages of each command whose counts, as those of `count_stages`, add up to the count.
+
+        That is one command, unless a relation's values are counted in parts.
+        """
+        join = self.joins.counted_join
+        parts = self.joins.prefetched.oversized[id(join)] if join else ()
+        if join and parts and isinstance(self.population, CompiledFilter):
+            for part in parts:
+                yield [self._match_without(self.population, join, part.condition(join.local)), {"$count": "n"}]
+        else:
+            yield self.count_stages()
+
+    def _match_without(self, population: CompiledFilter, join: Related, *conditions: Document) -> Document:
+        """Return the match of the records that meet the filter without one of its joins, and further conditions."""
+        others = (self.key_range, population.match, self.joins.match_without(join))
+        return {"$match": self.scope.match(self.org, *others, *conditions)}
 
 
 def build_pipeline(
@@ -158,6 +175,7 @@ def build_pipeline(
     extra_nodes: Sequence[Node] = (),
     force_lookup: bool = False,
     single_command: bool = False,
+    for_count: bool = False,
 ) -> Pipeline:
     """Return the pipeline of a population, and read the values that joins inline.
 
@@ -167,6 +185,7 @@ def build_pipeline(
     - `force_lookup` looks up related records instead of prefetching them, for pipelines that read few records.
     - `single_command` leaves suppressed addresses to the command, as far as they are in normal form, so that it reads
       them in its own snapshot.
+    - `for_count` reads the values of related records for a count, as `prefetch_joins` does.
 
     Raises what `run` raises.
     """
@@ -174,7 +193,7 @@ def build_pipeline(
     if node is None and not extra_nodes:
         return Pipeline(scope, org, population, Joins(scope, org, None, {}), key_range or {})
     read = population if isinstance(population, PrefetchedFilter) else None
-    prefetched = read.prefetched if read else NOT_PREFETCHED
+    prefetched = read.prefetched if read else None
     addresses = read.addresses if read else None
     candidates = None if force_lookup or prefetched else _candidates(scope, org, population, key_range or {})
     with map_driver_errors(population):
@@ -191,6 +210,7 @@ def build_pipeline(
             prefetched=prefetched,
             addresses=addresses,
             single_command=single_command,
+            for_count=for_count,
         )
     return Pipeline(scope, org, population, joins, key_range or {})
 
@@ -222,11 +242,12 @@ def with_prefetched_joins(
         return population
     nodes, candidates = [population.joins], _candidates(scope, org, population, {})
     addresses = population.addresses if isinstance(population, PrefetchedFilter) else None
+    has_lists = any(isinstance(join, OnList) for join in joins(population.joins))
+    # Lists that are read later take half of the space, and so do addresses.
+    max_bytes = MAX_INLINE_BYTES // (2 if has_lists else 1) // (2 if addresses else 1)
     with map_driver_errors(population):
-        prefetched = prefetch_joins(
-            database, scope, org, nodes, candidates, deadline, MAX_INLINE_BYTES // (4 if addresses else 2)
-        )
-    if not prefetched:
+        prefetched = prefetch_joins(database, scope, org, nodes, candidates, deadline, max_bytes, for_count=True)
+    if prefetched == PrefetchedJoins():
         return population
     return PrefetchedFilter(**_fields_of(population), prefetched=prefetched, addresses=addresses)
 
@@ -287,6 +308,11 @@ def execute(
 
     with _name_failing_record(database, pipeline, deadline):
         return retry_read(database, deadline, aggregate, pipeline.population)
+
+
+def count(database: Database[dict[str, Any]], pipeline: Pipeline, deadline: Deadline) -> int:
+    """Return the number of records, by as many commands as `counts_in_parts` has. Raises what `run` raises."""
+    return sum(read_count(execute(database, pipeline, stages, deadline)) for stages in pipeline.counts_in_parts())
 
 
 @contextmanager

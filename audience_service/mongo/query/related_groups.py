@@ -64,6 +64,8 @@ _NEVER = float("inf")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 _BY, _VALUE = "__by", "__value"
+HAS_LIST: Document = {"_id.0": {"$exists": True}}
+"""The match of groups of related records with several values."""
 _IS_DATED: Document = {"$match": {_BY: {"$type": "date"}}}
 _DATE_TEXT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,3})?(?:Z|[+-]00:?00)?)?(?!\n)$"
 
@@ -145,18 +147,23 @@ def slice_by_value_stages(test: Slice, path: str) -> Stages:
     ]
 
 
-def entry_stages(step: Related, number: int, *, with_value: bool = False) -> Stages:
+def entry_stages(step: Related, number: int) -> Stages:
     """Return the stages from related records of a step to entries: the date `t` in milliseconds, sk `s`, step `k`.
 
-    With `with_value`, `v` is the value at the foreign field, or the list of its values.
+    Records without a date have none.
     """
-    entry = {"t": {"$toLong": f"${_BY}"}, "s": "$sk", "k": {"$literal": number}}
-    value = {"v": _values(step.foreign)} if with_value else {}
-    return [*_dated(step.at), {"$project": {"_id": 0, **entry, **value}}]
+    return [{"$project": {"_id": 0, **_entry(step, number)}}, {"$match": {"t": {"$ne": None}}}]
+
+
+def _entry(step: Related, number: int) -> Document:
+    return {"t": {"$toLong": instant(f"${step.at}")}, "s": "$sk", "k": {"$literal": number}}
 
 
 def has_sequence(first: Related, entries: Any) -> Document:
-    """Return the expression whether a list of entries contains the sequence of a relation."""
+    """Return the expression whether a list of entries contains the sequence of a relation.
+
+    Entries whose date is null count for nothing.
+    """
     then = _then(first)
     bounds = then.second
     size = max(bounds.min_count, 0 if bounds.max_count is None else bounds.max_count + 1, 1)
@@ -179,7 +186,9 @@ def has_sequence(first: Related, entries: Any) -> Document:
             return {"$lt": [date, _NEVER]}
         return {"$lte": [{"$subtract": [date, "$$this.t"]}, then.within.milliseconds]}
 
-    conditions = [is_within(bounds.min_count - 1)] if bounds.min_count else []
+    # Null sorts before every date, so that no entry with a date comes after one without.
+    conditions: list[Document] = [{"$gt": ["$$this.t", None]}]
+    conditions += [is_within(bounds.min_count - 1)] if bounds.min_count else []
     if bounds.max_count is not None:
         conditions.append({"$not": [is_within(bounds.max_count)]})
     if then.now and then.within:
@@ -199,22 +208,42 @@ def has_sequence(first: Related, entries: Any) -> Document:
     return {"$eq": [result, None]}
 
 
-def sequence_by_value_stages(scope: TenantScope, org: str, first: Related) -> Stages:
+def sequence_by_value_stages(scope: TenantScope, org: str, first: Related, *, merged: bool) -> Stages:
     """Return the stages from related records to the values with the sequence, each with an `n` of 1.
 
-    The stages run on the collection of the first step.
+    The stages run on the collection of the first step. Each step is grouped on its own, as a union of groups costs less
+    than one of records. Without `merged`, each record must have a single value: a list of them is in the result, which
+    is not complete then.
     """
-    branches = [
-        [*query_stages(scope, org, step.query), *entry_stages(step, number, with_value=True), {"$unwind": "$v"}]
-        for number, step in enumerate(first.steps)
-    ]
+
+    def groups(step: Related, number: int) -> Stages:
+        key = group_key(step.foreign)
+        # The group of the records without a value must not grow without bound.
+        entry = {"$cond": [{"$eq": [{"$ifNull": [key, []]}, []]}, "$$REMOVE", _entry(step, number)]}
+        return [*query_stages(scope, org, step.query), {"$group": {"_id": key, "e": {"$push": entry}}}]
+
+    steps = [groups(step, number) for number, step in enumerate(first.steps)]
+    joined = {"$reduce": {"input": "$e", "initialValue": [], "in": {"$concatArrays": ["$$value", "$$this"]}}}
+    decision: Document = {"$expr": has_sequence(first, joined)}
     return [
-        *branches[0],
-        {"$unionWith": {"coll": _then(first).second.datatype, "pipeline": branches[1]}},
-        {"$group": {"_id": "$v", "e": {"$push": {"t": "$t", "s": "$s", "k": "$k"}}}},
-        {"$match": {"$expr": has_sequence(first, "$e")}},
+        *steps[0],
+        {"$unionWith": {"coll": _then(first).second.datatype, "pipeline": steps[1]}},
+        *(split_stages() if merged else []),
+        {"$group": {"_id": "$value" if merged else "$_id", "e": {"$push": "$e"}}},
+        {"$match": decision if merged else {"$or": [decision, HAS_LIST]}},
         {"$project": {"n": {"$literal": 1}}},
     ]
+
+
+def group_key(path: str) -> Any:
+    """Return the key of groups of records by the values at a path: the stored value or list, or the list of them."""
+    return f"${path}" if is_flat(path) else values_at(f"${path}")
+
+
+def split_stages() -> Stages:
+    """Return the stages that add a group's value as `value`, in a document for each different one of a list."""
+    value = {"$cond": [{"$isArray": "$_id"}, {"$setUnion": [values_at("$_id"), []]}, "$_id"]}
+    return [{"$set": {"value": value}}, {"$unwind": "$value"}]
 
 
 def last_entries_stage() -> Document:

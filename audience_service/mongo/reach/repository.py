@@ -15,10 +15,10 @@ from audience_service.mongo.query.key_sampler import KeySampler
 from audience_service.mongo.query.pipeline import (
     Pipeline,
     build_pipeline,
+    count,
     execute,
     key_range_condition,
     prefetch_addresses,
-    read_count,
     with_prefetched_joins,
 )
 
@@ -52,7 +52,7 @@ class MongoKeyRanges:
     def count_range(self, org: str, population: Population, after: str, until: str, deadline: Deadline) -> int:
         """Count with the stages of the complete count."""
         pipeline = self._pipeline(org, population, key_range_condition(after, until), deadline)
-        return read_count(execute(self._database, pipeline, pipeline.count_stages(), deadline))
+        return count(self._database, pipeline, deadline)
 
     def first_in_range(
         self, org: str, population: Population, after: str, until: str, deadline: Deadline

@@ -1,5 +1,6 @@
 """Prefetched related records give the same members as a lookup for each record."""
 
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -244,12 +245,39 @@ def test_a_failing_expression_falls_back_to_lookups(shop: Shop) -> None:
 
 
 def test_values_beyond_the_index_limit_are_still_matched(shop: Shop) -> None:
-    values = join_prefetch.JoinValues(["contact-0"], None, index_limit=1)
+    values = join_prefetch.JoinValues(["contact-0"], index_limit=1)
     assert values.condition("pk") == {"pk": {"$in": ["contact-0"]}}
     for index_limit in (0, 1):
-        match = join_prefetch.JoinValues(["contact-1", "contact-2"], ["contact-2"], index_limit).condition("pk")
+        match = join_prefetch.JoinValues(["contact-1"], index_limit=index_limit).condition("pk")
         where = {"$and": [match], "sk": {"$regex": f"^{shop.org}/"}}
         assert [found["pk"] for found in shop.service.store.database["contact"].find(where)] == ["contact-1"]
+
+
+@pytest.mark.parametrize("is_excluded", [False, True])
+def test_a_text_matches_one_part_if_it_matches_all_values(shop: Shop, *, is_excluded: bool) -> None:
+    """Also texts before, between and after the values, in parts of one value or of several."""
+    texts = ["a", "b", "bb", "c", "é", "\U0001f600"]
+    contacts = shop.service.store.database["contact"]
+    shop.service.insert(shop.org, [{"id": text} for text in texts])
+    scope = {"sk": {"$regex": f"^{shop.org}/"}}
+    for values in itertools.chain.from_iterable(itertools.combinations(texts, size) for size in (1, 2, 5)):
+        whole = join_prefetch.JoinValues([7, *values], is_excluded=is_excluded)
+        for max_bytes in (1, 40):
+            parts = whole.parts(max_bytes)
+            found = [each["pk"] for part in parts for each in contacts.find({**part.condition("pk"), **scope})]
+            assert sorted(found) == sorted(each["pk"] for each in contacts.find({**whole.condition("pk"), **scope}))
+
+
+def test_values_that_exceed_a_command_are_counted_in_each_range(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joins, "MAX_INLINE_BYTES", 60)
+    relation = {"datatype": "order", "on": {"local": "pk", "foreign": "buyer"}, "count": {"$gte": 1}}
+    population = COMPILER.compile(Filter("contact", {"$related": relation}))
+    slices, deadline = shop.service.store.slices, Deadline.after(60)
+    prefetched = slices.with_prefetched_joins(shop.org, population, deadline)
+    shop.service.store.database["order"].delete_many({"sk": {"$regex": f"^{shop.org}/"}})
+    middle = f"{shop.org}/contact/1"
+    counts = [slices.count_range(shop.org, prefetched, *ends, deadline) for ends in (("", middle), (middle, ""))]
+    assert sum(counts) == slices.count_range(shop.org, prefetched, "", "", deadline) == 2
 
 
 def test_a_prefetched_filter_needs_no_lookup(shop: Shop) -> None:
