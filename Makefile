@@ -119,8 +119,8 @@ bench-lookalike: install ## Measure accuracy and time of lookalikes (needs stats
 
 SIZES ?= 100000x300000
 
-bench-related: install ## Compare filters on related records with pymongo: make bench-related URI=mongodb://... [SIZES=...]
-	$(BIN)/python -m bench.related --uri "$(URI)" --sizes "$(SIZES)"
+bench-related: install ## Compare filters on related records with pymongo: make bench-related URI=mongodb://... [SIZES=...] [INDEX=--no-index]
+	$(BIN)/python -m bench.related --uri "$(URI)" --sizes "$(SIZES)" $(INDEX)
 
 bench-cancel: install ## Measure the database work after a StreamReach is cancelled: make bench-cancel URI=mongodb://...
 	$(BIN)/python -m bench.cancel --uri "$(URI)"

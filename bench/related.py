@@ -49,13 +49,15 @@ _BY_HAND = {"data.type": "visit", "data.url": "/pricing", "createdate": {"$gte":
     "--database", default="bench_related", show_default=True, help="Retained for the next run of the same size."
 )
 @click.option("--sizes", default="100000x300000", show_default=True, help="Contacts x events, comma-separated.")
-def main(*, uri: str, database: str, sizes: str) -> None:
+@click.option("--index/--no-index", default=True, show_default=True, help="Whether the advised index exists.")
+def main(*, uri: str, database: str, sizes: str, index: bool) -> None:
     """Measure filters on related records and hand-written pymongo, alternating."""
     console = Console()
     results: list[Result] = []
     for size in sizes.split(","):
         contacts, events = map(int, size.split("x"))
         _prepare(uri, database, contacts, events, console)
+        _set_index(uri, database, exists=index)
         with (
             ExitStack() as stack,
             MongoClient[Document](uri, tz_aware=True) as client,
@@ -131,7 +133,7 @@ def _reach(client: Client, where: dict[str, Any]) -> int:
 
 
 def _prepare(uri: str, database: str, contacts: int, events: int, console: Console) -> None:
-    """Load contacts and events, with the service's indexes and the one that ExplainFilter advises.
+    """Load contacts and events, with the service's indexes.
 
     A database with the same numbers from an earlier run is unchanged.
     """
@@ -144,7 +146,6 @@ def _prepare(uri: str, database: str, contacts: int, events: int, console: Conso
         found.client.drop_database(database)
         for index in store.missing_indexes(DATATYPES, ("event",)):
             store.create_index(index)
-        store.database["event"].create_index([("data.contactId", 1), ("sk", 1)])
         ids: list[str] = []
         records = sample_contacts(LARGE, contacts)
         for _ in track(range(0, contacts, _BATCH_SIZE), f"{contacts:,} contacts", console=console, transient=True):
@@ -159,6 +160,18 @@ def _prepare(uri: str, database: str, contacts: int, events: int, console: Conso
                 store.database["event"].insert_many(list(itertools.islice(visits, _BATCH_SIZE)), ordered=False)
     finally:
         store.close()
+
+
+def _set_index(uri: str, database: str, *, exists: bool) -> None:
+    """Create the index that ExplainFilter advises, or drop it."""
+    index = [("data.contactId", 1), ("sk", 1)]
+    with MongoClient[Document](uri) as client:
+        events = client[database]["event"]
+        if exists:
+            events.create_index(index)
+        else:
+            for name in [name for name, found in events.index_information().items() if found["key"] == index]:
+                events.drop_index(name)
 
 
 def _events(org: str, count: int, ids: list[str]) -> Iterator[Document]:
