@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from audience_service.mongo.embedded import overrides
 from audience_service.mongo.snapshots import rows
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
@@ -17,6 +18,20 @@ Refused = Callable[..., Refusal]
 def tagged(tag: str) -> dict[str, Any]:
     """The filter for those with a tag."""
     return {"datatype": "contact", "where": {"tags": tag}}
+
+
+@pytest.fixture
+def slice_size() -> int:
+    """The most rows of each snapshot in a slice."""
+    return 4
+
+
+@pytest.fixture(autouse=True)
+def _sliced(monkeypatch: pytest.MonkeyPatch, slice_size: int) -> None:
+    """Every row is sampled, so that slices have their exact size."""
+    monkeypatch.setattr(rows, "SAMPLED", 1)
+    monkeypatch.setattr(rows, "SLICE_SIZE", slice_size)
+    monkeypatch.setattr(overrides, "SAMPLED", 1)
 
 
 @pytest.fixture
@@ -54,11 +69,8 @@ def diff(client: Client, **request: Any) -> tuple[list[str], list[str], tuple[in
 def test_it_streams_entered_and_exited_members_in_order(
     client: Client,
     two: tuple[str, str, list[str], list[str]],
-    monkeypatch: pytest.MonkeyPatch,
-    slice_size: int,
     batch_size: int,
 ) -> None:
-    monkeypatch.setattr("audience_service.mongo.snapshots.rows.SLICE_SIZE", slice_size)
     first, second, entered, exited = two
     forth = diff(client, fromSnapshotId=first, toSnapshotId=second, batchSize=batch_size)
     assert forth == (entered, exited, (7, 7, 7))
@@ -69,7 +81,7 @@ def test_it_streams_entered_and_exited_members_in_order(
 def test_each_command_compares_a_bounded_number_of_rows(
     client: Client, service: Service, insert: Insert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A slice of the larger snapshot and two of the smaller one, all of whose rows come before those of the larger."""
+    """A slice of each snapshot, also where all rows of one come before those of the other."""
     ranges: list[Any] = []
 
     def diff_stages(scope: Any, org: str, first: Any, second: Any, key_range: Any) -> Any:
@@ -78,7 +90,6 @@ def test_each_command_compares_a_bounded_number_of_rows(
 
     stages = rows._diff_stages
     monkeypatch.setattr(rows, "_diff_stages", diff_stages)
-    monkeypatch.setattr(rows, "SLICE_SIZE", 2)
     ids = insert([{"id": f"{n:02}", "data": {"tags": ["new" if n < 7 else "old"]}} for n in range(21)])
     first, second = (client.snapshot(filter=tagged(tag)).id for tag in ("old", "new"))
     found = diff(client, fromSnapshotId=first, toSnapshotId=second)
@@ -89,7 +100,7 @@ def test_each_command_compares_a_bounded_number_of_rows(
         for key_range in ranges
     ]
     assert [sum(column) for column in zip(*counts, strict=True)] == [14, 7]
-    assert all(larger <= 2 and smaller <= 4 for larger, smaller in counts)
+    assert all(one <= 4 and other <= 4 for one, other in counts)
 
 
 def test_it_compares_stored_rows_regardless_of_later_record_changes(
@@ -101,9 +112,8 @@ def test_it_compares_stored_rows_regardless_of_later_record_changes(
 
 
 def test_it_resumes_after_any_cursor(
-    client: Client, two: tuple[str, str, list[str], list[str]], monkeypatch: pytest.MonkeyPatch, refused: Refused
+    client: Client, two: tuple[str, str, list[str], list[str]], refused: Refused
 ) -> None:
-    monkeypatch.setattr("audience_service.mongo.snapshots.rows.SLICE_SIZE", 4)
     first, second, entered, exited = two
     seen: list[str] = []
     batches = list(client.call("DiffSnapshots", {"fromSnapshotId": first, "toSnapshotId": second, "batchSize": 2}))

@@ -175,7 +175,7 @@ def test_create_returns_at_once_and_get_shows_each_stage_of_the_creation(
     """The progress is 10 during the copy, 90 during the count, and 100 when READY."""
     ids = insert([{}, {}])
     repository = type(service.store.snapshot_rows)
-    stages = {name: (threading.Event(), threading.Event()) for name in ("write", "count_and_digest")}
+    stages = {name: (threading.Event(), threading.Event()) for name in ("write", "summarize")}
 
     def pausing(name: str) -> Callable[..., Any]:
         original, (reached, resume) = getattr(repository, name), stages[name]
@@ -192,7 +192,7 @@ def test_create_returns_at_once_and_get_shows_each_stage_of_the_creation(
     request = {"filter": ALL_CONTACTS, "requestId": "slow"}
     created = client.call("CreateSnapshot", request)
     assert (state_of(created), created.count) == ("CREATING", 0)
-    for name, progress in (("write", 10), ("count_and_digest", 90)):
+    for name, progress in (("write", 10), ("summarize", 90)):
         reached, resume = stages[name]
         assert reached.wait(40)
         found = client.call("GetSnapshot", {"id": created.id})

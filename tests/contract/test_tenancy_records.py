@@ -26,7 +26,7 @@ def test_snapshots_of_one_id_are_each_orgs_own(orgs: tuple[Store, str, str]) -> 
     for org in (ours, theirs):
         store.snapshots.insert(org, made, lease, REQUEST, NO_DEADLINE)
         snapshots[org] = store.snapshot_rows.write(org, made, ALL_CONTACTS, {}, NO_DEADLINE, lambda: None)
-    assert (snapshots[ours].count, snapshots[theirs].count) == (2, 4)
+    assert (snapshots[ours].summary.count, snapshots[theirs].summary.count) == (2, 4)
     assert store.snapshots.finish(ours, replace(made, state=CreationState.READY, count=2), NO_DEADLINE)
     assert store.snapshots.get(theirs, made.id, NO_DEADLINE).state is CreationState.CREATING
     streamed = [r["sk"] for batch in store.members.stream(ours, made.rows, [], 10, "", NO_DEADLINE) for r in batch]

@@ -33,6 +33,7 @@ class Snapshot:
     `exclusions` are the numbers of excluded records, by reason. `attempt` counts the attempts to create it. Each writes
     rows of its own, so that an abandoned one, which may still run, never mixes with a later one. `lease_until` is when
     the lease of the current attempt expires. `progress` is in per cent; within an attempt it only rises.
+    `slice_ends` are the sk that end slices of the rows.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Snapshot:
     error: str = ""
     count: int = 0
     digest: str = ""
+    slice_ends: tuple[str, ...] = ()
     exclusions: Mapping[str, int] = field(default_factory=dict)
     read_at: datetime | None = None
     point_in_time: bool = False

@@ -15,14 +15,22 @@ from audience_service.domain.snapshots.model import Snapshot, SnapshotQuery
 
 
 @dataclass(frozen=True, slots=True)
+class RowSummary:
+    """The number and the digest of stored rows, and the ends of their slices."""
+
+    count: int = 0
+    digest: str = "0" * 16
+    slice_ends: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotResult:
-    """The result of an attempt. Count and digest come from the stored rows, so that readers find exactly as many.
+    """The result of an attempt. The summary is of the stored rows, so that readers find exactly as many.
 
     `exclusions` are the numbers of excluded records, by reason.
     """
 
-    count: int
-    digest: str
+    summary: RowSummary
     exclusions: Mapping[str, int]
     read_at: datetime
     point_in_time: bool
@@ -116,8 +124,8 @@ class SnapshotRowRepository(Protocol):
         with concurrent writes.
         """
 
-    def count_and_digest(self, org: str, list_version_id: str, deadline: Deadline) -> Mapping[str, tuple[int, str]]:
-        """The number and the digest of an attempt's rows, and of its excluded rows by "<attempt>!<reason>"."""
+    def summarize(self, org: str, list_version_id: str, deadline: Deadline) -> Mapping[str, RowSummary]:
+        """The summary of an attempt's rows by its id, and of its excluded rows by "<attempt>!<reason>"."""
 
     def delete(self, org: str, list_version_id: str, deadline: Deadline) -> None:
         """Delete all rows of an attempt."""

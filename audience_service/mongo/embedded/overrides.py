@@ -6,6 +6,7 @@ reason). For all others, tests/contract requires the answers of a real engine.
 
 import hashlib
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ from audience_service.domain.insights.model import Breakdown
 from audience_service.domain.membership.repository import MembershipResults
 from audience_service.domain.schema.sample import SAMPLE_SIZE, Sample
 from audience_service.domain.snapshots.model import Snapshot
-from audience_service.domain.snapshots.repository import SnapshotResult
+from audience_service.domain.snapshots.repository import RowSummary, SnapshotResult
 from audience_service.mongo.audiences.member_lists import MongoLists
 from audience_service.mongo.core.collections import SUBSCRIBERS
 from audience_service.mongo.embedded.refusals import refuse_unsupported, remove_suppression
@@ -39,7 +40,7 @@ from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import build_pipeline, execute, key_range_condition
 from audience_service.mongo.reach.repository import MongoKeyRanges
 from audience_service.mongo.schema.repository import MongoSamples
-from audience_service.mongo.snapshots.rows import MongoSnapshotRows, digest_of, rows_match
+from audience_service.mongo.snapshots.rows import SAMPLED, MongoSnapshotRows, rows_match, summary_of
 from audience_service.mongo.watch.event_log import MongoEventLog
 
 
@@ -275,14 +276,17 @@ class EmbeddedSnapshotRows(MongoSnapshotRows):
         self._database[collection].aggregate(stages)
         return {}
 
-    def count_and_digest(self, org: str, list_version_id: str, deadline: Deadline) -> dict[str, tuple[int, str]]:  # noqa: ARG002
+    def summarize(self, org: str, list_version_id: str, deadline: Deadline) -> dict[str, RowSummary]:  # noqa: ARG002
         """As on MongoDB, but with SHA-256, since the store lacks the hash of hashed indexes."""
-        sums: dict[str, tuple[int, int]] = {}
+        hashes: defaultdict[str, dict[str, int]] = defaultdict(dict)
         for row in self._collection.find(self._scope.match(org, rows_match(list_version_id)), {"audience": 1, "sk": 1}):
-            count, total = sums.get(row["audience"], (0, 0))
-            hashed = hashlib.sha256(row["sk"].encode()).digest()
-            sums[row["audience"]] = count + 1, total + int.from_bytes(hashed[:8])
-        return {audience: (count, digest_of(total >> 32, total)) for audience, (count, total) in sums.items()}
+            hashes[row["audience"]][row["sk"]] = int.from_bytes(hashlib.sha256(row["sk"].encode()).digest()[:8])
+        summaries = {}
+        for audience, found in hashes.items():
+            total = sum(found.values())
+            sampled = [sk for sk, hashed in found.items() if hashed % SAMPLED == 0]
+            summaries[audience] = summary_of(len(found), total >> 32, total, sampled)
+        return summaries
 
 
 class EmbeddedPlans:

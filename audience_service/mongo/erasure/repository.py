@@ -20,7 +20,7 @@ from audience_service.domain.core.record import Record
 from audience_service.domain.erasure.model import REDACTED, Person, Remainder, Removal, Tombstone
 from audience_service.domain.erasure.patterns import address_pattern, person_pattern, redact
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.snapshots.repository import SnapshotRowRepository
+from audience_service.domain.snapshots.repository import RowSummary, SnapshotRowRepository
 from audience_service.mongo.core.collections import (
     CUSTOM_AUDIENCES,
     ERASURES,
@@ -317,13 +317,18 @@ class MongoErasures:
             records = list(self._database[SNAPSHOTS].find(self._scope.match(org, ready, changed)))
         for record in records:
             snapshot = read_manifest(record)
-            measured = self._snapshot_rows.count_and_digest(org, snapshot.list_version_id, deadline)
-            count, digest = measured.get(snapshot.list_version_id, (0, "0" * 16))
+            summaries = self._snapshot_rows.summarize(org, snapshot.list_version_id, deadline)
+            rows = summaries.get(snapshot.list_version_id, RowSummary())
             exclusions = [
-                {"reason": reason, "count": measured.get(f"{snapshot.list_version_id}!{reason}", (0, ""))[0]}
+                {"reason": reason, "count": summaries.get(f"{snapshot.list_version_id}!{reason}", RowSummary()).count}
                 for reason in snapshot.exclusions
             ]
-            fields = {"data.count": count, "data.digest": digest, "data.exclusions": exclusions}
+            fields = {
+                "data.count": rows.count,
+                "data.digest": rows.digest,
+                "data.slice_ends": list(rows.slice_ends),
+                "data.exclusions": exclusions,
+            }
             expected = self._scope.match(org, {"_id": record["_id"], "version": record["version"]}, ready)
             with with_deadline(self._database, deadline):
                 self._database[SNAPSHOTS].update_one(expected, {"$set": fields})

@@ -4,7 +4,8 @@
      modifydate, author, expire_at, lease: owner, lease_until,
      orphaned_lists: [{list_version_id, delete_after}],
      data: {datatype, sources: [{audience, version, filter}], filter, excluded_sources, purpose, progress, error, count,
-            digest, exclusions: [{reason, count}], read_at, point_in_time, unique: {request, digest}}}
+            digest, slice_ends: [sk], exclusions: [{reason, count}], read_at, point_in_time,
+            unique: {request, digest}}}
 
 `version` is the attempt. `orphaned_lists` are rows that nothing refers to any more. The sweeper deletes them once no
 command can write them. A manifest that was deleted stays in the state DELETED until its rows are gone.
@@ -68,6 +69,7 @@ def result_fields(snapshot: Snapshot) -> Record:
         "data.progress": snapshot.progress,
         "data.count": snapshot.count,
         "data.digest": snapshot.digest,
+        "data.slice_ends": list(snapshot.slice_ends),
         "data.exclusions": [{"reason": reason, "count": count} for reason, count in snapshot.exclusions.items()],
         "data.read_at": snapshot.read_at,
         "data.point_in_time": snapshot.point_in_time,
@@ -94,6 +96,7 @@ def read_manifest(record: Mapping[str, Any]) -> Snapshot:
         error=data.get("error", ""),
         count=int(data.get("count", 0)),
         digest=data.get("digest", ""),
+        slice_ends=tuple(data.get("slice_ends", ())),
         exclusions={item["reason"]: int(item["count"]) for item in data.get("exclusions", ())},
         read_at=data.get("read_at"),
         point_in_time=bool(data.get("point_in_time")),
