@@ -156,7 +156,7 @@ class Anniversary(MovingOperand):
                 yield f"{day + distance * _ONE_DAY:%m-%d}"
 
 
-def anniversary_match(path: str, operand: Anniversary) -> Document:
+def anniversary_match(path: str, operand: Anniversary, _in_element: bool) -> Document:
     """The match of a field whose date, or one of whose dates, has its anniversary within the days."""
     return _match(path, operand.days, operand.field_timezone)
 

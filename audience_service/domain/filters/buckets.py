@@ -78,7 +78,7 @@ def bucket_of(value: str, salt: str, count: int) -> int:
     return abs(int(str(hashed_index_key(f"{salt}/{value}"))[-_DIGITS:])) % count
 
 
-def bucket_match(path: str, operand: BucketRange) -> Document:
+def bucket_match(path: str, operand: BucketRange, _in_element: bool) -> Document:
     """The match of the records whose value at a path is in one of the buckets."""
     in_range = {"$and": [{"$gte": ["$$bucket", operand.first]}, {"$lt": ["$$bucket", operand.below]}]}
     found = {"$let": {"vars": {"bucket": bucket_expression(path, operand)}, "in": in_range}}

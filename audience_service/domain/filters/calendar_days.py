@@ -185,19 +185,21 @@ def day_conditions(operand: OnDay) -> list[Document]:
     return [{"$gte": low, "$lt": high}, _text_condition(operand)]
 
 
-def day_match(path: str, operand: OnDay) -> Document:
+def day_match(path: str, operand: OnDay, in_element: bool) -> Document:
     """The match of a field whose value, or one of whose values, is on the day."""
     low, high = operand.bounds
-    return {"$or": [*_between(path, {"$gte": low, "$lt": high}), {path: _text_condition(operand)}]}
+    alternatives = _between(path, {"$gte": low, "$lt": high}, in_element=in_element)
+    return {"$or": [*alternatives, {path: _text_condition(operand)}]}
 
 
-def _between(path: str, bounds: Document) -> Iterator[Document]:
+def _between(path: str, bounds: Document, *, in_element: bool) -> Iterator[Document]:
     """The alternatives in which one value at the path is within both bounds.
 
-    Each alternative has another place of the innermost list on the path: none, or after some step.
+    Each alternative has another place of the innermost list on the path: none, or after some step. The payload `data`
+    of a record is no list; a field `data` of an element may be one.
     """
     steps = path.split(".")
-    first = 1 if steps[0] == "data" else 0
+    first = 1 if steps[0] == "data" and not in_element else 0
     yield _unlisted(steps, first, bounds)
     for length in range(first + 1, len(steps) + 1):
         container, rest = ".".join(steps[:length]), steps[length:]

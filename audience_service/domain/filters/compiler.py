@@ -298,30 +298,33 @@ def _no_join(join: Join) -> Document:
 def to_match(node: Node, join_condition: JoinCondition = _no_join) -> Document:
     """The match document of a node. `join_condition` creates the condition of a join; without it joins are refused."""
 
-    def inner(node: Node) -> Document:
+    def inner(node: Node, *, in_element: bool = False) -> Document:
+        recurse = inner if not in_element else in_elements
         match node:
             case And(()):
                 return {}
             case And((child,)):
-                return inner(child)
+                return recurse(child)
             case And(nodes):
-                return {"$and": [inner(child) for child in evaluation_order(nodes)]}
+                return {"$and": [recurse(child) for child in evaluation_order(nodes)]}
             case Or(nodes):
-                return {"$or": [inner(child) for child in nodes]}
+                return {"$or": [recurse(child) for child in nodes]}
             case Nor(nodes):
-                return {"$nor": [inner(child) for child in nodes]}
+                return {"$nor": [recurse(child) for child in nodes]}
             case Not(child):
                 # $nor has the meaning of $not on a field, and can wrap several alternatives.
-                return {"$nor": [inner(child)]}
+                return {"$nor": [recurse(child)]}
             case Condition() | ElementMatch() | ElementIs() if dates := zoned_dates(node):
-                return timezone_match(node, dates, inner)
+                return timezone_match(node, dates, recurse)
             case ElementMatch(path, query):
-                return {path: {"$elemMatch": inner(query)}}
+                return {path: {"$elemMatch": in_elements(query)}}
             case ElementIs(path, conditions):
-                return _any_of([{path: {"$elemMatch": document}} for document in element_documents(conditions, inner)])
+                return _any_of(
+                    [{path: {"$elemMatch": document}} for document in element_documents(conditions, in_elements)]
+                )
             case Condition(path, operator, operand):
                 if operator.match:
-                    return operator.match(path, operand)
+                    return operator.match(path, operand, in_element)
                 return _any_of([{path: alternative} for alternative in operator.emit(operand)])
             case Expression(document, is_lenient=is_lenient):
                 return {"$expr": guarded(document) if is_lenient else document}
@@ -329,6 +332,9 @@ def to_match(node: Node, join_condition: JoinCondition = _no_join) -> Document:
                 return join_condition(node)
             case InAudience():
                 raise ValueError("the node contains an unresolved audience; inline it first")
+
+    def in_elements(node: Node) -> Document:
+        return inner(node, in_element=True)
 
     return inner(node)
 

@@ -93,7 +93,7 @@ def near_city_conditions(operand: NearCity) -> list[Document]:
     return [{"$in": list(_forms_of(tuple(name for each in operand.cities.by_country for name in each.names)))}]
 
 
-def near_city_match(path: str, operand: NearCity) -> Document:
+def near_city_match(path: str, operand: NearCity, _in_element: bool) -> Document:
     """The match of a field that names one of the cities, in the country of the city."""
     if not operand.country:
         [condition] = near_city_conditions(operand)

@@ -62,7 +62,8 @@ RECORD_OPERATORS = (*EXPRESSION_OPERATORS, "$inAudience", "$related", "$bucket")
 
 Read = Callable[[Any, str, ValueReader], Any]
 Emit = Callable[[Any], list[Document]]
-Match = Callable[[str, Any], Document]
+Match = Callable[[str, Any, bool], Document]
+"""From the path, the operand, and whether the path is in an element of a list ($elemMatch) instead of the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class Operator:
     emit: Emit
     describe: Describe
     match: Match | None = None
-    """The complete match of a field at a path. On the elements of a list ($elemMatch) `emit` applies."""
+    """The complete match of a field at a path. On the elements of a list themselves `emit` applies."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,13 +119,15 @@ def zoned(read: Callable[[Any, str, ValueReader], Dated]) -> Callable[[Any, str,
     return read_operand
 
 
-def zoned_match(match: Callable[[str, Any], Document]) -> Callable[[str, Any], Document]:
+def zoned_match(match: Callable[[str, Any, bool], Document]) -> Callable[[str, Any, bool], Document]:
     """The match of an operand that may be in the timezones of records."""
 
-    def match_operand(path: str, operand: Any) -> Document:
+    def match_operand(path: str, operand: Any, in_element: bool) -> Document:
         if not isinstance(operand, ZonedOperand):
-            return match(path, operand)
-        alternatives = [{"$and": [selection, match(path, each)]} for each, selection in operand.by_timezone()]
+            return match(path, operand, in_element)
+        alternatives = [
+            {"$and": [selection, match(path, each, in_element)]} for each, selection in operand.by_timezone()
+        ]
         near: Sequence[Document] = operand.operand.near_conditions(path) if isinstance(operand.operand, OnDay) else ()
         selected: Document = {"$or": alternatives}
         return {"$and": [{"$or": list(near)}, selected]} if near else selected
