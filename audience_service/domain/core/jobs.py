@@ -5,11 +5,13 @@ A job is stored in the database, by the feature that it belongs to, with a lease
     slot() ──> the caller stores the job with `lease()` ──> slot.start(job) ──> run in a thread ──> job.finish(error)
                                   renewed every quarter of its duration  ^
 
-1. A job runs only while its lease holds. If a renewal is refused, because the job was deleted, taken over or has
-   expired, the job's deadline is cancelled and its result is discarded.
-2. An expired lease is never renewed: from then on every reader sees the job as FAILED.
-3. `finish` is called at least once per job, unless the process dies. It is idempotent and compares the lease, so that a
-   result after the loss of the lease is discarded.
+1. If a renewal is refused, because the job was deleted, failed or taken over, the job's deadline is cancelled and its
+   result is discarded.
+2. Once a lease has expired, anybody may fail the job or take it over. Either changes the attempt or the state that each
+   write of the job compares. Until then the lease can be renewed, unless readers see an expired job as FAILED, as those
+   of custom audiences do.
+3. `finish` is called at least once per job whose first renewal succeeds, unless the process dies. It is idempotent, and
+   a result after the loss of the lease is discarded.
 """
 
 import secrets

@@ -79,7 +79,7 @@ class SnapshotRepository(Protocol):
     def renew(self, org: str, snapshot: Snapshot, lease: Lease, deadline: Deadline) -> bool:
         """Renew the lease of an attempt and raise the stored progress to the snapshot's.
 
-        Returns whether this owner still has the lease.
+        Returns whether this owner still has the lease. An expired one counts until somebody acts on it.
         """
 
     def take_over(
