@@ -199,9 +199,13 @@ def test_a_write_without_its_majority_says_that_it_may_have_been_done(
 
 @pytest.mark.parametrize("code", [9001, 134, 10107, 91])
 def test_one_interruption_is_not_noticed(replica_set: ReplicaSet, code: int) -> None:
-    """A count is repeated by the service, a write by the driver."""
+    """A count and an overlap are repeated by the service, a write by the driver."""
     with replica_set.failing(["aggregate"], {"times": 1}, errorCode=code):
         assert replica_set.read() == len(replica_set.contact_ids)
+    two = {"audienceId": replica_set.write(), "otherAudienceId": replica_set.write()}
+    with replica_set.failing(["aggregate"], {"times": 1}, errorCode=code):
+        overlap = replica_set.service.client(ORG).call("GetOverlap", two)
+    assert overlap.count == len(replica_set.contact_ids)
     with replica_set.failing(["insert"], {"times": 1}, errorCode=code, errorLabels=["RetryableWriteError"]):
         assert replica_set.write()
 

@@ -14,7 +14,7 @@ from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.ast import And, Nor
 from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.cursor_batches import FIRST_BATCH_SIZE, RawBatchReader
-from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.core.errors import retry_read
 from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import (
@@ -92,8 +92,10 @@ class MongoMembers:
         population = next(
             (reason for reason in reasons if reason.has_expressions and not pipeline.may_fail), pipeline.population
         )
-        with with_deadline(self._database, deadline, population):
-            [answer] = self._database[pipeline.collection].aggregate(stages, allowDiskUse=True)
+        collection = self._database[pipeline.collection]
+        [answer] = retry_read(
+            self._database, deadline, lambda: list(collection.aggregate(stages, allowDiskUse=True)), population
+        )
         return [int(answer[name][0]["n"]) if answer[name] else 0 for name in facets]
 
     def stream(

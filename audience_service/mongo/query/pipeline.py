@@ -296,15 +296,15 @@ def run(
 
 
 def execute(
-    database: Database[dict[str, Any]], pipeline: Pipeline, stages: Stages, deadline: Deadline
+    database: Database[dict[str, Any]], pipeline: Pipeline, stages: Stages, deadline: Deadline, collection: str = ""
 ) -> list[Document]:
     """Run stages that only read, and return all documents. An interrupted command is repeated once.
 
-    Raises what `run` raises.
+    They run on `collection`, if the pipeline is only a part of them. Raises what `run` raises.
     """
 
     def aggregate() -> list[Document]:
-        return list(database[pipeline.collection].aggregate(stages, allowDiskUse=True))
+        return list(database[collection or pipeline.collection].aggregate(stages, allowDiskUse=True))
 
     with _name_failing_record(database, pipeline, deadline):
         return retry_read(database, deadline, aggregate, pipeline.population)

@@ -20,7 +20,7 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.joins import Stages
-from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, run
+from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, execute
 
 _DIGIT_BASE = 64
 """The base of a population's digit. A scan may find a record twice if a concurrent write moves it in the index.
@@ -46,16 +46,16 @@ def count_regions(
     ]
     conditions = [pipeline.record_condition for pipeline in pipelines]
     riskiest = next((pipeline for pipeline in pipelines if pipeline.may_fail), pipelines[0])
-    with run(database, riskiest, deadline):
-        collection = database[pipelines[0].collection]
-        match conditions:
-            case [dict() as first, dict() as second]:
-                [found] = collection.aggregate(_two_filter_stages(scope, org, first, second))
-                return _two_filter_regions(found)
-        counts: Counter[int] = Counter()
-        for row in collection.aggregate(_group_stages(pipelines), allowDiskUse=True):
-            counts[_mask(int(row["_id"]), len(pipelines))] += int(row["n"])
-        return counts
+    collection = pipelines[0].collection
+    match conditions:
+        case [dict() as first, dict() as second]:
+            stages = _two_filter_stages(scope, org, first, second)
+            [found] = execute(database, riskiest, stages, deadline, collection)
+            return _two_filter_regions(found)
+    counts: Counter[int] = Counter()
+    for row in execute(database, riskiest, _group_stages(pipelines), deadline, collection):
+        counts[_mask(int(row["_id"]), len(pipelines))] += int(row["n"])
+    return counts
 
 
 def _two_filter_stages(scope: TenantScope, org: str, first: Document, second: Document) -> Stages:
