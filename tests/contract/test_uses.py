@@ -177,6 +177,16 @@ def test_consumer_lists_are_truncated_and_fully_counted(client: Client, service:
     assert usage.ByteSize() < 4 * 1024 * 1024
 
 
+@pytest.mark.slow
+def test_a_reference_among_many_filters_of_the_platform_is_found(client: Client, service: Service, org: str) -> None:
+    """None of them has stored references, so each filter is read."""
+    made = client.create(name="VIPs", filter=VIP)
+    refer_many(service, org, (f"{number:05}" for number in range(10_000)), "segment-else")
+    last = refer(service, org, "99999", made.id)
+    usage = client.call("GetAudienceUsage", {"audienceId": made.id})
+    assert [segment.id for segment in usage.segments] == [last]
+
+
 def test_ids_that_differ_by_a_slash_position_are_two_uses(client: Client, service: Service, org: str) -> None:
     outer, inner = f"segment-p{org}", f"segment-p{org}/report"
     for key in ("p", "q"):

@@ -20,9 +20,6 @@ from audience_service.mongo.custom_audiences.documents import DELETED
 from audience_service.mongo.segments.documents import read_segment
 from audience_service.mongo.syncs.documents import ACTIVE as ACTIVE_SYNC
 
-_MAX_UNINDEXED_FILTERS = 10_000
-"""The most filters without stored references that one call reads."""
-
 _PROJECTION = {"pk": 1, "name": 1, "data.name": 1}
 
 # The stored references are valid if the service wrote the record's current version.
@@ -81,7 +78,7 @@ class MongoUses:
         return retry_read(self._database, deadline, lambda: self._collection.count_documents(match, limit=limit))
 
     def usage(self, org: str, audience_id: str, limit: int, deadline: Deadline) -> Usage:
-        """Run indexed queries, and parse the filters that have no stored references."""
+        """Run indexed queries, and parse all filters of the org that have no stored references."""
         match = self._scope.match(org, {"audience": audience_id, "registration_count": {"$gt": 0}})
         with with_deadline(self._database, deadline):
             use_count = self._collection.count_documents(match)
@@ -99,7 +96,7 @@ class MongoUses:
         count = segments.count_documents(indexed)
         found = list(segments.find(indexed, _PROJECTION, sort=[("sk", 1)], limit=limit))
         unindexed, projection = self._scope.match(org, not_deleted, _UNINDEXED), {**_PROJECTION, "data.filter.where": 1}
-        with segments.find(unindexed, projection, sort=[("sk", 1)], limit=_MAX_UNINDEXED_FILTERS) as records:
+        with segments.find(unindexed, projection, sort=[("sk", 1)]) as records:
             for record in records:
                 if audience_id in audience_references(read_segment(record).filter.where):
                     count += 1
