@@ -7,7 +7,10 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import grpc
 import pytest
+from pymongo.collection import Collection
+from pymongo.errors import AutoReconnect
 
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline
@@ -382,6 +385,36 @@ def test_an_acknowledgement_can_be_repeated(vips: List, refused: Refused) -> Non
     assert list(sync.receipts) == [first]
     assert (sync.latest_scan.member_count, sync.latest_scan.valid_count) == (1, 1)
     assert refused(lambda: acknowledge(vips.client, vips.id, 9)).info.reason == "SYNC_BATCH_NOT_FOUND"
+
+
+def test_a_late_command_of_a_removal_keeps_what_was_added_since(vips: List, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The acknowledgement was given up and repeated, while the database still worked on its first command."""
+    vips.add("a", email="ann@example.com")
+    vips.mirror()
+    vips.edit("a", tags=[])
+    [(message, rows)] = vips.batches()
+    vips.platform.apply(is_addition(message), rows)
+    late: list[Callable[[], Any]] = []
+    update_many = Collection.update_many
+
+    def delayed(collection: Any, match: Any, update: Any, *arguments: Any) -> Any:
+        if "$pullAll" not in update:
+            return update_many(collection, match, update, *arguments)
+        late.append(lambda: update_many(collection, match, update, *arguments))
+        raise AutoReconnect("the answer was lost")
+
+    with monkeypatch.context() as patch, pytest.raises(grpc.RpcError):
+        patch.setattr(Collection, "update_many", delayed)
+        acknowledge(vips.client, vips.id, message.batch_number)
+    acknowledge(vips.client, vips.id, message.batch_number)
+    vips.edit("a", tags=["vip"])
+    vips.mirror()
+    for command in late:
+        command()
+    assert late
+    vips.edit("a", tags=[])
+    vips.mirror()
+    assert not vips.platform.keys
 
 
 def test_of_two_acknowledgements_at_the_same_time_the_first_counts(vips: List, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,12 @@
 """The rows of syncs.
 
     {_id: sk, sk: "<org>/audience_sync_row/<sync>/<digest>", format, values, keys, platform_keys, scan, sent_at,
-     is_rejected, todo, batch, send}
+     added_by, is_rejected, todo, batch, send}
 
 `keys` has the digests of all keys of the row, `platform_keys` of those that the platform may have. `scan` is the last
 full scan that found the row, or 0 if a later scan found that no member has it any more. `todo` is
 "<sync>/<operation>/<format>" if the row waits for a batch. `batch` is "<sync>/<number>" while the row is in an open
-batch, and `send` then has the keys to send.
+batch, and `send` then has the keys to send. `added_by` is the number of the batch that set `platform_keys`.
 
 `values` are as the platform receives them: hashes, and the few fields that a platform requires in plain text.
 """
@@ -183,13 +183,13 @@ class MongoSyncRows:
         if batch.operation == ADD:
             sent_at = batch.receipt.acknowledged_at if batch.receipt else None
             added: Stages = [
-                {"$set": {"platform_keys": "$keys", "sent_at": sent_at}},
+                {"$set": {"platform_keys": "$keys", "sent_at": sent_at, "added_by": batch.number}},
                 {"$unset": list(_LEAVE_BATCH)},
             ]
             with with_deadline(self._database, deadline):
                 self._collection.update_many(in_batch, added)
             return
-        while self._apply_removals(org, in_batch, batch.scan, deadline):
+        while self._apply_removals(org, in_batch, batch, deadline):
             pass
 
     def clear(self, org: str, sync_id: str, deadline: Deadline) -> None:
@@ -206,22 +206,23 @@ class MongoSyncRows:
             raise_unless_duplicate(error)
             return int(error.details["nInserted"])
 
-    def _apply_removals(self, org: str, in_batch: Document, scan: int, deadline: Deadline) -> bool:
+    def _apply_removals(self, org: str, in_batch: Document, batch: Batch, deadline: Deadline) -> bool:
         """Remove the keys of some rows from all rows, then release these rows. Returns whether there were any.
 
         A row that is desired again must know that the platform no longer has its keys. Until its own rows are
-        released, no other batch can have one of the keys.
+        released, no other batch can have one of the keys. A command may run on after its call has been given up: it
+        leaves the keys that a later batch has added.
         """
         with with_deadline(self._database, deadline):
             found = list(self._collection.find(in_batch, {"send": 1}, limit=_CHUNK_SIZE))
             if not found:
                 return False
             removed = list(dict.fromkeys(itertools.chain.from_iterable(row["send"] for row in found)))
-            sharing = self._scope.match(org, {"keys": {"$in": removed}})
+            sharing = self._scope.match(org, {"keys": {"$in": removed}, "added_by": {"$not": {"$gt": batch.number}}})
             self._collection.update_many(sharing, {"$pullAll": {"platform_keys": removed}, "$unset": {"sent_at": ""}})
             keys: Document = {"_id": {"$in": [row["_id"] for row in found]}}
             self._collection.update_many(self._scope.match(org, keys, in_batch), {"$unset": _LEAVE_BATCH})
-            gone: Document = {"scan": {"$lt": scan}, "platform_keys": [], **_NOT_IN_BATCH}
+            gone: Document = {"scan": {"$lt": batch.scan}, "platform_keys": [], **_NOT_IN_BATCH}
             self._collection.delete_many(self._scope.match(org, keys, gone))
         return True
 
