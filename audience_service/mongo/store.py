@@ -193,7 +193,8 @@ def mongo_store(
     key_sampler = KeySampler(connection, scope, new_random=new_random)
     # These repositories read from the primary, whatever the URI says. A stale secondary would cause false changes of
     # members and definitions. It would also miss a use that was registered while its audience was being deleted, and
-    # rows that were just written: a list would be published, or a snapshot completed, with a wrong count.
+    # rows that were just written: a list would be published, or a snapshot completed, with a wrong count. The others
+    # read rows of lists there as well (`lookups.source`).
     primary = connection.with_options(read_preference=ReadPreference.PRIMARY)
     snapshot_rows = MongoSnapshotRows(primary, scope)
     upload_sweeper = UploadSweeper(primary, scope)

@@ -1,5 +1,6 @@
 """Indexes, scope and the connection."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from unittest.mock import Mock
@@ -12,10 +13,17 @@ from pymongo.read_preferences import Secondary
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import StoreUnavailable, UnsupportedByStore
 from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.domain.filters.ast import And, Nor, OnList, Related
+from audience_service.domain.filters.compiler import compile_node
+from audience_service.domain.filters.member_list import MemberList
+from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.client import connect
 from audience_service.mongo.core.indexes import collated_collections, required_indexes
 from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.embedded.store import embedded_store
+from audience_service.mongo.query.joins import Joins
+from audience_service.mongo.query.lookups import source
+from audience_service.mongo.query.pipeline import Pipeline
 from audience_service.mongo.store import Store, mongo_store
 from audience_service.mongo.syncs.documents import DELETED
 from tests.conftest import Service, envelope
@@ -118,16 +126,41 @@ def test_the_uri_may_weaken_the_write_concern() -> None:
     database.client.close()
 
 
-def test_definitions_uses_and_events_are_read_from_the_primary() -> None:
+def test_what_a_stale_secondary_would_falsify_is_read_from_the_primary() -> None:
     store = mongo_store("mongodb://127.0.0.1:1/?readPreference=secondary", "crm")
-    audiences = [store.segments, store.custom_audiences, store.snapshots, store.uses, store.upload_sweeper]
+    audiences = [store.segments, store.custom_audiences, store.snapshots, store.uses]
+    sweepers = [store.upload_sweeper, store.snapshot_sweeper, store.custom_audience_sweeper]
     uploads = store.upload_storage
     rows = [store.lists, store.snapshot_rows, uploads.uploads, uploads.unmatched, uploads.lists, uploads.rejected]
-    read = [*audiences, *rows, store.watches, store.event_log, store.history]
+    read = [*audiences, *sweepers, *rows, store.watches, store.event_log, store.history]
     databases = [vars(repository)["_database"] for repository in read]
     assert [database.read_preference for database in databases] == [ReadPreference.PRIMARY] * len(read)
     assert store.database.read_preference == Secondary()
     store.close()
+
+
+ON_LIST = OnList(MemberList("segment-1", "contact"))
+ORDERS = Related("order", "pk", "contactId", ON_LIST, 1, None)
+
+
+@pytest.mark.parametrize(
+    ("population", "is_primary"),
+    [
+        (MemberList("segment-1", "contact"), True),
+        (compile_node("contact", ON_LIST), True),
+        (compile_node("contact", Nor((ORDERS,))), True),
+        (compile_node("contact", replace(ORDERS, query=And(()))), False),
+        (compile_node("contact", And(())), False),
+    ],
+)
+def test_rows_of_lists_are_read_from_the_primary(population: Population, *, is_primary: bool) -> None:
+    """Also as a condition, and as one on related records. Other filters are evaluated where the URI says."""
+    store = mongo_store("mongodb://127.0.0.1:1/?readPreference=secondary", "crm")
+    joins = Joins(store.scope, "acme", getattr(population, "joins", None), {})
+    pipeline = Pipeline(store.scope, "acme", population, joins)
+    collection = source(store.database, pipeline.collection, reads_lists=pipeline.reads_lists)
+    store.close()
+    assert collection.read_preference == (ReadPreference.PRIMARY if is_primary else Secondary())
 
 
 def test_the_embedded_store_lacks_no_index() -> None:

@@ -299,6 +299,14 @@ def joins(node: Node) -> tuple[Join, ...]:
     return tuple(found for found in walk(node) if isinstance(found, OnList | Related | RecordDate | Suppressed))
 
 
+def reads_lists(node: Node) -> bool:
+    """Whether the rows of a list decide about a node, also as a condition on related records."""
+    return any(
+        isinstance(join, OnList) or (isinstance(join, Related) and any(map(reads_lists, join.queries)))
+        for join in joins(node)
+    )
+
+
 def is_state_selection(node: Node) -> bool:
     """Whether a node selects records by states of the platform: `state` is one of them, or in a list of them."""
     if not isinstance(node, Condition) or node.path != "state" or node.operator.name not in ("$eq", "$in"):

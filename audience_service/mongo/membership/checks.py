@@ -14,7 +14,7 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import InvalidFilter
 from audience_service.domain.core.record import Record
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.filters.ast import OnList, Related, joins
+from audience_service.domain.filters.ast import OnList, Related, joins, reads_lists
 from audience_service.domain.filters.compiler import compile_node
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.membership.repository import Measurement, MembershipResults
@@ -22,7 +22,7 @@ from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.join_prefetch import measure_stages
 from audience_service.mongo.query.joins import Joins, Stages
-from audience_service.mongo.query.lookups import lists_lookup
+from audience_service.mongo.query.lookups import lists_lookup, source
 from audience_service.mongo.query.pipeline import Pipeline, execute
 from audience_service.mongo.query.related_groups import measured
 
@@ -79,7 +79,9 @@ class MongoMembershipChecks:
             stages = measure_stages(self._scope, org, datatype, match, related)
             try:
                 with with_deadline(self._database, deadline, compile_node(datatype, related)):
-                    found = list(self._database[datatype].aggregate(stages, allowDiskUse=True))
+                    on_lists = any(map(reads_lists, related.queries))
+                    records = source(self._database, datatype, reads_lists=on_lists)
+                    found = list(records.aggregate(stages, allowDiskUse=True))
             except InvalidFilter:
                 measurements.append({})
             else:
@@ -103,7 +105,7 @@ class MongoMembershipChecks:
                     [answer] = self._database[datatype].aggregate(stages)
             else:
                 riskiest = next((pipeline for pipeline in pipelines if pipeline.may_fail), pipelines[0])
-                [answer] = execute(self._database, riskiest, stages, deadline)
+                [answer] = execute(self._database, riskiest, stages, deadline, pipelines)
         except InvalidFilter as error:
             if len(pipelines) == 1:
                 return MembershipResults(

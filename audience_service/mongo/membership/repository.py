@@ -11,12 +11,13 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.documents import Documents, cut_documents, exclude
 from audience_service.domain.core.record import Record
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.filters.ast import And, Nor
+from audience_service.domain.filters.ast import And, Nor, reads_lists
 from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.cursor_batches import FIRST_BATCH_SIZE, RawBatchReader
 from audience_service.mongo.core.errors import retry_read
 from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.query.joins import Stages
+from audience_service.mongo.query.lookups import source
 from audience_service.mongo.query.pipeline import (
     Pipeline,
     build_pipeline,
@@ -92,7 +93,8 @@ class MongoMembers:
         population = next(
             (reason for reason in reasons if reason.has_expressions and not pipeline.may_fail), pipeline.population
         )
-        collection = self._database[pipeline.collection]
+        reads_reasons = any(map(reads_lists, nodes))
+        collection = source(self._database, pipeline.collection, reads_lists=pipeline.reads_lists or reads_reasons)
         [answer] = retry_read(
             self._database, deadline, lambda: list(collection.aggregate(stages, allowDiskUse=True)), population
         )

@@ -32,7 +32,7 @@ Prefetching costs time per related record, lookups per record of the filter (its
 5. Both ways match the same records. If the database refuses the query, the lookups meet the same error, but only for
    related records of candidates.
 6. Groups by a value are final if every related record has a single value, as most do. If the result contains a list, it
-   is read again with groups that are merged by each value of the lists.
+   is read again with groups that are merged by each value of the lists, within the same limit of time.
 """
 
 from collections import Counter
@@ -51,13 +51,14 @@ from pymongo.errors import OperationFailure
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import InvalidFilter, OutOfTime, StoreUnavailable
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.filters.ast import Expression, Having, Node, Related, Slice, Then, joins, walk
+from audience_service.domain.filters.ast import Expression, Having, Node, Related, Slice, Then, joins, reads_lists, walk
 from audience_service.domain.filters.compiler import MATCH_NONE
 from audience_service.domain.filters.filter import Document
+from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import TenantScope
 from audience_service.mongo.core.server_errors import MEMORY_CODES
-from audience_service.mongo.query.lookups import lookup_stages, values_at
+from audience_service.mongo.query.lookups import lookup_stages, source, values_at
 from audience_service.mongo.query.related_groups import (
     HAS_LIST,
     bounds_number,
@@ -312,7 +313,8 @@ class JoinPrefetcher:
         """Return the number of candidates, counted up to 50,000."""
         if self._cached_candidate_count is None:
             with with_deadline(self._database, self._deadline):
-                collection = self._database[self._candidates.collection]
+                is_list = self._candidates.collection == LISTS
+                collection = source(self._database, self._candidates.collection, reads_lists=is_list)
                 self._cached_candidate_count = collection.count_documents(
                     self._candidates.match, limit=_MAX_COUNTED_CANDIDATES
                 )
@@ -346,11 +348,10 @@ class JoinPrefetcher:
     def _read_groups(self, related: Related, stages: Stages, deadline: Deadline, max_bytes: int) -> list[Any]:
         """Return the values of groups that decide: up to `max_bytes`, or to a value that $in does not compare."""
         found: list[Any] = []
+        records = source(self._database, related.datatype, reads_lists=any(map(reads_lists, related.queries)))
         with (
             with_deadline(self._database, deadline),
-            closing(
-                self._database[related.datatype].aggregate(stages, batchSize=_READ_BATCH_SIZE, allowDiskUse=True)
-            ) as rows,
+            closing(records.aggregate(stages, batchSize=_READ_BATCH_SIZE, allowDiskUse=True)) as rows,
         ):
             while batch := list(islice(rows, _READ_BATCH_SIZE)):
                 values = [row["_id"] for row in batch if row["_id"] is not None and _decides(related, row)]

@@ -50,6 +50,7 @@ from audience_service.domain.filters.ast import (
     Suppressed,
     conjuncts,
     joins,
+    reads_lists,
 )
 from audience_service.domain.filters.compiler import MATCH_NONE, to_match
 from audience_service.domain.filters.filter import Document
@@ -65,7 +66,7 @@ from audience_service.mongo.query.join_prefetch import (
     related_count_condition,
     related_lookup_stages,
 )
-from audience_service.mongo.query.lookups import LISTS_FIELD, lists_lookup
+from audience_service.mongo.query.lookups import LISTS_FIELD, lists_lookup, source
 from audience_service.mongo.query.suppression import (
     ChannelAddresses,
     address_stage,
@@ -113,6 +114,11 @@ class Joins:
         """Whether any joined value was read before the command that contains it."""
         has_addresses = any(texts for found in self.addresses.values() for texts in found.by_status.values())
         return bool(self.inlined_lists or has_addresses or self.prefetched.inlined)
+
+    @property
+    def reads_lists(self) -> bool:
+        """Whether the stages read rows of lists."""
+        return any(reads_lists(node) for node in self._nodes)
 
     @property
     def inline_match(self) -> Document:
@@ -332,7 +338,8 @@ def list_sizes(
     match = scope.match(org, {"audience": {"$in": list(audience_ids)}}, key_range or {})
     stages: Stages = [{"$match": match}, {"$group": {"_id": "$audience", "n": {"$sum": 1}}}]
     with with_deadline(database, deadline):
-        counted = {row["_id"]: int(row["n"]) for row in database[LISTS].aggregate(stages)}
+        rows = source(database, LISTS, reads_lists=True).aggregate(stages)
+        counted = {row["_id"]: int(row["n"]) for row in rows}
     return {audience_id: counted.get(audience_id, 0) for audience_id in audience_ids}
 
 
@@ -350,7 +357,9 @@ def read_list(
     keys: list[str] = []
     with (
         with_deadline(database, deadline),
-        closing(database[LISTS].find(match, {"_id": 0, "sk": 1}, batch_size=_READ_BATCH_SIZE)) as rows,
+        closing(
+            source(database, LISTS, reads_lists=True).find(match, {"_id": 0, "sk": 1}, batch_size=_READ_BATCH_SIZE)
+        ) as rows,
     ):
         while batch := [row["sk"] for row in itertools.islice(rows, _READ_BATCH_SIZE)]:
             keys += batch

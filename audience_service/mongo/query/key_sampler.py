@@ -51,6 +51,7 @@ from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import TenantScope
+from audience_service.mongo.query.lookups import source
 from audience_service.observability import metrics
 from audience_service.observability.tracing import background_span
 
@@ -86,7 +87,7 @@ class KeyScan:
     ) -> None:
         """`rng` selects one key of each run."""
         is_list = isinstance(population, MemberList)
-        self._collection = database[LISTS if is_list else population.datatype]
+        self._collection = source(database, LISTS if is_list else population.datatype, reads_lists=is_list)
         self._database = database
         self._scope = scope
         self._org = org

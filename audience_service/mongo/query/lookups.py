@@ -1,12 +1,27 @@
 """Lookups in other collections by the values at a path of a record."""
 
 from collections.abc import Sequence
+from typing import Any
+
+from pymongo import ReadPreference
+from pymongo.collection import Collection
+from pymongo.database import Database
 
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.scope import TenantScope
 
 Stages = list[Document]
+
+
+def source(database: Database[dict[str, Any]], collection: str, *, reads_lists: bool) -> Collection[dict[str, Any]]:
+    """Return a collection to run stages on: on the primary if they read rows of lists, whatever the URI says.
+
+    A secondary may lack rows of a list that has just been published, so that its audience would look too small.
+    """
+    found = database[collection]
+    return found.with_options(read_preference=ReadPreference.PRIMARY) if reads_lists else found
+
 
 LISTS_FIELD = "__lists"
 """The field with the lists that contain a record."""

@@ -60,6 +60,7 @@ from audience_service.mongo.query.joins import (
     build_joins,
     read_all_addresses,
 )
+from audience_service.mongo.query.lookups import source
 
 _MAX_ROWS_TRIED = 100
 """Rows of a list with inactive members that are tried to find one existing record."""
@@ -80,6 +81,11 @@ class Pipeline:
     def collection(self) -> str:
         """The collection that the stages run on."""
         return LISTS if isinstance(self.population, MemberList) else self.population.datatype
+
+    @property
+    def reads_lists(self) -> bool:
+        """Whether the stages read rows of lists."""
+        return isinstance(self.population, MemberList) or self.joins.reads_lists
 
     @property
     def may_fail(self) -> bool:
@@ -292,19 +298,28 @@ def run(
     Raises what `with_deadline` raises. Errors of the filter name its path.
     """
     with _name_failing_record(database, pipeline, deadline), with_deadline(database, deadline, pipeline.population):
-        yield database[pipeline.collection]
+        yield source(database, pipeline.collection, reads_lists=pipeline.reads_lists)
 
 
 def execute(
-    database: Database[dict[str, Any]], pipeline: Pipeline, stages: Stages, deadline: Deadline, collection: str = ""
+    database: Database[dict[str, Any]],
+    pipeline: Pipeline,
+    stages: Stages,
+    deadline: Deadline,
+    pipelines: Sequence[Pipeline] = (),
 ) -> list[Document]:
     """Run stages that only read, and return all documents. An interrupted command is repeated once.
 
-    They run on `collection`, if the pipeline is only a part of them. Raises what `run` raises.
+    They run on the collection of the pipeline; or on that of the first of several `pipelines` which they are of, and of
+    which it is the one that may fail. Raises what `run` raises.
     """
+    all_pipelines = pipelines or (pipeline,)
+    collection = source(
+        database, all_pipelines[0].collection, reads_lists=any(each.reads_lists for each in all_pipelines)
+    )
 
     def aggregate() -> list[Document]:
-        return list(database[collection or pipeline.collection].aggregate(stages, allowDiskUse=True))
+        return list(collection.aggregate(stages, allowDiskUse=True))
 
     with _name_failing_record(database, pipeline, deadline):
         return retry_read(database, deadline, aggregate, pipeline.population)

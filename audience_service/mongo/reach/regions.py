@@ -46,14 +46,13 @@ def count_regions(
     ]
     conditions = [pipeline.record_condition for pipeline in pipelines]
     riskiest = next((pipeline for pipeline in pipelines if pipeline.may_fail), pipelines[0])
-    collection = pipelines[0].collection
     match conditions:
         case [dict() as first, dict() as second]:
             stages = _two_filter_stages(scope, org, first, second)
-            [found] = execute(database, riskiest, stages, deadline, collection)
+            [found] = execute(database, riskiest, stages, deadline, pipelines)
             return _two_filter_regions(found)
     counts: Counter[int] = Counter()
-    for row in execute(database, riskiest, _group_stages(pipelines), deadline, collection):
+    for row in execute(database, riskiest, _group_stages(pipelines), deadline, pipelines):
         counts[_mask(int(row["_id"]), len(pipelines))] += int(row["n"])
     return counts
 
