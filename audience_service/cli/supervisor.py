@@ -23,6 +23,7 @@ from audience_service.cli import EX_CONFIG
 BEAT_SECONDS = 1.0
 _MAX_SILENT_SECONDS = 10.0
 _MAX_START_SECONDS = 120.0
+_KILL_SECONDS = 2.0
 """The longest time until the first beat."""
 
 _log = structlog.get_logger()
@@ -136,10 +137,12 @@ class Supervisor:
         for worker in workers:
             worker.process.join(max(until - time.monotonic(), 0))
             if worker.process.is_alive():
+                _log.error("worker did not stop", pid=worker.process.pid)
                 worker.process.kill()
-                worker.process.join()
-            if worker.process.exitcode not in (0, EX_CONFIG, -signal.SIGTERM):  # a worker that starts dies of SIGTERM
-                _log.error("worker did not stop", pid=worker.process.pid, exit_code=worker.process.exitcode)
+                worker.process.join(_KILL_SECONDS)
+                have_stopped = False
+            elif worker.process.exitcode not in (0, EX_CONFIG, -signal.SIGTERM):  # a worker that starts dies of SIGTERM
+                _log.error("worker died", pid=worker.process.pid, exit_code=worker.process.exitcode)
                 have_stopped = False
         self._reserved.close()
         return have_stopped

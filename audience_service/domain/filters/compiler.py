@@ -90,7 +90,7 @@ def _find_no_audience(audience_id: str) -> Filter | MemberList:
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class ParsedFilter:
-    """The nodes of a filter as BSON, and its compiled form if that depends on the filter alone and is known.
+    """A filter's nodes, its `where` in BSON, and its compiled form if that depends on the filter alone and is known.
 
     The same object stands for the same filter while the compiler caches it.
     """
