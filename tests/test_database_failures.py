@@ -172,7 +172,7 @@ def failing_request(method: MethodDescriptor, segment_id: str) -> Any:
 
 
 @pytest.mark.parametrize("code", CODES.values())
-def test_no_rpc_has_a_defect_when_every_command_fails(replica_set: ReplicaSet, code: int) -> None:
+def test_no_rpc_has_a_defect_when_its_first_command_fails(replica_set: ReplicaSet, code: int) -> None:
     """Each RPC that the protos declare fails by the database, and none as INTERNAL or UNKNOWN."""
     client, segment_id = replica_set.service.client(ORG), replica_set.write()
     found = {}

@@ -236,6 +236,17 @@ def test_check_and_explanation_agree_with_an_oracle(world: World) -> None:
             assert (seen["count"], sorted(record["then"] for record in seen["records"])) == (len(later), sorted(later))
         else:
             assert seen["count"] == len(related)
+            for function, bounds_by_path in each.get("having", {}).items():
+                for path, bounds in bounds_by_path.items() if function != "orNone" else ():
+                    values = [value for record in related for value in oracle.values_at(record, path)]
+                    assert shows(seen[function][path], oracle.aggregate(function, values, bounds)), each
+
+
+def shows(seen: Any, value: Any) -> bool:
+    """Whether an explanation has an aggregate: a number that may be rounded, or a date as text or as stored."""
+    if value is None or isinstance(value, datetime):
+        return bool((seen is None) == (value is None))
+    return float(seen["$numberDecimal"] if isinstance(seen, dict) else seen) == pytest.approx(float(value))
 
 
 @pytest.mark.parametrize("code", [146, 292, 10334])

@@ -6,6 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from google.protobuf.json_format import MessageToDict
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters import Filter, FilterCompiler
@@ -206,6 +207,38 @@ def test_a_record_without_the_local_value_has_no_related_records(real_service: S
     for count, expected in (({"$gte": 1}, [4, 5]), (0, [0, 1, 2, 3])):
         found = client.members(filter={"datatype": "contact", "where": related(count, on=on)})
         assert sorted(ids.index(member) for member in found) == expected
+
+
+@pytest.mark.parametrize(
+    ("bounds", "admits_zero"),
+    [
+        ({"$gt": 0}, False),
+        ({"$gt": -1}, True),
+        ({"$gte": 0}, True),
+        ({"$gte": 1}, False),
+        (0, True),
+        ({"$lt": 1}, True),
+    ],
+)
+def test_a_sum_without_numbers_is_not_zero(real_service: Service, bounds: Any, *, admits_zero: bool) -> None:
+    """It meets no bound, but orNone admits it, and a sum without any record. Its explanation has null."""
+    org = f"related{next(real_service.names)}x"
+    text, zero, nothing = real_service.insert(org, [{}, {}, {}])
+    orders = [{"contactId": text, "total": "x"}, {"contactId": zero, "total": 0}]
+    real_service.insert(org, [{"data": order} for order in orders], "order")
+    client = real_service.client(org)
+
+    def found(**options: bool) -> list[str]:
+        where = related(having={"sum": {"total": bounds}, **options})
+        return client.members(filter={"datatype": "contact", "where": where})
+
+    admitted = [zero] if admits_zero else []
+    assert found() == admitted
+    assert found(orNone=True) == sorted([text, nothing, *admitted])
+    where = related(having={"sum": {"total": bounds}})
+    explained = client.call("ExplainMembership", {"contactId": text, "filter": {"datatype": "contact", "where": where}})
+    [seen] = [each.value for each in explained.condition.conditions if each.field_path.endswith("$related")]
+    assert MessageToDict(seen)["sum"] == {"total": None}
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ class FakeSelectionResolver:
     """Every selector selects all contacts; audiences are in `version`."""
 
     version = 0
+    where: Any = None
 
     def resolve(self, ctx: RequestContext, selection: AudienceSelector) -> ResolvedSelection:
         all_contacts = CompiledFilter("contact", {})
@@ -63,10 +64,9 @@ class FakeSelectionResolver:
         """Never raises: no choice is of a snapshot."""
 
     def _audiences(self, audience_ids: Sequence[str]) -> tuple[ResolvedAudience, ...]:
-        all_contacts = Filter("contact", {})
+        saved = Filter("contact", self.where or {})
         return tuple(
-            ResolvedAudience(name, name, self.version, all_contacts, CompiledFilter("contact", {}))
-            for name in audience_ids
+            ResolvedAudience(name, name, self.version, saved, CompiledFilter("contact", {})) for name in audience_ids
         )
 
 
@@ -236,10 +236,19 @@ def test_audiences_in_another_version_are_counted_separately(selection: Audience
     assert flight_key(selection, before) != flight_key(selection, after)
 
 
-def test_a_filter_with_an_audience_inside_is_counted_separately() -> None:
-    """The audience may have been edited since another call read it."""
-    selection = AudienceSelector(filter=Filter("contact", {"$inAudience": "segment-1"}))
-    resolved = FakeSelectionResolver().resolve(make_context(), selection)
+@pytest.mark.parametrize(
+    "selection",
+    [
+        AudienceSelector(filter=Filter("contact", {"$inAudience": "segment-1"})),
+        AudienceSelector("segment-2"),
+        AudienceSelector(filter=Filter("contact", {}), exclude_audience_ids=["segment-2"]),
+    ],
+)
+def test_a_filter_with_an_audience_inside_is_counted_separately(selection: AudienceSelector) -> None:
+    """The audience may have been edited since another call read it: in the request, a segment, or an exclusion."""
+    populations = FakeSelectionResolver()
+    populations.where = {"$inAudience": "segment-1"}
+    resolved = populations.resolve(make_context(), selection)
     assert flight_key(selection, resolved) != flight_key(selection, resolved)
 
 
