@@ -168,9 +168,11 @@ class MongoSnapshotRows:
     def summarize(self, org: str, list_version_id: str, deadline: Deadline) -> dict[str, RowSummary]:
         """Return the summary of the rows per `audience`."""
         hashed = {"$toHashedIndexKey": "$sk"}
-        first, second = ({"$sum": {"$mod": [hashed, modulus]}} for modulus in _MODULI)
+        remainders = [{"$mod": [hashed, modulus]} for modulus in _MODULI]
+        first, second = ({"$sum": remainder} for remainder in remainders)
         # Early releases of MongoDB miss that the hash reads sk (SERVER-58047). `last` makes them read it.
-        sampled = {"$cond": [{"$eq": [{"$mod": [hashed, SAMPLED]}, 0]}, "$sk", "$$REMOVE"]}
+        # The hash itself may have equal last bits on some engines.
+        sampled = {"$cond": [{"$eq": [{"$mod": [remainders[0], SAMPLED]}, 0]}, "$sk", "$$REMOVE"]}
         group = {
             "_id": "$audience",
             "n": {"$sum": 1},
@@ -195,7 +197,7 @@ def summary_of(count: int, first: int, second: int, sampled: Sequence[str]) -> R
     The digest has 16 hexadecimal digits.
     """
     digest = f"{(int(first) & _32_BITS) << 32 | int(second) & _32_BITS:016x}"
-    step = max(SLICE_SIZE // SAMPLED, 1)
+    step = max(SLICE_SIZE * len(sampled) // max(int(count), 1), 1)
     return RowSummary(int(count), digest, tuple(sorted(sampled)[step - 1 :: step]))
 
 
