@@ -148,15 +148,16 @@ def slice_by_value_stages(test: Slice, path: str) -> Stages:
 
 
 def entry_stages(step: Related, number: int) -> Stages:
-    """Return the stages from related records of a step to entries: the date `t` in milliseconds, sk `s`, step `k`.
+    """Return the stages from related records of a step to entries: the date `t` in milliseconds, and sk `s`.
 
-    Records without a date have none.
+    Those of the second step have 1 as `k`. Records without a date have none.
     """
     return [{"$project": {"_id": 0, **_entry(step, number)}}, {"$match": {"t": {"$ne": None}}}]
 
 
 def _entry(step: Related, number: int) -> Document:
-    return {"t": {"$toLong": instant(f"${step.at}")}, "s": "$sk", "k": {"$literal": number}}
+    step_number = {"k": {"$literal": number}} if number else {}
+    return {"t": {"$toLong": instant(f"${step.at}")}, "s": "$sk", **step_number}
 
 
 def has_sequence(first: Related, entries: Any) -> Document:
@@ -220,17 +221,27 @@ def sequence_by_value_stages(scope: TenantScope, org: str, first: Related, *, me
         key = group_key(step.foreign)
         # The group of the records without a value must not grow without bound.
         entry = {"$cond": [{"$eq": [{"$ifNull": [key, []]}, []]}, "$$REMOVE", _entry(step, number)]}
-        return [*query_stages(scope, org, step.query), {"$group": {"_id": key, "e": {"$push": entry}}}]
+        return [*query_stages(scope, org, step.query), {"$group": {"_id": key, names[number]: {"$push": entry}}}]
 
+    def joined(name: str) -> Document:
+        """Return the entries of a step: of several groups that were merged, or of the only one, if there is one."""
+        several = {"$reduce": {"input": f"${name}", "initialValue": [], "in": {"$concatArrays": ["$$value", "$$this"]}}}
+        return several if merged else {"$ifNull": [f"${name}", []]}
+
+    names = ("first", "second")
     steps = [groups(step, number) for number, step in enumerate(first.steps)]
-    joined = {"$reduce": {"input": "$e", "initialValue": [], "in": {"$concatArrays": ["$$value", "$$this"]}}}
-    decision: Document = {"$expr": has_sequence(first, joined)}
+    merge = "$push" if merged else "$max"
+    required = names if _then(first).second.min_count else names[:1]
+    stages: tuple[Document, ...] = (
+        {f"{name}.0": {"$exists": True} for name in required},
+        {"$expr": has_sequence(first, {"$concatArrays": [joined(name) for name in names]})},
+    )
     return [
         *steps[0],
         {"$unionWith": {"coll": _then(first).second.datatype, "pipeline": steps[1]}},
         *(split_stages() if merged else []),
-        {"$group": {"_id": "$value" if merged else "$_id", "e": {"$push": "$e"}}},
-        {"$match": decision if merged else {"$or": [decision, HAS_LIST]}},
+        {"$group": {"_id": "$value" if merged else "$_id", **{name: {merge: f"${name}"} for name in names}}},
+        *({"$match": stage if merged else {"$or": [stage, HAS_LIST]}} for stage in stages),
         {"$project": {"n": {"$literal": 1}}},
     ]
 
