@@ -68,7 +68,8 @@ class Database:
         self._answer = answer
 
     def __getitem__(self, name: str) -> Any:
-        counted = [{"_id": SNAPSHOT.list_version_id, "n": 2, "first": 2**32 + 1, "second": -1}]
+        row = {"n": 2, "first": 2**32 + 1, "second": -1, "sampled": []}
+        counted = [{"_id": SNAPSHOT.list_version_id, **row}]
         return SimpleNamespace(aggregate=lambda *_, **__: counted, find=lambda *_, **__: [])
 
     def command(self, command: dict[str, Any]) -> Mapping[str, Any]:
@@ -97,7 +98,7 @@ def test_a_replica_set_reads_at_one_point_in_time() -> None:
     assert command["writeConcern"] == {"w": "majority"}
     assert command["pipeline"][-1]["$merge"]["whenMatched"] == "fail"
     assert (result.point_in_time, result.read_at) == (True, CLUSTER_TIME)
-    assert (result.count, result.digest) == (2, "00000001ffffffff")
+    assert (result.summary.count, result.summary.digest) == (2, "00000001ffffffff")
 
 
 def test_suppression_lookups_use_the_same_point_in_time() -> None:
