@@ -6,7 +6,7 @@ from dataclasses import replace
 from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.audiences.selection_resolver import ResolvedSelection, SelectionResolver
 from audience_service.domain.core.context import RequestContext
-from audience_service.domain.exports.consent import NO_CONSENT, without_consent
+from audience_service.domain.exports.consent_filter import NO_CONSENT, without_consent
 
 _PURPOSE = "ads"
 
